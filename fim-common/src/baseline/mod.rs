@@ -1,0 +1,423 @@
+//! The known state of every object in scope: an SQLite database in the state directory.
+//!
+//! Invariant: a database that is damaged, foreign or of a later format is refused and left as it
+//! is; nothing here ever replaces one.
+//!
+//! Writes are gathered in one transaction, committed after [`COMMIT_EVERY`] of them or at
+//! [`Baseline::flush`]. The methods see uncommitted writes; readers of other connections do not.
+//! A crash loses at most what was not committed, and the comparison at the next start finds it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
+
+use crate::state::{ObjectId, ObjectState};
+use crate::time::Timestamp;
+
+mod error;
+mod open;
+mod row;
+mod state_dir;
+mod tree;
+mod watch;
+
+pub use error::BaselineError;
+pub(crate) use row::{Fingerprint, path_of};
+pub use state_dir::{MINIMUM_FREE, StateDir, StateDirError};
+pub use tree::Tree;
+pub(crate) use watch::{Scanned, Watch};
+
+/// Writes in one transaction at most: enough to spread the cost of a commit (some 50 µs without
+/// an fsync), few enough that the uncommitted pages stay within the cache.
+pub const COMMIT_EVERY: u64 = 4_096;
+
+/// The baseline. All methods take `&self` and may be called from any thread; each holds a lock
+/// for the few microseconds that it takes.
+pub struct Baseline {
+    path: PathBuf,
+    created: bool,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    connection: Connection,
+    /// Writes in the open transaction.
+    pending: u64,
+    notes: watch::Notes,
+}
+
+impl Inner {
+    fn new(connection: Connection) -> Mutex<Self> {
+        Mutex::new(Self { connection, pending: 0, notes: watch::Notes::default() })
+    }
+}
+
+impl Baseline {
+    /// Opens `baseline.db` in `directory`, or makes it. Reads the whole database to check it.
+    ///
+    /// # Errors
+    /// Each variant of [`BaselineError`]; the file was then left as it is.
+    pub fn open(directory: &Path) -> Result<Self, BaselineError> {
+        let (connection, path, created) = open::open(directory)?;
+        Ok(Self { path, created, inner: Inner::new(connection) })
+    }
+
+    /// Opens the baseline in `directory` for reading, beside an agent that writes it. Writing
+    /// methods then fail with [`BaselineError::ReadOnly`].
+    ///
+    /// # Errors
+    /// As [`Baseline::open`]; [`BaselineError::Io`] with `NotFound` when there is none.
+    pub fn open_read_only(directory: &Path) -> Result<Self, BaselineError> {
+        let path = directory.join(open::FILE);
+        let connection = open::open_reader(&path)?;
+        Ok(Self { path, created: false, inner: Inner::new(connection) })
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether [`Baseline::open`] made it: there was none before.
+    pub fn created(&self) -> bool {
+        self.created
+    }
+
+    /// The state known for a path.
+    ///
+    /// # Errors
+    /// [`BaselineError::Damaged`] and the like.
+    pub fn get(&self, path: &Path) -> Result<Option<ObjectState>, BaselineError> {
+        self.read(|connection| get(connection, path))
+    }
+
+    /// Sets the state of a path.
+    ///
+    /// # Errors
+    /// [`BaselineError::Full`], [`BaselineError::ReadOnly`] and the like.
+    pub fn put(&self, path: &Path, state: &ObjectState) -> Result<(), BaselineError> {
+        self.write(1, &[path], |connection| put(connection, path, state))
+    }
+
+    /// Forgets one path, and returns what was known of it. What is below it stays.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn remove(&self, path: &Path) -> Result<Option<ObjectState>, BaselineError> {
+        self.write(1, &[path], |connection| {
+            let before = get(connection, path)?;
+            if before.is_some() {
+                delete(connection, path)?;
+            }
+            Ok(before)
+        })
+    }
+
+    /// The paths at which an object is known: more than one when it has hard links. A `device` of
+    /// 0 matches every device.
+    ///
+    /// # Errors
+    /// [`BaselineError::Damaged`] and the like.
+    pub fn paths_of(&self, object: ObjectId) -> Result<Vec<PathBuf>, BaselineError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT dir, name FROM objects WHERE inode = ?1 AND (device = ?2 OR ?2 = 0) \
+                     ORDER BY dir, name",
+                )?
+                .query_map(
+                    params![object.inode.cast_signed(), object.device.cast_signed()],
+                    |found| {
+                        Ok(row::join(found.get_ref(0)?.as_blob()?, found.get_ref(1)?.as_blob()?))
+                    },
+                )?
+                .collect()
+        })
+    }
+
+    /// How many objects are known: `fim_baseline_objects`. Counts them, some 10 ms for a million.
+    ///
+    /// # Errors
+    /// [`BaselineError::Damaged`] and the like.
+    pub fn count(&self) -> Result<u64, BaselineError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT count(*) FROM objects")?
+                .query_row([], |row| row.get::<_, i64>(0))
+        })
+        .map(i64::cast_unsigned)
+    }
+
+    /// Commits what is gathered. Call it when there is nothing to do, and before readers of other
+    /// connections are to see it.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`]. With [`BaselineError::Full`] and `lost: 0` it is still gathered, and
+    /// may be committed later.
+    pub fn flush(&self) -> Result<(), BaselineError> {
+        let mut inner = self.lock();
+        self.commit(&mut inner)
+    }
+
+    /// A value that was set with [`Baseline::set_meta`].
+    ///
+    /// # Errors
+    /// [`BaselineError::Damaged`] and the like.
+    pub fn meta(&self, key: &str) -> Result<Option<String>, BaselineError> {
+        self.read(|connection| meta(connection, key.as_bytes()))
+    }
+
+    /// Sets a value beside the objects, in the same transaction as they are.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn set_meta(&self, key: &str, value: &str) -> Result<(), BaselineError> {
+        self.write(1, &[], |connection| set_meta(connection, key.as_bytes(), value))
+    }
+
+    /// Removes such a value.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn remove_meta(&self, key: &str) -> Result<(), BaselineError> {
+        self.write(1, &[], |connection| {
+            connection
+                .prepare_cached("DELETE FROM meta WHERE key = ?1")?
+                .execute([key.as_bytes()])?;
+            Ok(())
+        })
+    }
+
+    /// When the first scan of a root was complete; `None`: never, so what lies below it is no
+    /// change but simply not known yet.
+    ///
+    /// # Errors
+    /// [`BaselineError::Damaged`] and the like.
+    pub fn scan_complete(&self, root: &Path) -> Result<Option<Timestamp>, BaselineError> {
+        let value = self.read(|connection| meta(connection, &scan_key(root)))?;
+        Ok(value.and_then(|value| value.parse().ok()))
+    }
+
+    /// Notes that a root was scanned completely, and commits.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn set_scan_complete(&self, root: &Path, at: Timestamp) -> Result<(), BaselineError> {
+        self.write(1, &[], |connection| set_meta(connection, &scan_key(root), &at.to_string()))?;
+        self.flush()
+    }
+
+    /// Notes the end of a clean run, and commits.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn set_stopped(&self, at: Timestamp) -> Result<(), BaselineError> {
+        self.set_meta("stopped", &at.to_string())?;
+        self.flush()
+    }
+
+    /// When the last run ended cleanly, and forgets it: asked again before the next
+    /// [`Baseline::set_stopped`], or after a crash, it says `None`.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn take_stopped(&self) -> Result<Option<Timestamp>, BaselineError> {
+        let stopped = self.meta("stopped")?;
+        self.remove_meta("stopped")?;
+        self.flush()?;
+        Ok(stopped.and_then(|value| value.parse().ok()))
+    }
+
+    /// A connection of its own for a thread that reads along. It sees what is committed.
+    pub(crate) fn reader(&self) -> Result<Reader, BaselineError> {
+        Ok(Reader { path: self.path.clone(), connection: open::open_reader(&self.path)? })
+    }
+
+    /// A panic of another thread leaves the connection usable: SQLite's calls are atomic.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, BaselineError> {
+        let inner = self.lock();
+        query(&inner.connection).map_err(|error| BaselineError::from_sqlite(&self.path, error, 0))
+    }
+
+    /// Changes what is known at or below `paths`.
+    fn write<T>(
+        &self,
+        count: u64,
+        paths: &[&Path],
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, BaselineError> {
+        let mut inner = self.lock();
+        for path in paths {
+            inner.notes.note(path);
+        }
+        self.write_locked(&mut inner, count, change)
+    }
+
+    fn write_locked<T>(
+        &self,
+        inner: &mut Inner,
+        count: u64,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, BaselineError> {
+        if inner.connection.is_autocommit() {
+            let begun = inner.connection.execute_batch("BEGIN IMMEDIATE");
+            begun.map_err(|error| BaselineError::from_sqlite(&self.path, error, 0))?;
+            inner.pending = 0;
+        }
+        let value = change(&inner.connection).map_err(|error| self.failed(inner, error))?;
+        inner.pending += count;
+        if inner.pending >= COMMIT_EVERY {
+            self.commit(inner)?;
+        }
+        Ok(value)
+    }
+
+    fn commit(&self, inner: &mut Inner) -> Result<(), BaselineError> {
+        if !inner.connection.is_autocommit() {
+            let done = inner.connection.execute_batch("COMMIT");
+            done.map_err(|error| self.failed(inner, error))?;
+        }
+        inner.pending = 0;
+        Ok(())
+    }
+
+    /// SQLite gives up the whole transaction on some errors, a full disk among them, and only the
+    /// statement on others.
+    fn failed(&self, inner: &mut Inner, error: rusqlite::Error) -> BaselineError {
+        let lost =
+            if inner.connection.is_autocommit() { std::mem::take(&mut inner.pending) } else { 0 };
+        BaselineError::from_sqlite(&self.path, error, lost)
+    }
+}
+
+impl Drop for Baseline {
+    fn drop(&mut self) {
+        let mut inner = self.lock();
+        if let Err(error) = self.commit(&mut inner) {
+            tracing::error!(%error, "the last changes of the baseline are lost");
+        }
+    }
+}
+
+/// Reads along with the agent, for a thread of the scan.
+pub(crate) struct Reader {
+    path: PathBuf,
+    connection: Connection,
+}
+
+impl Reader {
+    /// What is known directly in a directory, with names from `from` (included) to `to` (not
+    /// included; `None`: the end), in byte order.
+    pub(crate) fn entries(
+        &self,
+        directory: &[u8],
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Vec<Fingerprint>, BaselineError> {
+        let query = || {
+            let mut statement = self.connection.prepare_cached(&format!(
+                "SELECT {} FROM objects WHERE dir = ?1 AND name >= ?2 \
+                 AND (?3 IS NULL OR name < ?3) ORDER BY name",
+                Fingerprint::COLUMNS
+            ))?;
+            statement
+                .query_map(params![directory, from, to], Fingerprint::decode)?
+                .collect::<Result<_, _>>()
+        };
+        query().map_err(|error| BaselineError::from_sqlite(&self.path, error, 0))
+    }
+
+    /// What is known of one path, in short.
+    pub(crate) fn fingerprint(&self, path: &Path) -> Result<Option<Fingerprint>, BaselineError> {
+        let (dir, name) = row::split(path);
+        let mut following = name.to_vec();
+        following.push(0);
+        Ok(self.entries(dir, name, Some(&following))?.pop())
+    }
+
+    /// The state known for a path.
+    pub(crate) fn get(&self, path: &Path) -> Result<Option<ObjectState>, BaselineError> {
+        get(&self.connection, path)
+            .map_err(|error| BaselineError::from_sqlite(&self.path, error, 0))
+    }
+}
+
+fn get(connection: &Connection, path: &Path) -> rusqlite::Result<Option<ObjectState>> {
+    let (dir, name) = row::split(path);
+    connection
+        .prepare_cached(&format!(
+            "SELECT {} FROM objects WHERE dir = ?1 AND name = ?2",
+            row::COLUMNS
+        ))?
+        .query_row(params![dir, name], |found| row::decode(found, 0))
+        .optional()
+}
+
+fn put(connection: &Connection, path: &Path, state: &ObjectState) -> rusqlite::Result<()> {
+    let (dir, name) = row::split(path);
+    put_at(connection, dir.to_vec(), name.to_vec(), state)
+}
+
+fn put_at(
+    connection: &Connection,
+    dir: Vec<u8>,
+    name: Vec<u8>,
+    state: &ObjectState,
+) -> rusqlite::Result<()> {
+    let key = [dir, name].map(rusqlite::types::Value::Blob);
+    connection
+        .prepare_cached(&insert("INSERT OR REPLACE"))?
+        .execute(params_from_iter(key.into_iter().chain(row::encode(state))))?;
+    Ok(())
+}
+
+/// The statement that sets a row: directory, name, and what [`row::encode`] yields.
+fn insert(verb: &str) -> String {
+    format!(
+        "{verb} INTO objects (dir, name, {}) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+        row::COLUMNS
+    )
+}
+
+fn delete(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+    let (dir, name) = row::split(path);
+    connection
+        .prepare_cached("DELETE FROM objects WHERE dir = ?1 AND name = ?2")?
+        .execute(params![dir, name])?;
+    Ok(())
+}
+
+fn meta(connection: &Connection, key: &[u8]) -> rusqlite::Result<Option<String>> {
+    connection
+        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()
+}
+
+fn set_meta(connection: &Connection, key: &[u8], value: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
+        .execute(params![key, value])?;
+    Ok(())
+}
+
+fn scan_key(root: &Path) -> Vec<u8> {
+    let mut key = b"scanned:".to_vec();
+    key.extend_from_slice(root.as_os_str().as_encoded_bytes());
+    key
+}
+
+#[cfg(test)]
+pub(crate) mod test_volume;
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

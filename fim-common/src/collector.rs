@@ -1,0 +1,61 @@
+//! The seam between the operating systems and the pipeline.
+
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+
+use crate::event::Provider;
+use crate::operation::Operation;
+use crate::time::Timestamp;
+
+/// What a collector hands to the pipeline, in the order in which it happened.
+#[derive(Clone, Debug)]
+pub enum Observation {
+    /// Something was done to an object in scope.
+    Operation(Box<Operation>),
+    /// Operations were lost. The pipeline reports it, and re-checks `scope` against the baseline.
+    Gap(Gap),
+    /// What is watched has changed below `path` in a way that only a look at the disk can tell
+    /// (a root appeared, a directory tree moved in, a file system was mounted): compare it with
+    /// the baseline.
+    Recheck(PathBuf),
+}
+
+/// A loss, as exactly as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Nothing before this is missing.
+    pub from: Timestamp,
+    /// Nothing after this is missing.
+    pub to: Timestamp,
+    /// Records lost, where they could be counted.
+    pub count: Option<u64>,
+    /// Hooks or queues in which the loss happened.
+    pub hooks: Vec<String>,
+    /// The directories affected; empty: every watched root.
+    pub scope: Vec<PathBuf>,
+}
+
+/// The sending end into the pipeline. It is bounded; a collector that finds it full must not
+/// block the thread that empties the kernel's ring: it counts the loss and reports a [`Gap`].
+pub type ObservationSender = mpsc::Sender<Observation>;
+
+/// A source of operations. Dropping it disarms it.
+pub trait Collector: Send {
+    /// What its events carry as `event.provider`.
+    fn provider(&self) -> Provider;
+
+    /// The host paths that are watched now, each directory once, symbolic links resolved: what a
+    /// scan has to cover.
+    fn roots(&self) -> Vec<PathBuf>;
+
+    /// One line for people: what is armed, and what is not.
+    fn summary(&self) -> String;
+
+    /// Stops taking in, hands over what was taken in already, and closes the sender. Bounded:
+    /// returns after at most a second or two.
+    ///
+    /// # Errors
+    /// When the source could not be detached cleanly; what it held was handed over all the same.
+    fn stop(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+}

@@ -1,0 +1,275 @@
+//! The configuration: what the file says, checked, with a default for everything.
+//!
+//! The file is read into `raw`, where every value knows its place, and then validated into
+//! [`Config`], whose values need no more checks. All that is wrong with the values is reported at
+//! once, each with file, line and column.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::policy::{self, Pattern, Policy, Rule};
+
+mod raw;
+mod reference;
+mod render;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use reference::reference_markdown;
+pub use render::to_toml;
+
+/// Where the configuration lies when nothing else is said.
+pub const DEFAULT_PATH: &str = "/etc/fim/fim.toml";
+
+/// The configuration in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file it was read from; `None`: nobody wrote one.
+    pub file: Option<PathBuf>,
+    /// The source of events.
+    pub backend: Backend,
+    /// The journal.
+    pub journal: Journal,
+    /// Metrics and health.
+    pub metrics: Metrics,
+    /// Hashing.
+    pub hash: Hash,
+    /// How operations become events.
+    pub events: Events,
+    /// Between the kernel and the pipeline.
+    pub collector: Collector,
+    /// The rules in force, not empty, names unique; those of the file before the recommended.
+    pub rules: Vec<Rule>,
+}
+
+/// A choice of the source of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The best that works here.
+    #[default]
+    Auto,
+    /// eBPF programs.
+    Bpf,
+    /// fanotify.
+    Fanotify,
+}
+
+impl Backend {
+    /// Each with its name.
+    const ALL: [(&'static str, Self); 3] =
+        [("auto", Self::Auto), ("bpf", Self::Bpf), ("fanotify", Self::Fanotify)];
+
+    /// Its name in the configuration and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Bpf => "bpf",
+            Self::Fanotify => "fanotify",
+        }
+    }
+}
+
+impl std::str::FromStr for Backend {
+    type Err = UnknownBackend;
+
+    fn from_str(name: &str) -> Result<Self, UnknownBackend> {
+        let known = Self::ALL.into_iter().find(|(known, _)| *known == name);
+        known.map(|(_, backend)| backend).ok_or(UnknownBackend)
+    }
+}
+
+/// No backend has this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("unknown backend; allowed: auto, bpf, fanotify")]
+pub struct UnknownBackend;
+
+/// `[journal]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Journal {
+    /// A segment that has reached this many bytes is closed.
+    pub max_segment_bytes: u64,
+    /// How many segments are kept.
+    pub max_segments: u32,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Whether they are served.
+    pub enabled: bool,
+    /// Where.
+    pub listen: SocketAddr,
+}
+
+/// `[hash]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hash {
+    /// Larger files are not hashed; bytes. In force through [`Rule::max_hash_size`].
+    pub max_size: u64,
+    /// Threads that hash; 0: as many as there are cores.
+    pub workers: u32,
+}
+
+/// `[events]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Events {
+    /// From this severity on, an event is an alert.
+    pub alert_severity: u8,
+    /// Operations on the same object within this time become one event.
+    pub fold: Duration,
+    /// A file still written to is reported again when it has been quiet for this long.
+    pub settle: Duration,
+}
+
+/// `[collector]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Collector {
+    /// Size of the kernel's ring: a power of two of at least 4096 bytes.
+    pub ring_bytes: u32,
+    /// Observations that may wait for the pipeline.
+    pub queue_events: usize,
+}
+
+impl Default for Config {
+    /// What is in force when nobody wrote a file: the recommended policy.
+    fn default() -> Self {
+        Self {
+            file: None,
+            backend: Backend::Auto,
+            journal: Journal { max_segment_bytes: 64 << 20, max_segments: 16 },
+            metrics: Metrics {
+                enabled: true,
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9977)),
+            },
+            hash: Hash { max_size: policy::DEFAULT_MAX_HASH_SIZE, workers: 0 },
+            events: Events {
+                alert_severity: 70,
+                fold: Duration::from_millis(50),
+                settle: Duration::from_secs(1),
+            },
+            collector: Collector { ring_bytes: 8 << 20, queue_events: 65_536 },
+            rules: policy::recommended(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file that was `named`, or the one at [`DEFAULT_PATH`] if there is one.
+    ///
+    /// # Errors
+    /// When the named file is missing, the file cannot be read, or something in it is wrong.
+    pub fn load(named: Option<&Path>) -> Result<Self, Error> {
+        Self::load_or(named, Path::new(DEFAULT_PATH))
+    }
+
+    fn load_or(named: Option<&Path>, default: &Path) -> Result<Self, Error> {
+        let file = named.unwrap_or(default);
+        let text = match std::fs::read(file) {
+            Ok(bytes) => String::from_utf8(bytes).map_err(|error| Error::Encoding {
+                file: file.into(),
+                line: 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
+                    .iter()
+                    .filter(|&&byte| byte == b'\n')
+                    .count(),
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return match named {
+                    Some(_) => Err(Error::Missing { file: file.into() }),
+                    None => Ok(Self::default()),
+                };
+            }
+            Err(source) => return Err(Error::Read { file: file.into(), source }),
+        };
+        Self::parse(&text, file)
+    }
+
+    /// The configuration in `text`; `file` is what errors name.
+    ///
+    /// # Errors
+    /// When something in it is wrong.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, Error> {
+        validate::config(text, file).map_err(|problems| Error::Invalid { problems })
+    }
+
+    /// The defaults, with a recursive rule for each of `paths` in place of the recommended ones:
+    /// what `--watch` means without `--config`. The paths are absolute.
+    pub fn from_watch_paths(paths: Vec<PathBuf>) -> Self {
+        let mut config = Self { rules: Vec::new(), ..Self::default() };
+        config.add_watch_paths(paths);
+        config
+    }
+
+    /// Adds a recursive rule for each of `paths`, which are absolute. A path twice is one rule.
+    pub fn add_watch_paths(&mut self, paths: Vec<PathBuf>) {
+        for path in paths {
+            let name = format!("watch:{}", path.display());
+            let pattern = Pattern::literal(path);
+            if !self.rules.iter().any(|rule| rule.paths == [pattern.clone()]) {
+                let max_hash_size = self.hash.max_size;
+                self.rules.push(Rule { max_hash_size, ..Rule::new(name, vec![pattern]) });
+            }
+        }
+    }
+
+    /// The policy of the rules, not yet [resolved](Policy::resolved).
+    pub fn policy(&self) -> Policy {
+        Policy::new(self.rules.clone())
+    }
+}
+
+/// Why there is no configuration. The agent exits with 64 for each.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file that was named is not there.
+    #[error("{}: no such file; it was named with --config, so the recommended policy is not used in its place", file.display())]
+    Missing {
+        /// It.
+        file: PathBuf,
+    },
+    /// The file could not be read.
+    #[error("{}: cannot be read: {source}", file.display())]
+    Read {
+        /// It.
+        file: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is no text.
+    #[error("{}:{line}: not UTF-8, which TOML has to be", file.display())]
+    Encoding {
+        /// It.
+        file: PathBuf,
+        /// The line in which the first wrong byte stands, from 1.
+        line: usize,
+    },
+    /// Something in the file is wrong.
+    #[error("{}", lines(problems))]
+    Invalid {
+        /// What; not empty, in the order of the file.
+        problems: Vec<Problem>,
+    },
+}
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}:{line}:{column}: {message}", file.display())]
+pub struct Problem {
+    /// The file.
+    pub file: PathBuf,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is wrong, and what is allowed.
+    pub message: String,
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,596 @@
+//! The event: what users, journals and sinks see. One JSON object a line, fields named by the
+//! Elastic Common Schema where it has a name, and `fim.*` where it has none.
+//!
+//! What is not known is absent, and `fim.unknown` says why. Ids are strings, as ECS types them
+//! (`keyword`); sizes and process ids are numbers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::state::{HashState, ObjectKind, ObjectState};
+use crate::time::Timestamp;
+
+pub mod actor;
+pub mod schema;
+
+use actor::{Container, Kubernetes, Process, User};
+
+/// One event.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// When the kernel saw it.
+    #[serde(rename = "@timestamp")]
+    pub timestamp: Timestamp,
+    /// What kind of event.
+    pub event: Meta,
+    /// The rule that decided.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rule: Option<Rule>,
+    /// Tags of the rule.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tags: Vec<String>,
+    /// Threat classification, from the rule.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub threat: Option<Threat>,
+    /// The object after the operation.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub file: Option<File>,
+    /// The initiating process at the moment of the operation.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub process: Option<Process>,
+    /// The initiating user at the moment of the operation.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user: Option<User>,
+    /// The container of the process.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub container: Option<Container>,
+    /// The pod of the process.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kubernetes: Option<Kubernetes>,
+    /// The host.
+    pub host: Arc<Host>,
+    /// The agent.
+    pub agent: Arc<Agent>,
+    /// What ECS has no name for.
+    pub fim: Fim,
+}
+
+/// `event.*`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Meta {
+    /// Unique; a UUID of version 7.
+    pub id: String,
+    /// Gapless per agent start, from 1.
+    pub sequence: u64,
+    /// Event, alert, or the agent's own.
+    pub kind: Kind,
+    /// ECS categories.
+    pub category: Vec<Category>,
+    /// ECS types.
+    #[serde(rename = "type")]
+    pub types: Vec<Type>,
+    /// What was done.
+    pub action: Action,
+    /// Whether it was done.
+    pub outcome: Outcome,
+    /// Which source saw it; absent for the agent's own events.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub provider: Option<Provider>,
+    /// 0 (informational) to 100 (critical), from the rule.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub severity: Option<u8>,
+}
+
+/// `event.kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A change.
+    Event,
+    /// A change whose rule has at least the alerting severity.
+    Alert,
+    /// A measurement of the agent's own.
+    Metric,
+    /// A state of the agent's own.
+    State,
+}
+
+/// `event.category`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Category {
+    /// A file system object.
+    File,
+    /// A registry key or value.
+    Registry,
+    /// The agent or its configuration.
+    Configuration,
+    /// The host, for the agent's own events.
+    Host,
+}
+
+/// `event.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Type {
+    /// Came to be.
+    Creation,
+    /// Changed.
+    Change,
+    /// Is gone.
+    Deletion,
+    /// Denied, in addition to another type.
+    Denied,
+    /// Started.
+    Start,
+    /// Ended.
+    End,
+    /// Says something.
+    Info,
+    /// Says that something is wrong.
+    Error,
+}
+
+/// `event.action`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// An object came to be.
+    Created,
+    /// Its content changed.
+    Updated,
+    /// Mode, owner, times, ACL, extended attributes or capabilities changed.
+    AttributesModified,
+    /// It has another name.
+    Moved,
+    /// It, or this name of it, is gone.
+    Deleted,
+    /// It has an additional name.
+    Linked,
+    /// A file system was mounted on or in a watched directory.
+    Mounted,
+    /// And unmounted.
+    Unmounted,
+    /// The agent watches: each operation after this event is in scope.
+    AgentStarted,
+    /// The agent has stopped; the last event of a start.
+    AgentStopped,
+    /// The configuration in force has changed.
+    ConfigChanged,
+    /// Operations were lost.
+    Gap,
+    /// What a gap covers has been compared with the disk.
+    GapClosed,
+    /// The agent lives.
+    Heartbeat,
+}
+
+impl Action {
+    /// The value in JSON and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::AttributesModified => "attributes_modified",
+            Self::Moved => "moved",
+            Self::Deleted => "deleted",
+            Self::Linked => "linked",
+            Self::Mounted => "mounted",
+            Self::Unmounted => "unmounted",
+            Self::AgentStarted => "agent_started",
+            Self::AgentStopped => "agent_stopped",
+            Self::ConfigChanged => "config_changed",
+            Self::Gap => "gap",
+            Self::GapClosed => "gap_closed",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+}
+
+/// `event.outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was done.
+    Success,
+    /// It was denied or failed; `fim.errno` says how.
+    Failure,
+}
+
+impl Outcome {
+    /// The value in JSON and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// `event.provider`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    /// eBPF programs on the VFS and security functions.
+    Bpf,
+    /// fanotify.
+    Fanotify,
+    /// Event Tracing for Windows.
+    Etw,
+    /// A comparison of the disk with the baseline.
+    Scan,
+}
+
+impl Provider {
+    /// The value in JSON and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bpf => "bpf",
+            Self::Fanotify => "fanotify",
+            Self::Etw => "etw",
+            Self::Scan => "scan",
+        }
+    }
+}
+
+/// `rule.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rule {
+    /// Its name in the policy.
+    pub name: String,
+    /// Its category in the policy.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub category: Option<String>,
+}
+
+/// `threat.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Threat {
+    /// Technique.
+    pub technique: Technique,
+}
+
+/// `threat.technique.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Technique {
+    /// MITRE ATT&CK ids, `T1543.002`.
+    pub id: Vec<String>,
+}
+
+/// `file.*`: the object after the operation (before it, for a deletion).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct File {
+    /// Canonical path on the host; lossy where it is not UTF-8, see `fim.path_b64`.
+    pub path: String,
+    /// Last component.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    /// The directory.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub directory: Option<String>,
+    /// Type.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none", default)]
+    pub kind: Option<ObjectKind>,
+    /// Target of a symbolic link.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub target_path: Option<String>,
+    /// `st_ino`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub inode: Option<String>,
+    /// `st_dev` as `major:minor`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub device: Option<String>,
+    /// Bytes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub size: Option<u64>,
+    /// Permission bits, four octal digits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mode: Option<String>,
+    /// Owner's id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uid: Option<String>,
+    /// Group's id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gid: Option<String>,
+    /// Owner's name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub owner: Option<String>,
+    /// Group's name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub group: Option<String>,
+    /// Last change of content.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mtime: Option<Timestamp>,
+    /// Last change of content or attributes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ctime: Option<Timestamp>,
+    /// Hashes of the content.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hash: Option<Hash>,
+    /// File attributes (`immutable`, `append_only`; on Windows `hidden`, `system` …).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub attributes: Option<Vec<String>>,
+}
+
+/// `file.hash.*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Hash {
+    /// SHA-256, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+}
+
+/// One side of `fim.before` / `fim.after`: only what is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Side {
+    /// Path, where it differs from `file.path`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<String>,
+    /// Type.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none", default)]
+    pub kind: Option<ObjectKind>,
+    /// Bytes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub size: Option<u64>,
+    /// Permission bits, four octal digits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mode: Option<String>,
+    /// Owner's id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uid: Option<String>,
+    /// Group's id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gid: Option<String>,
+    /// Last change of content.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mtime: Option<Timestamp>,
+    /// `st_ino`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub inode: Option<String>,
+    /// POSIX ACL entries in getfacl(1)'s short text.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub acl: Option<Vec<String>>,
+    /// Other extended attributes, values in base64.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub xattrs: Option<BTreeMap<String, String>>,
+    /// File capabilities in getcap(8)'s text.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub capabilities: Option<String>,
+    /// SHA-256 of the content.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sha256: Option<String>,
+    /// Target of a symbolic link.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub target_path: Option<String>,
+}
+
+/// A property of an object that can differ, as named in `fim.changes`.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Property {
+    /// Whether it is there at all.
+    Existence,
+    /// Its path.
+    Path,
+    /// Its type.
+    Type,
+    /// Its content.
+    Content,
+    /// Its size.
+    Size,
+    /// Its permission bits.
+    Mode,
+    /// Its owner's id.
+    Uid,
+    /// Its group's id.
+    Gid,
+    /// Its modification time.
+    Mtime,
+    /// Which inode it is.
+    Inode,
+    /// Its ACL.
+    Acl,
+    /// Its other extended attributes.
+    Xattrs,
+    /// Its capabilities.
+    Capabilities,
+    /// The target of the link.
+    TargetPath,
+}
+
+/// `fim.*`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Fim {
+    /// The exact bytes of `file.path` in base64, where they are not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path_b64: Option<String>,
+    /// The path as the process saw it, where it differs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path_in_process: Option<String>,
+    /// The error of a failed attempt, `EACCES`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub errno: Option<String>,
+    /// The known state before.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub before: Option<Side>,
+    /// The known state after.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub after: Option<Side>,
+    /// What a rename replaced at `file.path`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub replaced: Option<Side>,
+    /// What differs.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub changes: Vec<Property>,
+    /// How far the hash belongs to this event.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hash_state: Option<HashState>,
+    /// The raw operations folded into this event.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub operations: Vec<FoldedOperation>,
+    /// Every process that had the file open for writing, when it is more than the one in
+    /// `process`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub writers: Vec<Writer>,
+    /// Ancestors of the process, nearest first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub ancestors: Vec<actor::Ancestor>,
+    /// What is not known of this event, and why: `{"process.args": "not_resident"}`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub unknown: BTreeMap<String, String>,
+    /// `gap` and `gap_closed`: what was lost.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gap: Option<Gap>,
+    /// The agent's own events: what there is to say, for people.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+    /// Hash chain of the journal.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub chain: Option<String>,
+}
+
+/// One element of `fim.operations`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FoldedOperation {
+    /// `create`, `open_write`, `modify`, `close_write`, `truncate`, `set_attributes` …
+    pub operation: String,
+    /// How often it was seen. The kernel reports at most one `modify` a clock tick.
+    pub count: u64,
+    /// Bytes written, where the collector knows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bytes: Option<u64>,
+    /// The first.
+    pub first: Timestamp,
+    /// The last.
+    pub last: Timestamp,
+}
+
+/// One element of `fim.writers`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Writer {
+    /// The process.
+    pub process: Process,
+    /// Its user.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user: Option<User>,
+}
+
+/// `fim.gap`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Gap {
+    /// Nothing before this is missing.
+    pub from: Timestamp,
+    /// Nothing after this is missing.
+    pub to: Timestamp,
+    /// Records lost, where they could be counted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub count: Option<u64>,
+    /// Hooks or queues in which the loss happened.
+    pub hooks: Vec<String>,
+    /// The directories that are re-checked; empty: every watched root.
+    pub scope: Vec<String>,
+}
+
+/// `host.*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Host name.
+    pub name: String,
+    /// Machine id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<String>,
+    /// Boot.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub boot: Option<Boot>,
+    /// Machine architecture.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub architecture: Option<String>,
+    /// Operating system.
+    pub os: Os,
+}
+
+/// `host.boot.*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Boot {
+    /// Boot id.
+    pub id: String,
+}
+
+/// `host.os.*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Os {
+    /// `linux`, `windows`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `Debian GNU/Linux`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    /// `12`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version: Option<String>,
+    /// Kernel release.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kernel: Option<String>,
+}
+
+/// `agent.*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Agent {
+    /// `fim`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Version of the agent.
+    pub version: String,
+    /// Unique to the installation (the state directory).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<String>,
+    /// Unique to this start of the agent; `event.sequence` counts within it.
+    pub ephemeral_id: String,
+}
+
+/// A path as JSON carries it: text, lossy where it must be.
+pub fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The exact bytes of a path in base64, when `path_text` cannot carry them.
+pub fn path_base64(path: &Path) -> Option<String> {
+    match path.to_str() {
+        Some(_) => None,
+        None => Some(
+            base64::engine::general_purpose::STANDARD.encode(path.as_os_str().as_encoded_bytes()),
+        ),
+    }
+}
+
+/// Permission bits as events carry them: four octal digits.
+pub fn mode_text(mode: u32) -> String {
+    format!("{:04o}", mode & 0o7777)
+}
+
+impl Side {
+    /// The side that `state` describes; `path` only where it is worth saying.
+    pub fn new(state: &ObjectState, path: Option<&Path>) -> Self {
+        Self {
+            path: path.map(path_text),
+            kind: state.kind,
+            size: state.size,
+            mode: state.mode.map(mode_text),
+            uid: state.uid.map(|id| id.to_string()),
+            gid: state.gid.map(|id| id.to_string()),
+            mtime: state.mtime,
+            inode: state.inode.map(|inode| inode.to_string()),
+            acl: state.acl.clone(),
+            xattrs: state.xattrs.clone(),
+            capabilities: state.capabilities.clone(),
+            sha256: state.sha256.clone(),
+            target_path: state.target_path.as_deref().map(path_text),
+        }
+    }
+}

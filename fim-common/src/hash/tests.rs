@@ -1,0 +1,230 @@
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::object;
+
+const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+fn file(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    fs::write(&path, content).unwrap();
+    (directory, path)
+}
+
+#[test]
+fn known_answers() {
+    let million = vec![b'a'; 1_000_000];
+    let cases: [(&[u8], &str); 3] = [
+        (b"", EMPTY),
+        (b"abc", ABC),
+        (&million, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"),
+    ];
+    for (bytes, expected) in cases {
+        let (_directory, path) = file(bytes);
+        let id = object::stat(&path).unwrap().id();
+        let outcome = content(&path, id, 10_000_000);
+        assert_eq!(outcome.state, HashState::Exact);
+        assert_eq!(outcome.sha256.as_deref(), Some(expected));
+        assert_eq!(outcome.bytes, bytes.len() as u64);
+        assert_eq!(outcome.after.unwrap().size, Some(bytes.len() as u64));
+        assert!(outcome.seconds > 0.0);
+    }
+}
+
+#[test]
+fn identity_decides() {
+    let (_directory, path) = file(b"abc");
+    let id = object::stat(&path).unwrap().id().unwrap();
+    let cases = [
+        (None, HashState::Exact),
+        (Some(id), HashState::Exact),
+        (Some(ObjectId { device: 0, ..id }), HashState::Exact),
+        (Some(ObjectId { inode: id.inode + 1, ..id }), HashState::Gone),
+        (Some(ObjectId { device: id.device + 1, ..id }), HashState::Gone),
+    ];
+    for (expected, state) in cases {
+        let outcome = content(&path, expected, 100);
+        assert_eq!(outcome.state, state, "{expected:?}");
+        assert_eq!(outcome.sha256.is_some(), state == HashState::Exact);
+    }
+}
+
+#[test]
+fn what_has_no_hash_says_why() {
+    let (directory, path) = file(b"abcd");
+    let link = directory.path().join("link");
+    symlink(&path, &link).unwrap();
+    let fifo = directory.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+    let cases = [
+        (path.clone(), 3, HashState::TooLarge),
+        (directory.path().join("none"), 100, HashState::Gone),
+        (path.join("below-a-file"), 100, HashState::Gone),
+        (link, 100, HashState::Skipped),
+        (fifo, 100, HashState::Skipped),
+        (directory.path().to_owned(), 100, HashState::Skipped),
+    ];
+    for (path, limit, state) in cases {
+        let outcome = content(&path, None, limit);
+        assert_eq!(outcome.state, state, "{}", path.display());
+        assert_eq!((outcome.sha256, outcome.bytes), (None, 0));
+    }
+}
+
+#[test]
+fn a_file_that_is_rewritten_has_no_exact_wrong_hash() {
+    let (_directory, path) = file(b"");
+    // Every write leaves the whole file of one letter for a moment and a mixture in between.
+    let size = 256 * 1024;
+    let write = |letter: u8| {
+        let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        for _ in 0..16 {
+            file.write_all(&vec![letter; size / 16]).unwrap();
+        }
+    };
+    write(b'a');
+    let whole: Vec<String> =
+        [b'a', b'b', b'c'].map(|letter| hex(&Sha256::digest(vec![letter; size]))).to_vec();
+    let stop = AtomicBool::new(false);
+    let rounds = AtomicUsize::new(0);
+    let (mut exact, mut raced) = (0, 0);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for letter in *b"bca" {
+                    write(letter);
+                }
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while exact + raced < 300 || rounds.load(Ordering::Relaxed) < 20 {
+            let outcome = content(&path, None, u64::MAX);
+            match outcome.state {
+                HashState::Exact => {
+                    exact += 1;
+                    let hash = outcome.sha256.unwrap();
+                    // A mixture that stood still while it was read is a true state of the file.
+                    let after = outcome.after.unwrap();
+                    let now = object::stat(&path).unwrap();
+                    if now.ctime == after.ctime {
+                        let again = content(&path, None, u64::MAX);
+                        if again.after.is_some_and(|again| again.ctime == after.ctime) {
+                            assert_eq!(again.sha256, Some(hash));
+                        }
+                    }
+                }
+                HashState::Raced => {
+                    raced += 1;
+                    assert_eq!(outcome.sha256, None);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    println!("exact {exact}, raced {raced}");
+    assert!(raced > 0, "the writer was never met");
+    let last = content(&path, None, u64::MAX);
+    assert_eq!(last.state, HashState::Exact, "nobody writes any more");
+    assert!(whole.contains(&last.sha256.unwrap()));
+}
+
+#[test]
+fn no_more_than_the_limit_is_read_from_a_growing_file() {
+    let (_directory, path) = file(&[0; 1000]);
+    let handle = Handle::open_content(&path).unwrap();
+    let stat = handle.stat().unwrap();
+    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(&[0; 100_000]).unwrap();
+    let mut bytes = 0;
+    let cancel = AtomicBool::new(false);
+    let outcome = once(&handle, stat, 1000, &mut [0; 256], &cancel, &mut bytes);
+    assert_eq!(outcome.state, HashState::Raced);
+    assert_eq!(bytes, 1000);
+}
+
+#[test]
+fn cancelled() {
+    let (_directory, path) = file(&[0; 1000]);
+    let outcome = content_until(&path, None, u64::MAX, &AtomicBool::new(true));
+    assert_eq!((outcome.state, outcome.sha256), (HashState::Skipped, None));
+}
+
+#[tokio::test]
+async fn the_pool_answers_every_job_and_counts_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let done = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&done);
+    let pool = HashPool::new(PoolOptions {
+        threads: 3,
+        queue: 4,
+        done: Some(Box::new(move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+        })),
+    })
+    .unwrap();
+    let mut outcomes = Vec::new();
+    for number in 0..200_u32 {
+        let path = directory.path().join(number.to_string());
+        // Fresh files, each changed within the current tick.
+        fs::write(&path, number.to_le_bytes()).unwrap();
+        let expected = object::stat(&path).unwrap().id();
+        outcomes.push(pool.submit(Job { path, expected, limit: 100 }).await);
+    }
+    for (number, outcome) in outcomes.into_iter().enumerate() {
+        let outcome = outcome.await.unwrap();
+        assert_eq!(outcome.state, HashState::Exact);
+        let expected = hex(&Sha256::digest((number as u32).to_le_bytes()));
+        assert_eq!(outcome.sha256, Some(expected));
+    }
+    assert_eq!(done.load(Ordering::SeqCst), 200);
+    assert_eq!(pool.depth(), 0);
+}
+
+/// `done` holds the only hashing thread until the test lets it go.
+#[tokio::test]
+async fn a_full_queue_refuses_and_a_dropped_pool_says_so() {
+    let (_directory, path) = file(b"abc");
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let (entered, inside) = std::sync::mpsc::channel::<()>();
+    let pool = HashPool::new(PoolOptions {
+        threads: 1,
+        queue: 2,
+        done: Some(Box::new(move |_| {
+            entered.send(()).unwrap();
+            let _ = held.lock().unwrap().recv();
+        })),
+    })
+    .unwrap();
+    let job = || Job { path: path.clone(), expected: None, limit: 100 };
+    let first = pool.try_submit(job()).unwrap();
+    inside.recv().unwrap();
+    let second = pool.try_submit(job()).unwrap();
+    let third = pool.try_submit(job()).unwrap();
+    assert_eq!(pool.depth(), 2);
+    assert!(matches!(pool.try_submit(job()), Err(QueueFull)));
+    drop(release);
+    let answers = std::thread::spawn(move || drop(pool));
+    assert_eq!(first.await.unwrap().sha256.as_deref(), Some(ABC));
+    answers.join().unwrap();
+    // Either was hashed before the pool noticed, or was discarded: never left without an answer.
+    for outcome in [second, third] {
+        if let Ok(outcome) = outcome.await {
+            assert!(matches!(outcome.state, HashState::Exact | HashState::Skipped));
+        }
+    }
+}
+
+#[test]
+fn the_rate_is_measured() {
+    let rate = rate(Duration::from_millis(5));
+    println!("{:.2} GB/s, SHA instructions: {}", rate / 1e9, hardware());
+    assert!(rate > 1e6);
+}

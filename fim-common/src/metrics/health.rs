@@ -1,0 +1,48 @@
+//! Whether the agent does its work.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What is wrong with the agent, by the part that says so. It is healthy when nothing is.
+#[derive(Debug)]
+pub struct Health {
+    problems: Mutex<BTreeMap<&'static str, String>>,
+}
+
+/// The part that has a problem until the agent watches.
+const START: &str = "start";
+
+impl Health {
+    /// An agent that does not watch yet.
+    pub fn starting() -> Self {
+        let problems = BTreeMap::from([(START, "not everything is armed yet".to_owned())]);
+        Self { problems: Mutex::new(problems) }
+    }
+
+    /// The agent watches.
+    pub fn started(&self) {
+        self.recovered(START);
+    }
+
+    /// `part` does not do its work, because of `reason`, which is for people.
+    pub fn failed(&self, part: &'static str, reason: impl Into<String>) {
+        self.lock().insert(part, reason.into());
+    }
+
+    /// `part` does its work again.
+    pub fn recovered(&self, part: &'static str) {
+        self.lock().remove(part);
+    }
+
+    /// `None`: healthy. Else what is wrong, a line for each part.
+    pub fn problems(&self) -> Option<String> {
+        let problems = self.lock();
+        let lines = problems.iter().map(|(part, reason)| format!("{part}: {reason}"));
+        (!problems.is_empty()).then(|| lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Every change is one insertion or removal: a panic elsewhere leaves the map whole.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,245 @@
+//! The object on Linux: `O_PATH` descriptors, fstat(2), xattrs through `/proc/self/fd`.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use super::xattr;
+use crate::state::{ObjectId, ObjectKind, ObjectState};
+use crate::time::Timestamp;
+
+/// How often attributes are read again when the object changed between two system calls. Each
+/// attempt takes some 5 µs and ctime moves at most once a clock tick, so the second attempt is
+/// enough unless the machine is stalled.
+const ATTEMPTS: usize = 3;
+
+/// One object, whatever becomes of its name.
+#[derive(Debug)]
+pub struct Handle {
+    fd: OwnedFd,
+    /// Whether the descriptor can be read (and fgetxattr(2) works), or is `O_PATH`.
+    readable: bool,
+}
+
+impl Handle {
+    /// Opens the object that `path` names, of any type, without following a link in the last
+    /// component and without opening its content: neither a FIFO, a device nor a lease notices.
+    ///
+    /// # Errors
+    /// open(2)'s, `NotFound` and `PermissionDenied` among them.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Self::open_at(CWD, path)
+    }
+
+    /// [`Handle::open`] relative to an open directory; works below paths longer than `PATH_MAX`.
+    ///
+    /// # Errors
+    /// openat(2)'s.
+    pub fn open_at<D: AsFd>(directory: D, name: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(directory, name, flags, Mode::empty())?;
+        Ok(Self { fd, readable: false })
+    }
+
+    /// Opens the content of the regular file that `path` names. Anything else is refused before
+    /// it is opened for reading: reading a FIFO or a device has effects.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it is not a regular file; otherwise open(2)'s.
+    pub fn open_content(path: &Path) -> io::Result<Self> {
+        let object = Self::open(path)?;
+        let stat = object.stat()?;
+        if stat.kind != Some(ObjectKind::File) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        // Through /proc the very object is opened again, not what the name means by now.
+        let again = format!("/proc/self/fd/{}", object.fd.as_raw_fd());
+        match open_reading(CWD, Path::new(&again), OFlags::empty()) {
+            Ok(fd) => Ok(Self { fd, readable: true }),
+            // No /proc (some containers): by name, and only if it is still that object.
+            Err(Errno::NOENT) => {
+                let reopened = Self::open_regular_at(CWD, path)?;
+                if reopened.stat()?.id() == stat.id() {
+                    Ok(reopened)
+                } else {
+                    Err(io::ErrorKind::NotFound.into())
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens content relative to a directory, one system call cheaper than
+    /// [`Handle::open_content`]: for a caller who saw just now that the name is a regular file.
+    /// Were it swapped for a FIFO in between, the open neither blocks nor reads.
+    ///
+    /// # Errors
+    /// openat(2)'s.
+    pub fn open_regular_at<D: AsFd>(directory: D, name: &Path) -> io::Result<Self> {
+        let fd = open_reading(directory, name, OFlags::NOFOLLOW)?;
+        Ok(Self { fd, readable: true })
+    }
+
+    /// Opens a directory for listing, relative to another one.
+    ///
+    /// # Errors
+    /// openat(2)'s; `NotADirectory` also for a symbolic link to a directory.
+    pub fn open_directory_at<D: AsFd>(directory: D, name: &Path) -> io::Result<Self> {
+        let fd = open_reading(directory, name, OFlags::NOFOLLOW | OFlags::DIRECTORY)?;
+        Ok(Self { fd, readable: true })
+    }
+
+    /// What fstat(2) says, and nothing else.
+    ///
+    /// # Errors
+    /// fstat(2)'s.
+    pub fn stat(&self) -> io::Result<ObjectState> {
+        Ok(from_stat(&rustix::fs::fstat(&self.fd)?))
+    }
+
+    /// Everything but the content hash. ACL, xattrs and capabilities stay `None` where they
+    /// cannot be read (no `/proc`, no permission); on a file system without them they are empty.
+    ///
+    /// # Errors
+    /// fstat(2)'s and readlink(2)'s.
+    pub fn state(&self) -> io::Result<ObjectState> {
+        let mut state = self.stat()?;
+        self.complete(&mut state)?;
+        Ok(state)
+    }
+
+    /// Adds to the result of [`Handle::stat`] what makes it the result of [`Handle::state`].
+    ///
+    /// # Errors
+    /// fstat(2)'s and readlink(2)'s.
+    pub fn complete(&self, state: &mut ObjectState) -> io::Result<()> {
+        if state.kind == Some(ObjectKind::Symlink) {
+            let target = rustix::fs::readlinkat(&self.fd, c"", Vec::new())?;
+            state.target_path = Some(PathBuf::from(OsString::from_vec(target.into_bytes())));
+        }
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let attributes = if self.readable {
+                xattr::read(&xattr::Source::Descriptor(self.fd.as_fd()))
+            } else {
+                xattr::read(&xattr::Source::proc(self.fd.as_fd()))
+            };
+            let nothing = attributes.is_empty();
+            state.acl = attributes.acl;
+            state.xattrs = attributes.xattrs;
+            state.capabilities = attributes.capabilities;
+            // Mode and ACL are two system calls apart: keep only a pair that belongs together.
+            if nothing || attempt == ATTEMPTS {
+                return Ok(());
+            }
+            let after = self.stat()?;
+            let same = after.ctime == state.ctime;
+            merge_stat(state, &after);
+            if same {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Which object it is.
+    ///
+    /// # Errors
+    /// fstat(2)'s.
+    pub fn id(&self) -> io::Result<ObjectId> {
+        let stat = rustix::fs::fstat(&self.fd)?;
+        Ok(ObjectId { device: stat.st_dev as u64, inode: stat.st_ino as u64 })
+    }
+
+    /// Reads content from the current position, for [`Handle::open_content`].
+    ///
+    /// # Errors
+    /// read(2)'s, except `Interrupted`.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::read(&self.fd, &mut *buffer) {
+                Ok(length) => return Ok(length),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Goes back to the first byte.
+    ///
+    /// # Errors
+    /// lseek(2)'s.
+    pub fn rewind(&self) -> io::Result<()> {
+        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0))?;
+        Ok(())
+    }
+}
+
+impl AsFd for Handle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Everything but the content hash of what `path` names; the link itself if it is a link.
+///
+/// # Errors
+/// `NotFound` when there is nothing of that name, otherwise as [`Handle::state`].
+pub fn state(path: &Path) -> io::Result<ObjectState> {
+    Handle::open(path)?.state()
+}
+
+/// What lstat(2) says of `path`: type, size, mode, owner, times, identity, number of names.
+///
+/// # Errors
+/// lstat(2)'s, `NotFound` among them.
+pub fn stat(path: &Path) -> io::Result<ObjectState> {
+    Ok(from_stat(&rustix::fs::lstat(path)?))
+}
+
+fn open_reading<D: AsFd>(directory: D, name: &Path, extra: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | extra;
+    match openat(&directory, name, flags | OFlags::NOATIME, Mode::empty()) {
+        // O_NOATIME is for the owner and CAP_FOWNER only.
+        Err(Errno::PERM) => openat(&directory, name, flags, Mode::empty()),
+        result => result,
+    }
+}
+
+/// The state that `struct stat` tells.
+#[allow(clippy::unnecessary_cast, reason = "the fields are narrower on other architectures")]
+pub(crate) fn from_stat(stat: &rustix::fs::Stat) -> ObjectState {
+    ObjectState {
+        kind: ObjectKind::from_mode(stat.st_mode),
+        size: Some(stat.st_size as u64),
+        mode: Some(stat.st_mode & 0o7777),
+        uid: Some(stat.st_uid),
+        gid: Some(stat.st_gid),
+        mtime: Some(Timestamp::from_unix(stat.st_mtime as i64, stat.st_mtime_nsec as u32)),
+        ctime: Some(Timestamp::from_unix(stat.st_ctime as i64, stat.st_ctime_nsec as u32)),
+        inode: Some(stat.st_ino as u64),
+        device: Some(stat.st_dev as u64),
+        nlink: Some(stat.st_nlink as u64),
+        ..ObjectState::default()
+    }
+}
+
+/// Replaces in `state` what fstat(2) tells.
+fn merge_stat(state: &mut ObjectState, stat: &ObjectState) {
+    state.size = stat.size;
+    state.mode = stat.mode;
+    state.uid = stat.uid;
+    state.gid = stat.gid;
+    state.mtime = stat.mtime;
+    state.ctime = stat.ctime;
+    state.nlink = stat.nlink;
+}
+
+#[cfg(test)]
+#[path = "unix_tests.rs"]
+mod tests;

@@ -1,0 +1,121 @@
+//! A resolved operation: what a collector saw, in terms of the host. It becomes (part of) an
+//! event; see [`crate::event::Event`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::event::{Provider, actor::Actor};
+use crate::state::{ObjectId, ObjectState};
+use crate::time::Timestamp;
+
+/// One operation on one object.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// When the kernel saw it.
+    pub time: Timestamp,
+    /// Which collector saw it.
+    pub provider: Provider,
+    /// What was done.
+    pub kind: OperationKind,
+    /// Canonical path on the host, after the operation; `None` when the object has no name.
+    pub path: Option<PathBuf>,
+    /// The path as the process saw it, where that differs.
+    pub path_in_process: Option<PathBuf>,
+    /// The object operated on.
+    pub object: Option<ObjectId>,
+    /// What the kernel said of the object before the operation; only what it said is filled.
+    pub before: ObjectState,
+    /// And after it.
+    pub after: ObjectState,
+    /// `None`: it was done. `Some(errno)`: it was attempted and failed with this error.
+    pub failure: Option<i32>,
+    /// Who did it.
+    pub actor: Arc<Actor>,
+}
+
+/// What was done. Common facts are fields of [`Operation`]; a variant has only what differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OperationKind {
+    /// A file, directory, link, device, FIFO or socket came to be.
+    Create,
+    /// A regular file was opened for writing.
+    OpenWrite {
+        /// With `O_TRUNC`.
+        truncate: bool,
+    },
+    /// Content was changed.
+    Modify,
+    /// A description open for writing was released.
+    CloseWrite {
+        /// Descriptions still open for writing; `None` when the collector cannot tell.
+        writers: Option<u32>,
+        /// Whether content was changed through it, as far as is known.
+        modified: Modified,
+    },
+    /// The size was set.
+    Truncate,
+    /// Mode, owner or times were set, or something the collector cannot tell apart from that.
+    SetAttributes,
+    /// An extended attribute or ACL was set.
+    SetXattr {
+        /// Its full name, `user.x`.
+        name: String,
+    },
+    /// An extended attribute or ACL was removed.
+    RemoveXattr {
+        /// Its full name.
+        name: String,
+    },
+    /// The object got another name in place of an earlier one.
+    Rename {
+        /// The name it had; `None` when it is not known (it came from outside the watched trees).
+        from: Option<PathBuf>,
+        /// The earlier name was in scope.
+        from_in_scope: bool,
+        /// The new name (the operation's path) is in scope.
+        to_in_scope: bool,
+        /// The object that stood at the new name before and is gone.
+        replaced: Option<ObjectId>,
+        /// The two objects exchanged their names: a second operation tells of the other one.
+        exchange: bool,
+    },
+    /// The object got an additional name.
+    Link {
+        /// The name it has already, where it is known.
+        existing: Option<PathBuf>,
+        /// It had no name before (`O_TMPFILE`): this is a creation.
+        first: bool,
+    },
+    /// A name was removed: of a file, link, device, FIFO, socket or directory.
+    Delete,
+}
+
+/// What is known about a change of content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Modified {
+    /// It was changed.
+    Yes,
+    /// It was not.
+    No,
+    /// Only a comparison can tell.
+    Unknown,
+}
+
+impl OperationKind {
+    /// The name of this operation in `fim.operations`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::OpenWrite { .. } => "open_write",
+            Self::Modify => "modify",
+            Self::CloseWrite { .. } => "close_write",
+            Self::Truncate => "truncate",
+            Self::SetAttributes => "set_attributes",
+            Self::SetXattr { .. } => "set_xattr",
+            Self::RemoveXattr { .. } => "remove_xattr",
+            Self::Rename { .. } => "rename",
+            Self::Link { .. } => "link",
+            Self::Delete => "delete",
+        }
+    }
+}

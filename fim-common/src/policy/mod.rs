@@ -1,0 +1,190 @@
+//! The policy: which objects are watched, and which rule decides about an event. Pure: values in,
+//! verdict out, except for [`canonical`], which asks the disk.
+//!
+//! When several rules match, the one with the highest severity decides; among equals the one
+//! whose pattern is more specific (more literal text at its beginning), then the one defined
+//! first. An exclusion takes an object out of its own rule only.
+//!
+//! Invariant: a verdict never depends on what exists on disk. A policy is matched against
+//! canonical paths, so symbolic links in its own paths are resolved once, by
+//! [`Policy::resolved`].
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use crate::event::Action;
+
+mod canonical;
+mod explain;
+mod glob;
+mod pattern;
+mod recommended;
+mod rule;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use canonical::canonical;
+pub use explain::{Exclusion, Explanation, Match, Reason};
+pub use glob::{PatternError, PatternErrorKind};
+pub use pattern::Pattern;
+pub use recommended::{RECOMMENDED_RULES, RecommendedRule, recommended};
+pub use rule::{DEFAULT_MAX_HASH_SIZE, DEFAULT_SEVERITY, Operations, Rule};
+pub use watch::Watch;
+
+use pattern::trimmed;
+
+/// All rules, in the order of their definition, ready to be asked.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    rules: Vec<Rule>,
+    /// All patterns by their base: a path asks for each of its ancestors, so that the cost grows
+    /// with its depth and with the patterns that begin there, not with the number of rules.
+    by_base: HashMap<Box<[u8]>, Vec<Slot>>,
+}
+
+/// One pattern of one rule.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    rule: usize,
+    pattern: usize,
+}
+
+/// The rule that decides about an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Verdict<'p> {
+    /// It.
+    pub rule: &'p Rule,
+    /// Its pattern that matched.
+    pub pattern: &'p Pattern,
+    /// The rule that would decide without it.
+    pub runner_up: Option<&'p Rule>,
+}
+
+/// A rule that matches, and what it counts by in comparison with others.
+#[derive(Clone, Copy)]
+struct Candidate<'p> {
+    rule: &'p Rule,
+    pattern: &'p Pattern,
+    rank: (u8, usize, Reverse<usize>),
+}
+
+impl Policy {
+    /// A policy of these rules; earlier ones win between equals.
+    pub fn new(rules: Vec<Rule>) -> Self {
+        let mut by_base: HashMap<Box<[u8]>, Vec<Slot>> = HashMap::new();
+        for (rule_index, rule) in rules.iter().enumerate() {
+            for (pattern_index, pattern) in rule.paths.iter().enumerate() {
+                let slot = Slot { rule: rule_index, pattern: pattern_index };
+                by_base.entry(trimmed(pattern.base()).into()).or_default().push(slot);
+            }
+        }
+        Self { rules, by_base }
+    }
+
+    /// The rules, in the order of their definition.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The same policy for canonical paths: each literal directory at the beginning of a pattern
+    /// is replaced by what `canonicalize` makes of it (the canonical form of its longest existing
+    /// prefix, and the rest). Where that directory is itself a symbolic link, the link stays
+    /// watched too, as a single object.
+    ///
+    /// To resolve again after a link has changed, begin with the policy as it was configured.
+    #[must_use]
+    pub fn resolved(&self, canonicalize: &dyn Fn(&Path) -> PathBuf) -> Self {
+        let resolve = |patterns: &[Pattern]| {
+            let mut resolved: Vec<Pattern> = Vec::with_capacity(patterns.len());
+            for pattern in patterns.iter().flat_map(|pattern| pattern.resolved(canonicalize)) {
+                if !resolved.iter().any(|known| known.same_extent(&pattern)) {
+                    resolved.push(pattern);
+                }
+            }
+            resolved
+        };
+        let rules = self.rules.iter().map(|rule| Rule {
+            paths: resolve(&rule.paths),
+            exclude: resolve(&rule.exclude),
+            ..rule.clone()
+        });
+        Self::new(rules.collect())
+    }
+
+    /// The rule that decides about `action` on the object at the canonical `path`; `None` when no
+    /// rule asks for it.
+    pub fn verdict(&self, path: &Path, action: Action) -> Option<Verdict<'_>> {
+        let (first, second) = self.best_two(path, |rule| rule.operations.contains(action));
+        let first = first?;
+        let runner_up = second.map(|second| second.rule);
+        Some(Verdict { rule: first.rule, pattern: first.pattern, runner_up })
+    }
+
+    /// The rule that decides about the object at the canonical `path` as such, whatever happens
+    /// to it: whether it belongs in the baseline, and whether its content is hashed.
+    pub fn covers(&self, path: &Path) -> Option<&Rule> {
+        self.best_two(path, |_| true).0.map(|first| first.rule)
+    }
+
+    /// The two best rules among those that `asks` lets through.
+    fn best_two(
+        &self,
+        path: &Path,
+        asks: impl Fn(&Rule) -> bool,
+    ) -> (Option<Candidate<'_>>, Option<Candidate<'_>>) {
+        let path = trimmed(path);
+        let mut first: Option<Candidate<'_>> = None;
+        let mut second: Option<Candidate<'_>> = None;
+        self.each_match(path, |slot, rule, pattern| {
+            let rank = (rule.severity, pattern.specificity(), Reverse(slot.rule));
+            let candidate = Candidate { rule, pattern, rank };
+            let same = |other: &Candidate<'_>| other.rank.2 == candidate.rank.2;
+            let beats = |other: &Option<Candidate<'_>>| {
+                other.as_ref().is_none_or(|other| candidate.rank > other.rank)
+            };
+            // The exclusions are asked last: they cost more than the rank.
+            if !beats(&second) && !beats(&first) || !asks(rule) || is_excluded(rule, path) {
+                return;
+            }
+            if beats(&first) {
+                if !first.as_ref().is_some_and(same) {
+                    second = first;
+                }
+                first = Some(candidate);
+            } else if !first.as_ref().is_some_and(same) {
+                second = Some(candidate);
+            }
+        });
+        (first, second)
+    }
+
+    /// Calls `found` for each pattern that matches, exclusions not considered.
+    fn each_match<'p>(&'p self, path: &[u8], mut found: impl FnMut(Slot, &'p Rule, &'p Pattern)) {
+        if path.first() != Some(&b'/') {
+            return;
+        }
+        let mut ancestor = |end: usize| {
+            for &slot in self.by_base.get(&path[..end]).into_iter().flatten() {
+                let rule = &self.rules[slot.rule];
+                let pattern = &rule.paths[slot.pattern];
+                let rest = path[end..].strip_prefix(b"/").unwrap_or(&path[end..]);
+                if pattern.matches_below(rest) {
+                    found(slot, rule, pattern);
+                }
+            }
+        };
+        ancestor(1);
+        if path.len() > 1 {
+            let slashes = path.iter().enumerate().skip(1).filter(|&(_, &byte)| byte == b'/');
+            slashes.for_each(|(end, _)| ancestor(end));
+            ancestor(path.len());
+        }
+    }
+}
+
+fn is_excluded(rule: &Rule, path: &[u8]) -> bool {
+    rule.exclude.iter().any(|pattern| pattern.matches_bytes(path))
+}

@@ -1,0 +1,112 @@
+//! Instants: nanoseconds since the Unix epoch, written as RFC 3339 in UTC with nine digits.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// An instant in UTC, in nanoseconds since 1970-01-01T00:00:00Z; negative before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i128);
+
+impl Timestamp {
+    /// The wall clock now.
+    pub fn now() -> Self {
+        Self::from(SystemTime::now())
+    }
+
+    /// From seconds and nanoseconds, as `struct timespec` holds them.
+    pub fn from_unix(seconds: i64, nanoseconds: u32) -> Self {
+        Self(i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds))
+    }
+
+    /// From nanoseconds since the epoch.
+    pub fn from_nanos(nanoseconds: i128) -> Self {
+        Self(nanoseconds)
+    }
+
+    /// Nanoseconds since the epoch.
+    pub fn as_nanos(self) -> i128 {
+        self.0
+    }
+
+    /// Nanoseconds from `earlier` to this instant; negative when it is the later one.
+    pub fn since(self, earlier: Self) -> i128 {
+        self.0 - earlier.0
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => Self(after.as_nanos() as i128),
+            Err(before) => Self(-(before.duration().as_nanos() as i128)),
+        }
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A file system may carry a time outside jiff's years -9999..9999: clamp, never fail.
+        let jiff = jiff::Timestamp::from_nanosecond(self.0).unwrap_or(if self.0 < 0 {
+            jiff::Timestamp::MIN
+        } else {
+            jiff::Timestamp::MAX
+        });
+        write!(f, "{jiff:.9}")
+    }
+}
+
+impl std::str::FromStr for Timestamp {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.parse::<jiff::Timestamp>()?.as_nanosecond()))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "date-time",
+            "description": "RFC 3339, UTC, nanoseconds"
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nine_digits_and_back() {
+        let t = Timestamp::from_unix(1_700_000_000, 5);
+        assert_eq!(t.to_string(), "2023-11-14T22:13:20.000000005Z");
+        assert_eq!(t.to_string().parse::<Timestamp>().unwrap(), t);
+    }
+
+    #[test]
+    fn absurd_times_are_clamped() {
+        assert!(Timestamp::from_unix(i64::MAX, 0).to_string().starts_with("9999-"));
+        assert!(Timestamp::from_unix(i64::MIN, 0).to_string().starts_with("-00"));
+    }
+}

@@ -1,0 +1,211 @@
+//! Maps. Sizes are those of a default build; the loader sets the ring's.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use fim_common::record::{
+    Attrs, Counters, HOOKS, NAME_MAX, Object, RECORD_MAX,
+    maps::{Armed, FilterKey, RootEntry, Settings},
+};
+
+/// Records to user space.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Per hook and CPU: what became of its calls.
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(HOOKS as u32, 0);
+
+/// One entry.
+#[map]
+pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+
+/// One entry.
+#[map]
+pub(crate) static ARMED: Array<Armed> = Array::with_max_entries(1, 0);
+
+/// Directories that decide about scope, by inode address.
+#[map]
+pub(crate) static ROOTS: HashMap<u64, RootEntry> = HashMap::with_max_entries(16_384, 0);
+
+/// Name filters of roots; the value is a depth.
+#[map]
+pub(crate) static FILTERS: HashMap<FilterKey, u32> = HashMap::with_max_entries(16_384, 0);
+
+/// Directories whose children are out of scope.
+#[map]
+pub(crate) static OUTSIDE: LruHashMap<u64, Outside> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Operations between their entry and exit hook, by (object address, hook).
+#[map]
+pub(crate) static PENDING: HashMap<PendingKey, Pending> = HashMap::with_max_entries(4_096, 0);
+
+/// Renames between entry and exit, by the address of the dentry.
+#[map]
+pub(crate) static RENAMES: HashMap<u64, PendingRename> = HashMap::with_max_entries(1_024, 0);
+
+/// File descriptions open for writing in scope, by file address.
+#[map]
+pub(crate) static FILES: LruHashMap<u64, OpenFile> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Inodes in scope that are open for writing or were just changed, by inode address.
+#[map]
+pub(crate) static WRITTEN: LruHashMap<u64, Written> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Executions already described to user space.
+#[map]
+pub(crate) static DESCRIBED: LruHashMap<Execution, u32> = LruHashMap::with_max_entries(32_768, 0);
+
+/// Where a file record is put together before it is copied to the ring at its true size.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// The same for process records, which are made in the middle of a file record.
+#[map]
+pub(crate) static PROCESS_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Records made on this CPU so far.
+#[map]
+pub(crate) static SEQUENCE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Outside {
+    pub(crate) ino: u64,
+    pub(crate) dev: u32,
+    pub(crate) generation: u32,
+    pub(crate) epoch: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct PendingKey {
+    pub(crate) object: u64,
+    pub(crate) hook: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Pending {
+    pub(crate) object: Object,
+    pub(crate) before: Attrs,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct PendingRename {
+    /// Address of the old parent's dentry, which the rename's locks keep in memory.
+    pub(crate) old_parent: u64,
+    pub(crate) object: Object,
+    pub(crate) other: Object,
+    pub(crate) other_attrs: Attrs,
+    pub(crate) flags: u32,
+    pub(crate) name_len: u32,
+    pub(crate) name: [u8; NAME_MAX + 1],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct OpenFile {
+    pub(crate) inode: u64,
+    pub(crate) mtime: i64,
+    pub(crate) mtime_nsec: u32,
+    /// 1: only a comparison can tell whether it was changed.
+    pub(crate) doubtful: u32,
+    pub(crate) start: u64,
+    pub(crate) tgid: u32,
+    pub(crate) exec_id: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Written {
+    pub(crate) ino: u64,
+    /// When a modification was last reported, nanoseconds since boot.
+    pub(crate) reported: u64,
+    /// Descriptions open for writing.
+    pub(crate) writers: u32,
+    /// Process of the last reported modification.
+    pub(crate) tgid: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Execution {
+    pub(crate) start: u64,
+    pub(crate) tgid: u32,
+    pub(crate) exec_id: u32,
+}
+
+/// Room for a record and for the name that crosses its end before the bound is checked.
+#[repr(C, align(8))]
+pub(crate) struct Scratch {
+    /// Bumped by whoever starts to write: on a preemptible kernel another task may take the
+    /// scratch of this CPU in the middle of a program. Then the record is not sent but counted
+    /// as lost.
+    pub(crate) generation: u64,
+    /// Where the next byte goes. Kept here and not in a register: what is loaded from a map is
+    /// unknown to the verifier, so with [`Scratch::cursor`]'s mask every round of a loop starts
+    /// from the same range, and rounds that it has seen are pruned. A cursor in a register has a
+    /// new range each round, and two ways through a round then make 2^rounds states.
+    cursor: u64,
+    pub(crate) bytes: [u8; RECORD_MAX + 512],
+}
+
+/// Bytes of a record that the cursor can point at.
+const CURSOR_MASK: u64 = 0x3fff;
+const _: () = assert!((CURSOR_MASK as usize) < RECORD_MAX);
+
+impl Scratch {
+    /// The cursor, bounded for the verifier.
+    #[inline(always)]
+    pub(crate) unsafe fn cursor(this: *mut Self) -> usize {
+        // SAFETY: a map value; the AND is one register. In assembly, so that LLVM does not remove
+        // what it believes to know.
+        unsafe {
+            let mut cursor = (&raw const (*this).cursor).read_volatile();
+            core::arch::asm!(
+                "{cursor} &= 0x3fff",
+                cursor = inout(reg) cursor,
+                options(pure, nomem, nostack)
+            );
+            cursor as usize
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) unsafe fn set_cursor(this: *mut Self, cursor: usize) {
+        // SAFETY: a map value.
+        unsafe { (&raw mut (*this).cursor).write_volatile(cursor as u64) };
+    }
+
+    #[inline(always)]
+    pub(crate) unsafe fn bytes(this: *mut Self) -> *mut u8 {
+        // SAFETY: a map value.
+        unsafe { (&raw mut (*this).bytes).cast() }
+    }
+
+    /// Appends a name of at most 255 bytes and its NUL.
+    #[inline(always)]
+    pub(crate) unsafe fn push_name(this: *mut Self, name: *const u8, len: u32) {
+        // SAFETY: the cursor is at most CURSOR_MASK, and 512 bytes lie behind it.
+        unsafe {
+            let cursor = Self::cursor(this);
+            let mut len = u64::from(len);
+            core::arch::asm!(
+                "{len} &= 0xff",
+                len = inout(reg) len,
+                options(pure, nomem, nostack)
+            );
+            let target = Self::bytes(this).add(cursor);
+            aya_ebpf::helpers::generated::bpf_probe_read_kernel(
+                target.cast(),
+                len as u32,
+                name.cast(),
+            );
+            target.add(len as usize).write_volatile(0);
+            Self::set_cursor(this, cursor + len as usize + 1);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Embeds the eBPF object that `cargo xtask build` made.
+
+use std::path::{Path, PathBuf};
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=FIM_EBPF_OBJECT");
+    let object = std::env::var_os("FIM_EBPF_OBJECT").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fim-ebpf.o"),
+        PathBuf::from,
+    );
+    println!("cargo::rerun-if-changed={}", object.display());
+    if !object.exists() {
+        println!(
+            "cargo::error=no eBPF object at {}: run `cargo xtask build`, which makes it (the BPF \
+             target needs a toolchain of its own)",
+            object.display()
+        );
+        return;
+    }
+    println!("cargo::rustc-env=FIM_EBPF_OBJECT={}", object.display());
+}

@@ -1,0 +1,330 @@
+//! Loads the eBPF object and attaches each program on its own: one that fails does not take the
+//! others down.
+
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::programs::{Program, ProgramError};
+use aya::{Ebpf, EbpfLoader, Pod};
+use fim_common::record::maps::{Armed, FilterKey, RootEntry, Settings};
+use fim_common::record::{Counters, HOOKS, Hook};
+use thiserror::Error;
+
+use super::btf::Btf;
+use super::layout::Layout;
+use super::programs::{self, Attach};
+
+/// The object that `cargo xtask build` made, embedded by build.rs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIM_EBPF_OBJECT"));
+
+/// Where the kernel has its type information.
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Why no program at all can be loaded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// Without CONFIG_DEBUG_INFO_BTF.
+    #[error("this kernel has no type information at {KERNEL_BTF}: {0}")]
+    NoBtf(std::io::Error),
+    /// Damaged, or newer than this parser.
+    #[error("the kernel's type information cannot be read: {0}")]
+    BadBtf(#[from] super::btf::BtfError),
+    /// Too old or too new a kernel.
+    #[error("this kernel lacks fields that fim needs: {}", .0.join(", "))]
+    Layout(Vec<String>),
+    /// Needs CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN before 5.8.
+    #[error("not allowed to load eBPF programs: {0}")]
+    NotPermitted(String),
+    /// Maps could not be made, or the object does not fit.
+    #[error("the eBPF object cannot be loaded: {0}")]
+    Object(String),
+}
+
+/// What became of one program.
+#[derive(Clone, Debug)]
+pub struct ProgramStatus {
+    /// What it counts under.
+    pub hook: Hook,
+    /// How it is attached.
+    pub attach: Attach,
+    /// To which kernel function or tracepoint.
+    pub target: String,
+    /// `None`: it is armed. Else why not.
+    pub failure: Option<String>,
+    /// What is lost without it.
+    pub loss: &'static str,
+}
+
+/// Which programs to load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// All.
+    All,
+    /// Only the tracepoints that keep the process table.
+    Processes,
+}
+
+// The orphan rule wants types of our own for a foreign trait.
+macro_rules! pod {
+    ($($wrapper:ident($inner:ty);)*) => {
+        $(
+            #[derive(Clone, Copy)]
+            #[repr(transparent)]
+            struct $wrapper($inner);
+            // SAFETY: repr(C) without padding and only integers: every bit pattern is valid.
+            unsafe impl Pod for $wrapper {}
+        )*
+    };
+}
+
+pod! {
+    PodCounters(Counters);
+    PodSettings(Settings);
+    PodArmed(Armed);
+    PodRootEntry(RootEntry);
+    PodFilterKey(FilterKey);
+}
+
+/// The loaded programs. Dropping it detaches them.
+pub struct Programs {
+    // Held for its programs and their links.
+    _ebpf: Ebpf,
+    status: Vec<ProgramStatus>,
+    layout: Layout,
+    counters: PerCpuArray<MapData, PodCounters>,
+    settings: Array<MapData, PodSettings>,
+    armed: Array<MapData, PodArmed>,
+    roots: HashMap<MapData, u64, PodRootEntry>,
+    filters: HashMap<MapData, PodFilterKey, u32>,
+}
+
+impl Programs {
+    /// Loads the object with a ring of `ring_bytes` and attaches the selected programs. The ring
+    /// is returned apart, for the thread that reads it.
+    ///
+    /// # Errors
+    /// When nothing can be loaded. A single program that fails is in [`Self::status`].
+    pub fn load(
+        selection: Selection,
+        ring_bytes: u32,
+    ) -> Result<(Self, RingBuf<MapData>), LoadError> {
+        let data = std::fs::read(KERNEL_BTF).map_err(LoadError::NoBtf)?;
+        let kernel = Btf::parse(data)?;
+        let layout = Layout::resolve(&kernel).map_err(LoadError::Layout)?;
+        let plans = programs::plan(&kernel);
+        drop(kernel);
+        let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Object(describe(&error)))?;
+
+        raise_memlock();
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&btf)).map_max_entries("EVENTS", ring_bytes);
+        for (global, offset) in &layout.globals {
+            loader.override_global(global, offset, true);
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(|error| {
+            let text = describe(&error);
+            if text.contains("Operation not permitted") {
+                LoadError::NotPermitted(text)
+            } else {
+                LoadError::Object(text)
+            }
+        })?;
+
+        let mut status = Vec::with_capacity(plans.len());
+        for plan in plans {
+            if selection == Selection::Processes && plan.attach != Attach::Tracepoint {
+                continue;
+            }
+            let failure = match &plan.program {
+                Ok(name) => attach(&mut ebpf, name, &plan.target, &btf).err(),
+                Err(reason) => Some(reason.clone()),
+            };
+            tracing::debug!(
+                target = plan.target,
+                attach = ?plan.attach,
+                failure = failure.as_deref(),
+                "eBPF program"
+            );
+            status.push(ProgramStatus {
+                hook: plan.hook,
+                attach: plan.attach,
+                target: plan.target,
+                failure,
+                loss: plan.loss,
+            });
+        }
+
+        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(unusable)?;
+        let programs = Self {
+            counters: PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(unusable)?,
+            settings: Array::try_from(take(&mut ebpf, "SETTINGS")?).map_err(unusable)?,
+            armed: Array::try_from(take(&mut ebpf, "ARMED")?).map_err(unusable)?,
+            roots: HashMap::try_from(take(&mut ebpf, "ROOTS")?).map_err(unusable)?,
+            filters: HashMap::try_from(take(&mut ebpf, "FILTERS")?).map_err(unusable)?,
+            _ebpf: ebpf,
+            status,
+            layout,
+        };
+        Ok((programs, ring))
+    }
+
+    /// What became of each program, in the order of attachment.
+    pub fn status(&self) -> &[ProgramStatus] {
+        &self.status
+    }
+
+    /// Fields this kernel lacks.
+    pub fn missing_fields(&self) -> &[String] {
+        &self.layout.missing
+    }
+
+    /// Whether all programs of `hook` are armed.
+    pub fn is_armed(&self, hook: Hook) -> bool {
+        let mut of_hook = self.status.iter().filter(|status| status.hook == hook).peekable();
+        of_hook.peek().is_some() && of_hook.all(|status| status.failure.is_none())
+    }
+
+    /// The counters of each hook, summed over all CPUs.
+    ///
+    /// # Errors
+    /// When the kernel refuses the read.
+    pub fn counters(&self) -> Result<[Counters; HOOKS], LoadError> {
+        let mut sums = [Counters::default(); HOOKS];
+        for (index, sum) in sums.iter_mut().enumerate() {
+            let values = self.counters.get(&(index as u32), 0).map_err(unusable)?;
+            for PodCounters(value) in values.iter() {
+                sum.seen += value.seen;
+                sum.filtered += value.filtered;
+                sum.submitted += value.submitted;
+                sum.lost += value.lost;
+                sum.error += value.error;
+            }
+        }
+        Ok(sums)
+    }
+
+    /// The settings as they are now.
+    ///
+    /// # Errors
+    /// When the kernel refuses the read.
+    pub fn settings(&self) -> Result<Settings, LoadError> {
+        self.settings.get(&0, 0).map(|PodSettings(settings)| settings).map_err(unusable)
+    }
+
+    /// Replaces the settings. The epoch may run ahead in the kernel; a caller that changes the
+    /// set of roots must make it a new one.
+    ///
+    /// # Errors
+    /// When the kernel refuses the write.
+    pub fn set_settings(&mut self, settings: Settings) -> Result<(), LoadError> {
+        self.settings.set(0, PodSettings(settings), 0).map_err(unusable)
+    }
+
+    /// What the armed open found.
+    ///
+    /// # Errors
+    /// When the kernel refuses the read.
+    pub fn armed(&self) -> Result<Armed, LoadError> {
+        self.armed.get(&0, 0).map(|PodArmed(armed)| armed).map_err(unusable)
+    }
+
+    /// Forgets what an armed open found.
+    ///
+    /// # Errors
+    /// When the kernel refuses the write.
+    pub fn clear_armed(&mut self) -> Result<(), LoadError> {
+        self.armed.set(0, PodArmed(Armed::default()), 0).map_err(unusable)
+    }
+
+    /// Makes the directory whose inode is at `inode` decide about scope.
+    ///
+    /// # Errors
+    /// When the map is full (16,384 directories).
+    pub fn set_root(&mut self, inode: u64, entry: RootEntry) -> Result<(), LoadError> {
+        self.roots.insert(inode, PodRootEntry(entry), 0).map_err(unusable)
+    }
+
+    /// Sets the depth of a name filter; 0 removes it.
+    ///
+    /// # Errors
+    /// When the map is full (16,384 filters).
+    pub fn set_filter(&mut self, key: FilterKey, depth: u32) -> Result<(), LoadError> {
+        let key = PodFilterKey(key);
+        if depth == 0 {
+            // The only error is ENOENT.
+            let _ = self.filters.remove(&key);
+            return Ok(());
+        }
+        self.filters.insert(key, depth, 0).map_err(unusable)
+    }
+
+    /// Forgets a directory; one that is not known is no error.
+    pub fn remove_root(&mut self, inode: u64) {
+        // The only error is ENOENT.
+        let _ = self.roots.remove(&inode);
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, LoadError> {
+    ebpf.take_map(name).ok_or_else(|| LoadError::Object(format!("it has no map {name}")))
+}
+
+fn unusable(error: aya::maps::MapError) -> LoadError {
+    LoadError::Object(describe(&error))
+}
+
+fn attach(ebpf: &mut Ebpf, name: &str, target: &str, btf: &aya::Btf) -> Result<(), String> {
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| format!("no program for this kernel's signature ({name})"))?;
+    let result = match program {
+        Program::FEntry(program) => {
+            program.load(target, btf).and_then(|()| program.attach().map(drop))
+        }
+        Program::FExit(program) => {
+            program.load(target, btf).and_then(|()| program.attach().map(drop))
+        }
+        Program::BtfTracePoint(program) => {
+            program.load(target, btf).and_then(|()| program.attach().map(drop))
+        }
+        _ => return Err(format!("{name} is a program of another type")),
+    };
+    result.map_err(|error| match &error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            tracing::trace!(program = name, target, %log, "verifier log");
+            // The last lines say what the verifier did not like; the rest is what it saw before.
+            let tail: Vec<&str> =
+                log.lines().rev().filter(|line| !line.starts_with("processed ")).take(2).collect();
+            let tail = tail.into_iter().rev().collect::<Vec<_>>().join("; ");
+            if tail.is_empty() {
+                format!("the kernel refuses it: {io_error}")
+            } else {
+                format!("the kernel refuses it: {io_error} ({tail})")
+            }
+        }
+        other => describe(other),
+    })
+}
+
+/// An error with its causes, in one line.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// Before 5.11 maps count against RLIMIT_MEMLOCK. Where the limit may not be raised (no
+/// CAP_SYS_RESOURCE) newer kernels do not need it, so failure is no reason to stop.
+fn raise_memlock() {
+    let unlimited = rustix::process::Rlimit { current: None, maximum: None };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Memlock, unlimited) {
+        tracing::debug!(%error, "RLIMIT_MEMLOCK could not be raised");
+    }
+}

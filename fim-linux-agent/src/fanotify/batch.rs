@@ -1,0 +1,239 @@
+//! What was read in one go: events in the order of the queue, with a view ahead.
+
+use std::collections::HashMap;
+
+use fim_common::time::Timestamp;
+
+use super::parse::{self, Event, Fid, Name, PidFd};
+use super::sys;
+use crate::process::Alive;
+
+/// Events that were read together.
+#[derive(Clone, Copy, Debug)]
+struct Chunk {
+    /// Number of the first event behind it.
+    end: usize,
+    time: Timestamp,
+    boot: u64,
+}
+
+/// The bytes of a batch. The kernel made a descriptor for each event; they are closed as soon as
+/// the bytes are taken in, and what they told is kept.
+#[derive(Debug, Default)]
+pub(super) struct Raw {
+    bytes: Vec<u8>,
+    alive: Vec<Alive>,
+    chunks: Vec<Chunk>,
+}
+
+impl Raw {
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.alive.clear();
+        self.chunks.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Takes in what one read(2) returned. The error is that of the first event that is wrong;
+    /// those before it are good.
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        time: Timestamp,
+        boot: u64,
+    ) -> Result<(), parse::ParseError> {
+        let mut good = Ok(());
+        for event in parse::events(bytes) {
+            match event {
+                Ok(event) => self.alive.push(match event.pidfd {
+                    PidFd::Open(descriptor) => {
+                        sys::close(descriptor);
+                        Alive::Yes
+                    }
+                    PidFd::Gone => Alive::No,
+                    PidFd::Unknown => Alive::Unknown,
+                }),
+                Err(error) => good = Err(error),
+            }
+        }
+        // Bytes that are wrong are not kept: what is read after them is good again.
+        if good.is_ok() {
+            self.bytes.extend(bytes);
+        } else {
+            let kept: usize = bytes.len() - wrong_from(bytes).len();
+            self.bytes.extend(&bytes[..kept]);
+        }
+        self.chunks.push(Chunk { end: self.alive.len(), time, boot });
+        good
+    }
+
+    pub(super) fn batch(&self) -> Batch<'_> {
+        let mut batch = Batch::default();
+        let mut chunks = self.chunks.iter().peekable();
+        for (at, (event, alive)) in
+            parse::events(&self.bytes).flatten().zip(&self.alive).enumerate()
+        {
+            while chunks.peek().is_some_and(|chunk| chunk.end <= at) {
+                chunks.next();
+            }
+            let Some(chunk) = chunks.peek() else { break };
+            if event.mask & libc::FAN_ONDIR != 0 {
+                batch.note_directory(at, &event);
+            }
+            batch.events.push(Stamped { event, alive: *alive, time: chunk.time, boot: chunk.boot });
+        }
+        batch
+    }
+}
+
+/// The bytes from the first event that is wrong.
+fn wrong_from(bytes: &[u8]) -> &[u8] {
+    let mut rest = bytes;
+    loop {
+        let length = rest.get(..4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
+        match (parse::events(rest).next(), length) {
+            (Some(Ok(_)), Some(length)) => rest = rest.get(length as usize..).unwrap_or_default(),
+            _ => return rest,
+        }
+    }
+}
+
+/// An event, with when it was read and whether its process was there then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamped<'a> {
+    pub(super) event: Event<'a>,
+    pub(super) alive: Alive,
+    /// Wall clock.
+    pub(super) time: Timestamp,
+    /// Nanoseconds since boot.
+    pub(super) boot: u64,
+}
+
+/// The events, and what those about directories tell of the paths of others.
+#[derive(Debug, Default)]
+pub(super) struct Batch<'a> {
+    pub(super) events: Vec<Stamped<'a>>,
+    /// Of each directory that was removed or moved: by which event.
+    left: HashMap<&'a [u8], Vec<usize>>,
+    /// Moves of directories.
+    moves: Vec<(usize, Name<'a>, Name<'a>)>,
+}
+
+impl<'a> Batch<'a> {
+    /// One event alone.
+    pub(super) fn of(stamped: Stamped<'a>) -> Self {
+        Self { events: vec![stamped], ..Self::default() }
+    }
+
+    fn note_directory(&mut self, at: usize, event: &Event<'a>) {
+        if event.mask & (libc::FAN_DELETE | libc::FAN_RENAME) == 0 {
+            return;
+        }
+        if let Some(object) = event.object {
+            self.left.entry(object.key()).or_default().push(at);
+        }
+        if let (Some(old), Some(new)) = (event.old, event.new) {
+            self.moves.push((at, old, new));
+        }
+    }
+
+    /// The name that a directory had at event `at`, by the first later event that takes it away;
+    /// and which event that is.
+    pub(super) fn name_at(&self, directory: Fid<'_>, at: usize) -> Option<(usize, Name<'a>)> {
+        let later = self.left.get(directory.key())?;
+        let later = *later.iter().find(|event| **event >= at)?;
+        let event = &self.events.get(later)?.event;
+        event.old.or(event.name).map(|name| (later, name))
+    }
+
+    /// Moves of directories after event `at`, the last one first.
+    pub(super) fn moves_after(&self, at: usize) -> Vec<(Name<'a>, Name<'a>)> {
+        self.moves.iter().rev().filter(|(n, ..)| *n > at).map(|(_, old, new)| (*old, *new)).collect()
+    }
+
+    /// Whether the move at `at` is half of an exchange: the other object's half is next to it. A
+    /// rename(2) there and back is of one object; two objects can only change places at once.
+    pub(super) fn other_half(&self, at: usize) -> Option<usize> {
+        const NEAR: usize = 8;
+        let own = self.events.get(at)?.event;
+        let range = at.saturating_sub(NEAR)..self.events.len().min(at + NEAR + 1);
+        range.filter(|other| *other != at).find(|&other| {
+            let event = &self.events[other].event;
+            event.pid == own.pid
+                && event.mask & libc::FAN_RENAME != 0
+                && event.old.is_some()
+                && event.old == own.new
+                && event.new == own.old
+                && event.object.is_some()
+                && event.object != own.object
+        })
+    }
+
+    /// `FAN_MOVED_FROM` at `at` has its `FAN_MOVED_TO` close behind it (kernels before 5.17).
+    pub(super) fn moved_to(&self, at: usize) -> Option<usize> {
+        const NEAR: usize = 8;
+        let own = self.events.get(at)?.event;
+        (at..self.events.len().min(at + NEAR + 1)).find(|&other| {
+            let event = &self.events[other].event;
+            other != at
+                && event.pid == own.pid
+                && event.mask & libc::FAN_MOVED_TO != 0
+                && (event.mask ^ own.mask) & libc::FAN_ONDIR == 0
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::tests::{event_bytes, info};
+    use super::*;
+
+    fn old(handle: &[u8], name: &[u8]) -> Vec<u8> {
+        info(libc::FAN_EVENT_INFO_TYPE_OLD_DFID_NAME, 1, handle, Some(name))
+    }
+    fn new(handle: &[u8], name: &[u8]) -> Vec<u8> {
+        info(libc::FAN_EVENT_INFO_TYPE_NEW_DFID_NAME, 1, handle, Some(name))
+    }
+    fn object(handle: &[u8]) -> Vec<u8> {
+        info(libc::FAN_EVENT_INFO_TYPE_FID, 1, handle, None)
+    }
+
+    #[test]
+    fn ahead_and_around() {
+        let moved = libc::FAN_RENAME | libc::FAN_ONDIR;
+        let events = [
+            event_bytes(libc::FAN_CREATE, 1, &[object(b"a")]),
+            event_bytes(moved, 1, &[old(b"p", b"a"), new(b"p", b"b"), object(b"a")]),
+            event_bytes(moved, 1, &[old(b"p", b"b"), new(b"p", b"a"), object(b"b")]),
+            event_bytes(moved, 1, &[old(b"p", b"b"), new(b"q", b"c"), object(b"a")]),
+        ];
+        let mut raw = Raw::default();
+        raw.take(&events[..2].concat(), Timestamp::from_unix(1, 0), 1).unwrap();
+        raw.take(&events[2..].concat(), Timestamp::from_unix(2, 0), 2).unwrap();
+        let batch = raw.batch();
+        assert_eq!(batch.events.len(), 4);
+        assert_eq!([1, 2].map(|at| batch.events[at].boot), [1, 2]);
+        assert_eq!(batch.other_half(1), Some(2));
+        assert_eq!(batch.other_half(2), Some(1));
+        assert_eq!(batch.other_half(3), None);
+        let fid = batch.events[0].event.object.unwrap();
+        assert_eq!(batch.name_at(fid, 0).map(|(at, name)| (at, name.name)), Some((1, &b"a"[..])));
+        assert_eq!(batch.name_at(fid, 2).map(|(at, name)| (at, name.name)), Some((3, &b"b"[..])));
+        let names: Vec<_> = batch.moves_after(1).iter().map(|(_, new)| new.name).collect();
+        assert_eq!(names, [b"c", b"a"]);
+    }
+
+    #[test]
+    fn good_events_before_a_wrong_one_are_kept() {
+        let good = event_bytes(libc::FAN_CREATE, 1, &[object(b"a")]);
+        let mut raw = Raw::default();
+        let wrong = [good.clone(), good.clone(), vec![0; 40]].concat();
+        assert!(raw.take(&wrong, Timestamp::default(), 1).is_err());
+        raw.take(&good, Timestamp::default(), 2).unwrap();
+        let batch = raw.batch();
+        assert_eq!(batch.events.iter().map(|event| event.boot).collect::<Vec<_>>(), [1, 1, 2]);
+    }
+}

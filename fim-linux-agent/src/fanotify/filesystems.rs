@@ -1,0 +1,423 @@
+//! Which file systems hold watched paths, the marks on them, and where on the host their
+//! directories are.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::directories::{Directory, join};
+use super::mounts::{self, Mount};
+use super::object;
+use super::parse::Fid;
+use super::sys::{self, Group, MarkOn};
+
+/// One place where (a part of) a file system can be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct View {
+    /// The directory of the file system that is shown.
+    root: PathBuf,
+    /// Where it is shown.
+    point: PathBuf,
+    /// Mount points below it: what is there is hidden by another file system.
+    hidden: Vec<PathBuf>,
+}
+
+impl View {
+    /// Where `inner` is on the host, if it is shown here.
+    fn host(&self, inner: &Path) -> Option<PathBuf> {
+        let host = join(&self.point, inner.strip_prefix(&self.root).ok()?);
+        (!self.hidden.iter().any(|point| host.starts_with(point))).then_some(host)
+    }
+}
+
+/// How the path of a directory is learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lookup {
+    /// The kernel takes handles back: open_by_handle_at(2).
+    ByHandle,
+    /// It does not: every watched directory is asked for its handle beforehand.
+    ByWalk,
+}
+
+/// A marked file system.
+#[derive(Debug)]
+pub(super) struct FileSystem {
+    device: (u32, u32),
+    pub(super) fsid: [u8; 8],
+    /// `st_dev` of its objects, where all have the same (not on btrfs).
+    pub(super) st_dev: Option<u64>,
+    kind: String,
+    pub(super) lookup: Lookup,
+    pub(super) marked: MarkOn,
+    /// How to read an inode number out of a handle.
+    pub(super) numbers: Option<object::Numbers>,
+    views: Vec<View>,
+    /// Open while a batch is worked on only: it would keep the file system from being unmounted.
+    mount: Option<OwnedFd>,
+}
+
+/// What the kernel said of a directory's handle.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// It is, or was until its removal, here.
+    At(PathBuf),
+    /// There is no such directory any more.
+    Gone,
+    /// It is there and cannot be reached from any mount of the host.
+    Hidden,
+}
+
+impl FileSystem {
+    /// Asks the kernel where the object of `fid` is.
+    pub(super) fn find(&mut self, fid: Fid<'_>) -> Found {
+        if self.lookup == Lookup::ByWalk {
+            return Found::Gone;
+        }
+        let Some(view) = self.views.first().cloned() else {
+            return Found::Hidden;
+        };
+        let mount = match self.mount.take().map_or_else(|| open_mount(&view.point), Ok) {
+            Ok(mount) => self.mount.insert(mount),
+            Err(_) => return Found::Gone,
+        };
+        let Ok(opened) = sys::open_by_handle(mount.as_fd(), fid) else {
+            return Found::Gone;
+        };
+        let Ok(path) = sys::path_of(opened.as_fd()) else {
+            return Found::Gone;
+        };
+        let Ok(stat) = rustix::fs::fstat(&opened) else {
+            return Found::Gone;
+        };
+        let same = |path: &Path| {
+            rustix::fs::lstat(path).is_ok_and(|s| s.st_dev == stat.st_dev && s.st_ino == stat.st_ino)
+        };
+        let inner = |path: &Path| {
+            path.strip_prefix(&view.point).ok().map(|rest| join(&view.root, rest))
+        };
+        // Removed and still in use: d_path(9) marks its last path. (A directory can also really be
+        // called so.)
+        if let Some(last) = object::without_deleted(&path)
+            && !same(&path)
+        {
+            return inner(&last).map_or(Found::Gone, Found::At);
+        }
+        match inner(&path) {
+            // With a part of the file system only mounted, the path of what lies outside that part
+            // is not one on the host.
+            Some(found) if view.root == Path::new("/") || same(&path) => Found::At(found),
+            _ => Found::Hidden,
+        }
+    }
+
+    /// Where on the host `inner` is, and whether that matters. Of several places one that is
+    /// watched counts.
+    pub(super) fn place(&self, inner: PathBuf, watched: &[PathBuf]) -> Directory {
+        let (mut host, mut best, mut places) = (None, 0, 0);
+        for (view, candidate) in self.views.iter().filter_map(|view| Some((view, view.host(&inner)?)))
+        {
+            let rank = rank(&candidate, watched);
+            places += usize::from(rank > 1);
+            if host.is_none() || rank > best {
+                (host, best) = (Some((view, candidate)), rank);
+            }
+        }
+        let inside = |point: &PathBuf, directory: &Path| point.parent() == Some(directory);
+        let plain = places <= 1
+            && !self.views.iter().any(|view| inside(&view.root, &inner))
+            && !host.as_ref().is_some_and(|(view, host)| {
+                view.hidden.iter().any(|point| inside(point, host))
+            });
+        Directory { inner, host: host.map(|(_, host)| host), relevant: best > 1, plain }
+    }
+
+    /// `inner` paths that show at or above `path` of the host, or below it: where to walk.
+    pub(super) fn inside(&self, watched: &[PathBuf]) -> Vec<(PathBuf, PathBuf)> {
+        let mut found = Vec::new();
+        for view in &self.views {
+            for path in watched {
+                if let Ok(rest) = path.strip_prefix(&view.point) {
+                    found.push((path.clone(), join(&view.root, rest)));
+                } else if view.point.starts_with(path) {
+                    found.push((view.point.clone(), view.root.clone()));
+                }
+            }
+        }
+        found
+    }
+
+    pub(super) fn close_mount(&mut self) {
+        self.mount = None;
+    }
+
+    fn describe(&self) -> String {
+        let point = self.views.first().map(|view| view.point.display().to_string());
+        let how = match (self.marked, self.lookup) {
+            (MarkOn::Filesystem, Lookup::ByHandle) => "",
+            (MarkOn::Filesystem, Lookup::ByWalk) => ", directories learned by walking",
+            (MarkOn::Directory, _) => ", each directory marked",
+        };
+        format!("{} ({}{how})", point.unwrap_or_default(), self.kind)
+    }
+}
+
+/// 3: in a watched tree. 2: on the way to one. 1: elsewhere.
+fn rank(path: &Path, watched: &[PathBuf]) -> u8 {
+    if watched.iter().any(|tree| path.starts_with(tree)) {
+        3
+    } else if watched.iter().any(|tree| tree.starts_with(path)) {
+        2
+    } else {
+        1
+    }
+}
+
+fn open_mount(point: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    Ok(rustix::fs::open(point, flags, Mode::empty())?)
+}
+
+/// The marked file systems.
+#[derive(Debug, Default)]
+pub(super) struct FileSystems {
+    list: Vec<FileSystem>,
+    by_fsid: HashMap<[u8; 8], usize>,
+    /// Watched paths that cannot be watched, and why.
+    pub(super) problems: Vec<(PathBuf, String)>,
+    mounts: Vec<Mount>,
+}
+
+impl FileSystems {
+    pub(super) fn get(&mut self, fsid: [u8; 8]) -> Option<&mut FileSystem> {
+        self.list.get_mut(*self.by_fsid.get(&fsid)?)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut FileSystem> {
+        self.list.iter_mut()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let marked: Vec<String> = self.list.iter().map(FileSystem::describe).collect();
+        marked.join(", ")
+    }
+
+    /// Marks every file system that holds a watched path, or will once the path is there, and the
+    /// file systems mounted below. Takes marks away that are not needed any more. Returns the
+    /// mount points at which something else is seen than before.
+    pub(super) fn arm(
+        &mut self,
+        group: &Group,
+        mask: u64,
+        watched: &[PathBuf],
+    ) -> io::Result<Vec<PathBuf>> {
+        let mounts = mounts::visible()?;
+        let changed = changes(&self.mounts, &mounts);
+        self.problems.clear();
+        let mut needed = BTreeSet::new();
+        for path in watched {
+            let own = mounts::containing(&mounts, path);
+            if let Some(mount) = own.filter(|mount| mount.is_pseudo()) {
+                let why = format!("{} is made up by the kernel", mount.kind);
+                self.problems.push((path.clone(), why));
+            }
+            let below = mounts.iter().filter(|mount| mount.point.starts_with(path));
+            needed.extend(own.into_iter().chain(below).filter(|m| !m.is_pseudo()).map(|m| m.device));
+        }
+        let before = std::mem::take(&mut self.list);
+        self.by_fsid.clear();
+        for device in &needed {
+            match arm_one(group, mask, *device, &mounts, watched) {
+                Ok(filesystem) => {
+                    self.by_fsid.insert(filesystem.fsid, self.list.len());
+                    self.list.push(filesystem);
+                }
+                Err((path, why)) => self.problems.push((path, why)),
+            }
+        }
+        for old in before.iter().filter(|old| !needed.contains(&old.device)) {
+            if let Some(view) = old.views.first()
+                && old.marked == MarkOn::Filesystem
+            {
+                // It may have been unmounted, which takes the mark away.
+                let _ = group.remove(MarkOn::Filesystem, mask, &view.point);
+            }
+        }
+        self.mounts = mounts;
+        Ok(changed)
+    }
+}
+
+/// Mount points that are in one list only, or show another file system. None the first time.
+fn changes(before: &[Mount], after: &[Mount]) -> Vec<PathBuf> {
+    if before.is_empty() {
+        return Vec::new();
+    }
+    let only_in = |one: &[Mount], other: &[Mount]| -> Vec<PathBuf> {
+        one.iter().filter(|mount| !other.contains(mount)).map(|mount| mount.point.clone()).collect()
+    };
+    let mut points = only_in(before, after);
+    points.extend(only_in(after, before));
+    points.sort_unstable();
+    points.dedup();
+    points
+}
+
+fn arm_one(
+    group: &Group,
+    mask: u64,
+    device: (u32, u32),
+    mounts: &[Mount],
+    watched: &[PathBuf],
+) -> Result<FileSystem, (PathBuf, String)> {
+    let mut own: Vec<&Mount> = mounts.iter().filter(|mount| mount.device == device).collect();
+    // The one that shows most of it first.
+    own.sort_by_key(|mount| mount.root.as_os_str().len());
+    let Some(first) = own.first().copied() else {
+        return Err((PathBuf::from("/"), "not mounted".to_owned()));
+    };
+    let failed = |what: &str, error: io::Error| {
+        (first.point.clone(), format!("{} {what}: {error}", first.kind))
+    };
+    let fsid = sys::fsid_of(&first.point).map_err(|error| failed("cannot be looked at", error))?;
+    let marked = match group.add(MarkOn::Filesystem, mask, &first.point) {
+        Ok(()) => MarkOn::Filesystem,
+        // fanotify_mark(2): no file system id, a subvolume with an id of its own, no handles.
+        Err(error) if matches!(
+            Errno::from_io_error(&error),
+            Some(Errno::NODEV | Errno::XDEV | Errno::OPNOTSUPP)
+        ) => {
+            group
+                .add(MarkOn::Directory, mask | libc::FAN_EVENT_ON_CHILD, &first.point)
+                .map_err(|_| failed("gives no file handles", error))?;
+            MarkOn::Directory
+        }
+        Err(error) => return Err(failed("cannot be marked", error)),
+    };
+    let lookup = match lookup_of(fsid, first) {
+        Some(lookup) if marked == MarkOn::Filesystem => lookup,
+        Some(_) => Lookup::ByWalk,
+        None => return Err((first.point.clone(), format!("{} gives no file handles", first.kind))),
+    };
+    let views = own
+        .iter()
+        .enumerate()
+        .filter(|(at, mount)| *at == 0 || rank(&mount.point, watched) > 1)
+        .map(|(_, mount)| View {
+            root: mount.root.clone(),
+            point: mount.point.clone(),
+            hidden: mounts
+                .iter()
+                .map(|other| &other.point)
+                .filter(|point| point.starts_with(&mount.point) && **point != mount.point)
+                .cloned()
+                .collect(),
+        })
+        .collect();
+    Ok(FileSystem {
+        device,
+        fsid,
+        st_dev: (first.kind != "btrfs")
+            .then(|| rustix::fs::lstat(&first.point).ok().map(|stat| stat.st_dev))
+            .flatten(),
+        kind: first.kind.clone(),
+        lookup,
+        marked,
+        numbers: object::Numbers::of(fsid, &first.point, lookup == Lookup::ByHandle),
+        views,
+        mount: None,
+    })
+}
+
+/// Whether the kernel takes back the handles that it gives.
+fn lookup_of(fsid: [u8; 8], mount: &Mount) -> Option<Lookup> {
+    let by_handle = || -> io::Result<()> {
+        let bytes = sys::fid_of(fsid, &mount.point, true)?;
+        let fid = Fid::new(&bytes).ok_or(io::ErrorKind::InvalidData)?;
+        let opened = open_mount(&mount.point)?;
+        sys::open_by_handle(opened.as_fd(), fid).map(drop)
+    };
+    if by_handle().is_ok() {
+        return Some(Lookup::ByHandle);
+    }
+    sys::fid_of(fsid, &mount.point, false).ok().map(|_| Lookup::ByWalk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filesystem(views: &[(&str, &str, &[&str])]) -> FileSystem {
+        FileSystem {
+            device: (0, 1),
+            fsid: [0; 8],
+            st_dev: None,
+            kind: "ext4".into(),
+            lookup: Lookup::ByHandle,
+            marked: MarkOn::Filesystem,
+            numbers: None,
+            views: views
+                .iter()
+                .map(|(root, point, hidden)| View {
+                    root: root.into(),
+                    point: point.into(),
+                    hidden: hidden.iter().map(PathBuf::from).collect(),
+                })
+                .collect(),
+            mount: None,
+        }
+    }
+
+    #[test]
+    fn the_watched_place_of_several_counts() {
+        let watched = [PathBuf::from("/etc/app"), PathBuf::from("/srv/x/y")];
+        let filesystem = filesystem(&[
+            ("/", "/data", &["/data/over"]),
+            ("/conf", "/etc/app", &[]),
+            ("/conf", "/srv/x", &[]),
+        ]);
+        let place = |inner: &str| {
+            let directory = filesystem.place(inner.into(), &watched);
+            (directory.host.unwrap_or_default().display().to_string(), directory.relevant)
+        };
+        assert_eq!(place("/"), ("/data".into(), false));
+        assert_eq!(place("/other"), ("/data/other".into(), false));
+        assert_eq!(place("/conf"), ("/etc/app".into(), true));
+        assert_eq!(place("/conf/d"), ("/etc/app/d".into(), true));
+        assert_eq!(place("/over/d"), (String::new(), false), "hidden by another mount");
+        assert!(filesystem.place("/other".into(), &watched).plain);
+        assert!(!filesystem.place("/".into(), &watched).plain, "/conf and /over are elsewhere");
+    }
+
+    #[test]
+    fn on_the_way_to_a_watched_tree() {
+        let watched = [PathBuf::from("/opt/sbin")];
+        let filesystem = filesystem(&[("/", "/", &[])]);
+        assert!(filesystem.place("/opt".into(), &watched).relevant);
+        assert!(filesystem.place("/".into(), &watched).relevant);
+        assert!(!filesystem.place("/optional".into(), &watched).relevant);
+    }
+
+    #[test]
+    fn changed_mount_points() {
+        let mount = |id, point: &str| Mount {
+            id,
+            device: (0, id as u32),
+            root: "/".into(),
+            point: point.into(),
+            kind: "tmpfs".into(),
+        };
+        let before = [mount(1, "/"), mount(2, "/a"), mount(3, "/b")];
+        let after = [mount(1, "/"), mount(4, "/a"), mount(5, "/c")];
+        let points = ["/a", "/b", "/c"].map(PathBuf::from);
+        assert_eq!(changes(&before, &after), points);
+        assert_eq!(changes(&[], &after), [] as [PathBuf; 0]);
+    }
+}

@@ -1,0 +1,330 @@
+//! The thread that empties the kernel's queue.
+//!
+//! The queue has no limit but memory (charged to the cgroup of the agent), so nothing in here may
+//! wait for the pipeline: what that does not take is held in the [`Outlet`].
+//!
+//! [`Outlet`]: super::outlet::Outlet
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fim_common::collector::{Gap, Observation};
+use fim_common::time::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::batch::Raw;
+use super::filesystems::Lookup;
+use super::outlet::Counters;
+use super::sys::{Group, MarkOn};
+use super::translate::Translator;
+use super::{Scope, Standing};
+use crate::process::clock::Boot;
+
+/// Bytes asked for at once. With an event of about 110 bytes this makes 300 process descriptors,
+/// which have to fit under RLIMIT_NOFILE (1,024 by default) until they are closed.
+const CHUNK: usize = 32 * 1024;
+/// Bytes worked on in one go: what is ahead in the queue tells where removed directories were.
+const BATCH: usize = 1024 * 1024;
+/// A batch may grow to this while something is looked for that is about to be queued.
+const BATCH_MAX: usize = 8 * BATCH;
+/// How long an event that the kernel must be about to queue is waited for.
+const PATIENCE: Duration = Duration::from_millis(5);
+/// A batch of nothing but writes is followed by a pause: the kernel merges the writes of one
+/// process to one file that come meanwhile, and a loop of small writes costs a handful of events.
+const WRITES_PAUSE: Duration = Duration::from_millis(5);
+/// While the pipeline does not take everything, it is asked again after this long.
+const SPILL_RETRY: Duration = Duration::from_millis(1);
+/// How long the pipeline has to take the rest at the end.
+const STOP_DEADLINE: Duration = Duration::from_millis(1500);
+
+/// What the reader is told.
+pub(super) enum Command {
+    /// Something else is watched from now on.
+    Update {
+        scope: Scope,
+        watched: Vec<PathBuf>,
+        reply: SyncSender<io::Result<()>>,
+    },
+    /// Take in what is queued, hand it over, and end.
+    Stop,
+}
+
+/// Both ends of the way to the reader.
+#[derive(Clone)]
+pub(super) struct Commands {
+    queue: Arc<Mutex<VecDeque<Command>>>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Commands {
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+        let wake = Arc::new(rustix::event::eventfd(0, flags)?);
+        Ok(Self { queue: Arc::default(), wake })
+    }
+
+    pub(super) fn send(&self, command: Command) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(command);
+        // It fails only when 2^64 - 2 wake-ups are pending.
+        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+    }
+
+    fn next(&self) -> Option<Command> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    fn settle(&self) {
+        let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
+    }
+}
+
+/// Everything the thread owns.
+pub(super) struct Reader {
+    pub(super) group: Group,
+    pub(super) mask: u64,
+    pub(super) translator: Translator,
+    pub(super) sync: Box<dyn FnMut() + Send>,
+    pub(super) commands: Commands,
+    pub(super) standing: Arc<Mutex<Standing>>,
+    pub(super) counters: Arc<Counters>,
+    raw: Raw,
+    chunk: Vec<u8>,
+    mountinfo: File,
+    /// When everything before had been read.
+    complete: Timestamp,
+}
+
+impl Reader {
+    #[expect(clippy::too_many_arguments, reason = "it is made in one place, from its parts")]
+    pub(super) fn new(
+        group: Group,
+        mask: u64,
+        translator: Translator,
+        sync: Box<dyn FnMut() + Send>,
+        commands: Commands,
+        standing: Arc<Mutex<Standing>>,
+        counters: Arc<Counters>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            group,
+            mask,
+            translator,
+            sync,
+            commands,
+            standing,
+            counters,
+            raw: Raw::default(),
+            chunk: vec![0; CHUNK],
+            mountinfo: File::open("/proc/self/mountinfo")?,
+            complete: Timestamp::now(),
+        })
+    }
+
+    /// Marks what is watched, and says so.
+    pub(super) fn arm(&mut self) -> io::Result<()> {
+        let changed = self.translator.places.arm(&self.group, self.mask)?;
+        let watched = &self.translator.places.watched;
+        let matters = |point: &PathBuf| {
+            watched.iter().any(|base| base.starts_with(point) || point.starts_with(base))
+        };
+        let points: Vec<PathBuf> = changed.into_iter().filter(matters).collect();
+        for point in points {
+            self.translator.outlet.notice(Observation::Recheck(point));
+        }
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.update(&self.translator.places);
+        Ok(())
+    }
+
+    /// Runs until it is stopped.
+    pub(super) fn run(mut self) {
+        loop {
+            let spilled = !self.translator.outlet.flush();
+            let timeout = spilled.then_some(SPILL_RETRY);
+            let (readable, mounts) = self.wait(timeout);
+            while let Some(command) = self.next_command() {
+                match command {
+                    Command::Update { scope, watched, reply } => {
+                        // What happened before belongs to the old scope.
+                        self.take_in();
+                        self.translator.scope = scope;
+                        self.translator.places.watched = watched;
+                        // Whoever asked may have given up waiting.
+                        let _ = reply.send(self.arm());
+                    }
+                    Command::Stop => return self.end(),
+                }
+            }
+            if mounts && let Err(error) = self.arm() {
+                tracing::error!(%error, "mounts cannot be listed: new ones are not watched");
+            }
+            if readable && self.take_in() {
+                self.pause(WRITES_PAUSE);
+            }
+            if self.translator.outlet.is_closed() {
+                return;
+            }
+        }
+    }
+
+    fn next_command(&self) -> Option<Command> {
+        self.commands.next()
+    }
+
+    /// Waits for events (the first answer), other mounts (the second), a command or the time-out.
+    fn wait(&self, timeout: Option<Duration>) -> (bool, bool) {
+        let wake = Arc::clone(&self.commands.wake);
+        let mut fds = [
+            PollFd::new(&self.group, PollFlags::IN),
+            // proc_pid_mountinfo(5): a change shows as priority data and error.
+            PollFd::new(&self.mountinfo, PollFlags::PRI),
+            PollFd::new(&*wake, PollFlags::IN),
+        ];
+        if poll_for(&mut fds, timeout).is_err() {
+            return (false, false);
+        }
+        let [group, mounts, wake] = fds.map(|fd| fd.revents());
+        if wake.contains(PollFlags::IN) {
+            self.commands.settle();
+        }
+        (!group.is_empty(), mounts.intersects(PollFlags::PRI | PollFlags::ERR))
+    }
+
+    fn pause(&self, time: Duration) {
+        let mut fds = [PollFd::new(&*self.commands.wake, PollFlags::IN)];
+        let _ = poll_for(&mut fds, Some(time));
+    }
+
+    /// Works on everything that is queued. Returns whether it was nothing but writes.
+    fn take_in(&mut self) -> bool {
+        let mut only_writes = true;
+        loop {
+            self.raw.clear();
+            if !self.fill(BATCH) {
+                return only_writes;
+            }
+            only_writes &= self.work();
+            if self.raw.len() < BATCH / 2 {
+                return only_writes;
+            }
+        }
+    }
+
+    /// Works on what was read. Returns whether it was nothing but writes.
+    fn work(&mut self) -> bool {
+        let (mut start, mut patient) = (0, true);
+        let only_writes = loop {
+            // Processes first: who made these events has been recorded before them.
+            (self.sync)();
+            let batch = self.raw.batch();
+            let (len, only_writes) = (
+                batch.events.len(),
+                batch.events.iter().all(|stamped| stamped.event.mask == libc::FAN_MODIFY),
+            );
+            start = self.translator.work(&batch, start, patient);
+            self.walk();
+            if start >= len {
+                break only_writes;
+            }
+            let limit = (self.raw.len() + CHUNK).min(BATCH_MAX);
+            if !self.fill(limit) {
+                let mut fds = [PollFd::new(&self.group, PollFlags::IN)];
+                let _ = poll_for(&mut fds, Some(PATIENCE));
+                patient = self.fill(limit);
+            }
+        };
+        self.translator.finish(self.complete);
+        only_writes
+    }
+
+    /// Reads until the queue is empty or `limit` bytes are there. Returns whether anything came.
+    fn fill(&mut self, limit: usize) -> bool {
+        let before = self.raw.len();
+        while self.raw.len() < limit {
+            match self.group.read(&mut self.chunk) {
+                Ok(0) => break,
+                Ok(length) => {
+                    let now = Timestamp::now();
+                    self.complete = now;
+                    if let Err(error) = self.raw.take(&self.chunk[..length], now, Boot::now()) {
+                        Counters::add(&self.counters.malformed, 1);
+                        self.gap(now, "fanotify_format", &error);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // The event at the head of the queue is lost: fanotify_read drops it.
+                    self.gap(Timestamp::now(), "fanotify_read", &error);
+                    self.pause(PATIENCE);
+                    break;
+                }
+            }
+        }
+        self.raw.len() > before
+    }
+
+    fn gap(&mut self, to: Timestamp, hook: &str, error: &dyn std::error::Error) {
+        tracing::error!(%error, hook, "events lost");
+        self.translator.outlet.notice(Observation::Gap(Gap {
+            from: self.complete,
+            to,
+            count: None,
+            hooks: vec![hook.to_owned()],
+            scope: Vec::new(),
+        }));
+    }
+
+    /// Looks into new directories of file systems whose handles have to be learned.
+    fn walk(&mut self) {
+        for (fsid, host, inner) in std::mem::take(&mut self.translator.to_walk) {
+            let (lookup, marked) = match self.translator.places.filesystems.get(fsid) {
+                Some(filesystem) => (filesystem.lookup, filesystem.marked),
+                None => continue,
+            };
+            if lookup == Lookup::ByWalk {
+                self.translator.places.walk(&self.group, self.mask, fsid, &host, &inner);
+            }
+            if marked == MarkOn::Directory {
+                // What was made in it before it had its mark.
+                self.translator.recheck(Some(host));
+            }
+        }
+    }
+
+    /// Takes in what is queued and hands it over, as far as the pipeline takes it in time.
+    fn end(mut self) {
+        if let Err(error) = self.group.flush() {
+            tracing::warn!(%error, "fanotify marks cannot be removed");
+        }
+        self.take_in();
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while !self.translator.outlet.flush() && !self.translator.outlet.is_closed() {
+            if Instant::now() >= deadline {
+                let left = self.counters.spilled.load(std::sync::atomic::Ordering::Relaxed);
+                tracing::error!(left, "operations lost: the pipeline did not take them in time");
+                return;
+            }
+            std::thread::sleep(SPILL_RETRY);
+        }
+    }
+}
+
+impl AsFd for Reader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.group.as_fd()
+    }
+}
+
+fn poll_for(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usize> {
+    let timeout = timeout.map(|timeout| Timespec {
+        tv_sec: timeout.as_secs() as i64,
+        tv_nsec: i64::from(timeout.subsec_nanos()),
+    });
+    Ok(poll(fds, timeout.as_ref())?)
+}

@@ -1,0 +1,207 @@
+//! Many operations at once: nothing may be lost, and nothing attributed to another path.
+
+use std::collections::HashMap;
+use std::fs;
+use std::sync::atomic::Ordering;
+
+use super::*;
+
+fn check(counters: &super::super::Counters) {
+    let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let sum = get(&counters.filtered) + get(&counters.submitted) + get(&counters.lost)
+        + get(&counters.error);
+    assert_eq!(get(&counters.seen), sum, "{counters:?}");
+    assert_eq!(get(&counters.error), 0, "{counters:?}");
+    assert_eq!(get(&counters.overflows) + get(&counters.malformed), 0, "{counters:?}");
+}
+
+#[test]
+fn twenty_thousand_files_in_directories_that_are_removed_too() {
+    if !can_run() {
+        return;
+    }
+    let tmpfs = Tmpfs::new();
+    let disk = tempfile::tempdir().unwrap();
+    for base in [tmpfs.path(), disk.path().canonicalize().unwrap()] {
+        // This one is there before the watch: its path is known by nothing but its handle.
+        let old = base.join("old");
+        fs::create_dir(&old).unwrap();
+        let mut watch = Watch::new(&base);
+        let started = Instant::now();
+        for directory in 0..200 {
+            let directory = match directory {
+                0 => old.clone(),
+                number => base.join(format!("d{number}")),
+            };
+            if directory != old {
+                fs::create_dir(&directory).unwrap();
+            }
+            for file in 0..100 {
+                fs::write(directory.join(file.to_string()), "x").unwrap();
+            }
+            fs::remove_dir_all(&directory).unwrap();
+        }
+        let done = started.elapsed();
+        let operations = watch.operations();
+        println!("{done:?} to do, {:?} to see", started.elapsed());
+        let mut count: HashMap<(&str, usize), usize> = HashMap::new();
+        for operation in &operations {
+            let path = operation.path.as_deref().unwrap().strip_prefix(&base).unwrap();
+            *count.entry((operation.kind.name(), path.components().count())).or_default() += 1;
+        }
+        assert_eq!(count[&("create", 2)], 20_000);
+        assert_eq!(count[&("delete", 2)], 20_000);
+        assert_eq!(count[&("create", 1)], 199);
+        assert_eq!(count[&("delete", 1)], 200);
+        assert_eq!(count[&("close_write", 2)], 20_000);
+        let pid = std::process::id();
+        for operation in &operations {
+            assert_eq!(operation.actor.process.as_ref().unwrap().pid, pid);
+        }
+        let actors: std::collections::HashSet<_> =
+            operations.iter().map(|operation| Arc::as_ptr(&operation.actor)).collect();
+        assert_eq!(actors.len(), 1, "one actor for all");
+        check(&watch.collector.counters());
+        watch.stop();
+    }
+}
+
+#[test]
+fn a_tree_that_was_there_is_removed_at_once() {
+    if !can_run() {
+        return;
+    }
+    let tmpfs = Tmpfs::new();
+    let base = tmpfs.path();
+    let mut wanted = std::collections::BTreeSet::new();
+    for number in 0..500 {
+        let path = base.join(format!("{}/{}/{}/{number}", number % 5, number % 7, number % 11));
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("f"), "").unwrap();
+        wanted.insert(path.join("f"));
+        wanted.extend(path.ancestors().take_while(|p| **p != base).map(Path::to_owned));
+    }
+    // One process to remove them all, as fast as it can, before anything is read.
+    let mut watch = Watch::new(&base);
+    for number in 0..5 {
+        fs::remove_dir_all(base.join(number.to_string())).unwrap();
+    }
+    let operations = watch.operations();
+    let deleted: std::collections::BTreeSet<_> = operations
+        .iter()
+        .filter(|operation| operation.kind == OperationKind::Delete)
+        .map(|operation| operation.path.clone().unwrap())
+        .collect();
+    assert_eq!(deleted, wanted);
+    check(&watch.collector.counters());
+    watch.stop();
+}
+
+#[test]
+fn directories_that_move_while_their_events_wait() {
+    if !can_run() {
+        return;
+    }
+    let tmpfs = Tmpfs::new();
+    let base = tmpfs.path();
+    fs::create_dir_all(base.join("d0/sub")).unwrap();
+    let mut watch = Watch::new(&base);
+    let mut wanted = Vec::new();
+    for number in 0..300 {
+        let path = base.join(format!("d{number}/sub/f{number}"));
+        fs::create_dir(&path).unwrap();
+        wanted.push(path);
+        let (from, to) = (base.join(format!("d{number}")), base.join(format!("d{}", number + 1)));
+        fs::rename(from, to).unwrap();
+    }
+    let created: Vec<_> = watch
+        .operations()
+        .into_iter()
+        .filter(|operation| operation.kind == OperationKind::Create)
+        .map(|operation| operation.path.unwrap())
+        .collect();
+    assert_eq!(created, wanted);
+    check(&watch.collector.counters());
+    watch.stop();
+}
+
+#[test]
+fn a_storm_of_writes_is_a_handful() {
+    use std::io::Write as _;
+    if !can_run() {
+        return;
+    }
+    let tmpfs = Tmpfs::new();
+    let mut watch = Watch::new(&tmpfs.path());
+    let mut file = fs::File::create_new(tmpfs.path().join("a")).unwrap();
+    let started = Instant::now();
+    for _ in 0..500_000 {
+        file.write_all(b"x").unwrap();
+    }
+    drop(file);
+    let took = started.elapsed();
+    let operations = watch.operations();
+    println!("{} operations for 500,000 writes in {took:?}", operations.len());
+    assert!(operations.len() as u128 <= 10 + took.as_millis() / 2, "{}", operations.len());
+    watch.stop();
+}
+
+#[test]
+fn a_pipeline_that_does_not_keep_up() {
+    if !can_run() {
+        return;
+    }
+    let tmpfs = Tmpfs::new();
+    let (sender, mut receiver) = mpsc::channel(10);
+    let mut watch = Watch::with(&tmpfs.path(), |options| {
+        options.sender = sender;
+        options.spill = 90;
+    });
+    for number in 0..1000 {
+        fs::create_dir(tmpfs.path().join(number.to_string())).unwrap();
+    }
+    let counters = watch.collector.counters();
+    while counters.seen.load(Ordering::Relaxed) < 1000 {
+        std::thread::yield_now();
+    }
+    let (mut operations, mut lost) = (0, 0);
+    let mut count = |observation| match observation {
+        Observation::Operation(_) => operations += 1,
+        Observation::Gap(gap) => lost += gap.count.unwrap(),
+        Observation::Recheck(_) => {}
+    };
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        while let Some(observation) = receiver.blocking_recv() {
+            all.push(observation);
+        }
+        all
+    });
+    watch.collector.stop().unwrap();
+    drop(watch);
+    reader.join().unwrap().into_iter().for_each(&mut count);
+    assert_eq!(operations, 100);
+    assert_eq!(lost, 900);
+    check_sum(&counters);
+}
+
+fn check_sum(counters: &super::super::Counters) {
+    let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    assert_eq!(get(&counters.submitted) + get(&counters.lost), 1000, "{counters:?}");
+}
+
+#[test]
+fn stopping_takes_in_what_is_queued() {
+    if !can_run() {
+        return;
+    }
+    let tmpfs = Tmpfs::new();
+    let watch = Watch::new(&tmpfs.path());
+    for number in 0..5000 {
+        fs::create_dir(tmpfs.path().join(number.to_string())).unwrap();
+    }
+    let rest = watch.stop();
+    let operations = rest.iter().filter(|o| matches!(o, Observation::Operation(_))).count();
+    assert_eq!(operations, 5000);
+    fs::create_dir(tmpfs.path().join("after")).unwrap();
+}

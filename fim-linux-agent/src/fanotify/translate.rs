@@ -1,0 +1,427 @@
+//! From events to operations.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fim_common::collector::{Gap, Observation};
+use fim_common::event::Provider;
+use fim_common::event::actor::Actor;
+use fim_common::operation::{Modified, Operation, OperationKind};
+use fim_common::state::{ObjectId, ObjectKind, ObjectState};
+use fim_common::time::Timestamp;
+
+use super::batch::{Batch, Stamped};
+use super::object::Seen;
+use super::outlet::{Counters, Outlet};
+use super::parse::{Fid, Name};
+use super::places::{Place, Places, os};
+use super::recent::Recent;
+use super::sys;
+use super::Scope;
+use crate::process::{Alive, Sighting, Table};
+
+/// Every bit that tells of an operation.
+pub(super) const OPERATIONS: u64 = libc::FAN_CREATE
+    | libc::FAN_MODIFY
+    | libc::FAN_ATTRIB
+    | libc::FAN_CLOSE_WRITE
+    | libc::FAN_MOVED_FROM
+    | libc::FAN_MOVED_TO
+    | libc::FAN_RENAME
+    | libc::FAN_DELETE;
+
+/// Turns batches into operations and hands them over.
+pub(super) struct Translator {
+    pub(super) places: Places,
+    pub(super) scope: Scope,
+    /// Trees whose events are the agent's own doing.
+    pub(super) ignored: Vec<PathBuf>,
+    /// The agent's process id, unless its own operations are wanted.
+    pub(super) own: Option<i32>,
+    pub(super) table: Arc<Mutex<Table>>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) outlet: Outlet,
+    /// What was created later than this was created before our eyes.
+    armed: Timestamp,
+    created: Recent,
+    modified: Recent,
+    /// Actors of the batch at hand.
+    actors: HashMap<(i32, Alive), Arc<Actor>>,
+    rechecks: BTreeSet<PathBuf>,
+    /// Events that were dealt with together with an earlier one.
+    done: HashSet<usize>,
+    /// Nothing before this is missing.
+    complete: Timestamp,
+    /// New directories of file systems in which each one has to be marked.
+    pub(super) to_walk: Vec<([u8; 8], PathBuf, PathBuf)>,
+}
+
+/// An operation before the common facts are added.
+pub(super) struct Draft {
+    pub(super) kind: OperationKind,
+    pub(super) path: Option<PathBuf>,
+    pub(super) object: Option<ObjectId>,
+    pub(super) before: ObjectState,
+    pub(super) after: ObjectState,
+}
+
+impl Translator {
+    pub(super) fn new(
+        places: Places,
+        scope: Scope,
+        ignored: Vec<PathBuf>,
+        own: Option<i32>,
+        table: Arc<Mutex<Table>>,
+        counters: Arc<Counters>,
+        outlet: Outlet,
+    ) -> Self {
+        Self {
+            places,
+            scope,
+            ignored,
+            own,
+            table,
+            counters,
+            outlet,
+            armed: Timestamp::now(),
+            created: Recent::new(),
+            modified: Recent::new(),
+            actors: HashMap::new(),
+            rechecks: BTreeSet::new(),
+            done: HashSet::new(),
+            complete: Timestamp::now(),
+            to_walk: Vec::new(),
+        }
+    }
+
+    /// Works on the events from number `start` on. With `patient` it stops at one whose
+    /// directory is gone without a trace, or whose other half is missing: the rest is about to
+    /// be readable. Returns the number of the first event that is left.
+    pub(super) fn work(&mut self, batch: &Batch<'_>, start: usize, patient: bool) -> usize {
+        for at in start..batch.events.len() {
+            if !self.done.remove(&at) && !self.event(batch, at, patient) {
+                return at;
+            }
+        }
+        batch.events.len()
+    }
+
+    /// The batch is done.
+    pub(super) fn finish(&mut self, read: Timestamp) {
+        self.actors.clear();
+        self.done.clear();
+        self.complete = read;
+        for path in std::mem::take(&mut self.rechecks) {
+            self.outlet.notice(Observation::Recheck(path));
+        }
+        for filesystem in self.places.filesystems.iter_mut() {
+            filesystem.close_mount();
+        }
+    }
+
+    /// Asks for a comparison of `path` with the baseline, once the batch is done.
+    pub(super) fn recheck(&mut self, path: Option<PathBuf>) {
+        self.rechecks.extend(path);
+    }
+
+    /// Event `at` is dealt with before its turn.
+    pub(super) fn done(&mut self, at: usize) {
+        self.done.insert(at);
+    }
+
+    /// Whether the event was dealt with.
+    fn event(&mut self, batch: &Batch<'_>, at: usize, patient: bool) -> bool {
+        let stamped = batch.events[at];
+        let event = stamped.event;
+        if event.mask & libc::FAN_Q_OVERFLOW != 0 {
+            self.overflow(stamped);
+            return true;
+        }
+        let count = u64::from((event.mask & OPERATIONS).count_ones());
+        let dealt = match (event.old, event.new, event.name, event.object) {
+            (None, None, Some(name), object) => {
+                let to = (event.mask & libc::FAN_MOVED_FROM != 0).then(|| batch.moved_to(at));
+                match to.flatten() {
+                    Some(to) => self.moved(batch, at, to, name, patient),
+                    None => self.named(batch, at, name, object, patient),
+                }
+            }
+            (None, None, None, Some(object)) => self.nameless(batch, at, object),
+            (None, None, None, None) => true,
+            (old, new, ..) => self.renamed(batch, at, (old, new), event.object, patient),
+        };
+        if dealt {
+            Counters::add(&self.counters.seen, count);
+        }
+        dealt
+    }
+
+    /// The kernel's queue has no limit, so this means that memory ran out.
+    fn overflow(&mut self, stamped: Stamped<'_>) {
+        tracing::error!("the kernel's fanotify queue overflowed: operations are lost");
+        Counters::add(&self.counters.overflows, 1);
+        self.places.forget();
+        self.outlet.notice(Observation::Gap(Gap {
+            from: self.complete,
+            to: stamped.time,
+            count: None,
+            hooks: vec!["fanotify_queue".to_owned()],
+            scope: Vec::new(),
+        }));
+    }
+
+    /// An event about `name`, which is not a rename.
+    pub(super) fn named(
+        &mut self,
+        batch: &Batch<'_>,
+        at: usize,
+        name: Name<'_>,
+        object: Option<Fid<'_>>,
+        patient: bool,
+    ) -> bool {
+        let stamped = batch.events[at];
+        let mask = stamped.event.mask;
+        let count = u64::from((mask & OPERATIONS).count_ones());
+        let directory = match self.places.directory(batch, at, name.directory) {
+            Place::At(directory) => directory,
+            Place::Lost if patient => return false,
+            Place::Lost => {
+                self.lost(stamped, count);
+                return true;
+            }
+            Place::Foreign => {
+                Counters::add(&self.counters.filtered, count);
+                return true;
+            }
+        };
+        let is_directory = mask & libc::FAN_ONDIR != 0;
+        let appeared = mask & (libc::FAN_CREATE | libc::FAN_MOVED_TO) != 0;
+        if let (true, true, Some(object)) = (is_directory, appeared, object) {
+            self.places.learn(&directory, name.name, object);
+        }
+        let path = match directory.relevant {
+            true => self.places.path(&directory, name.directory.fsid(), name.name),
+            false => None,
+        };
+        let Some(path) = path.filter(|path| self.in_scope(path) && !self.is_own(stamped)) else {
+            Counters::add(&self.counters.filtered, count);
+            return true;
+        };
+        if is_directory && appeared {
+            self.to_walk.push((
+                name.directory.fsid(),
+                path.clone(),
+                directory.inner.join(os(name.name)),
+            ));
+        }
+        self.expand(stamped, path, name, object);
+        true
+    }
+
+    /// One operation for each bit, in causal order: the kernel merges what one process did to one
+    /// object under one name while the event was waiting.
+    fn expand(
+        &mut self,
+        stamped: Stamped<'_>,
+        mut path: PathBuf,
+        name: Name<'_>,
+        object: Option<Fid<'_>>,
+    ) {
+        let mask = stamped.event.mask;
+        let seen = self.look(&path, object);
+        let count = u64::from((mask & OPERATIONS).count_ones());
+        if seen.is_none()
+            && mask & (libc::FAN_CREATE | libc::FAN_DELETE) == 0
+            && self.is_nameless(name.name, object)
+        {
+            // Written to through a descriptor that was opened with O_TMPFILE; by now it may have
+            // been given a name.
+            match object.and_then(|object| self.places.path_of_object(object)) {
+                Some(found) if self.in_scope(&found) && self.look(&found, object).is_some() => {
+                    path = found;
+                }
+                _ => {
+                    Counters::add(&self.counters.filtered, count);
+                    return;
+                }
+            }
+        }
+        let mut order = [
+            libc::FAN_CREATE,
+            libc::FAN_MOVED_TO,
+            libc::FAN_MODIFY,
+            libc::FAN_ATTRIB,
+            libc::FAN_CLOSE_WRITE,
+            libc::FAN_MOVED_FROM,
+            libc::FAN_DELETE,
+        ];
+        // It is there: the removal was of an earlier name of the same object, which came back.
+        if mask & libc::FAN_CREATE != 0 && mask & libc::FAN_DELETE != 0 && seen.is_some() {
+            order.rotate_right(1);
+        }
+        let id = self.id(seen.as_ref(), object);
+        let key = object.map_or(path.as_os_str().as_encoded_bytes(), Fid::key).to_owned();
+        for bit in order.into_iter().filter(|bit| mask & bit != 0) {
+            let (kind, keep) = match bit {
+                libc::FAN_CREATE => (self.creation(seen.as_ref(), object, mask), true),
+                libc::FAN_MOVED_TO => (
+                    OperationKind::Rename {
+                        from: None,
+                        from_in_scope: false,
+                        to_in_scope: true,
+                        replaced: None,
+                        exchange: false,
+                    },
+                    true,
+                ),
+                libc::FAN_MODIFY => {
+                    self.modified.insert(&key);
+                    (OperationKind::Modify, true)
+                }
+                libc::FAN_ATTRIB => (OperationKind::SetAttributes, true),
+                libc::FAN_CLOSE_WRITE => {
+                    // A store through a mapping makes no event: without one it is not known.
+                    let modified =
+                        if self.modified.remove(&key) { Modified::Yes } else { Modified::Unknown };
+                    (OperationKind::CloseWrite { writers: None, modified }, true)
+                }
+                // Without its other half it is just gone from here.
+                _ => (OperationKind::Delete, false),
+            };
+            let state = seen.as_ref().map(|seen| seen.state.clone()).unwrap_or_default();
+            let directory = (mask & libc::FAN_ONDIR != 0).then_some(ObjectKind::Dir);
+            let (before, after) = match keep {
+                true => (ObjectState::default(), state),
+                false => (ObjectState { kind: directory, ..Default::default() }, Default::default()),
+            };
+            self.emit(stamped, Draft { kind, path: Some(path.clone()), object: id, before, after });
+        }
+    }
+
+    /// Creation of an object, or of another name of one.
+    fn creation(
+        &mut self,
+        seen: Option<&Seen>,
+        object: Option<Fid<'_>>,
+        mask: u64,
+    ) -> OperationKind {
+        let link = OperationKind::Link { existing: None, first: false };
+        if mask & libc::FAN_ONDIR != 0 {
+            return OperationKind::Create;
+        }
+        if let Some(object) = object
+            && !self.created.insert(object.key())
+        {
+            return link;
+        }
+        match seen {
+            Some(Seen { born: Some(born), .. }) if *born < self.armed => link,
+            // Without a time of birth the number of names has to do.
+            Some(Seen { born: None, state }) if state.nlink.is_some_and(|n| n > 1) => link,
+            _ => OperationKind::Create,
+        }
+    }
+
+    /// An event about an object that was reached without a name.
+    fn nameless(&mut self, batch: &Batch<'_>, at: usize, object: Fid<'_>) -> bool {
+        let stamped = batch.events[at];
+        let mask = stamped.event.mask;
+        let count = u64::from((mask & OPERATIONS).count_ones());
+        // A change of the number of names, told by the event that comes next (unlink, link) or
+        // came before (rename over it).
+        let around = |other: Option<usize>| {
+            other.and_then(|other| batch.events.get(other)).is_some_and(|other| {
+                other.event.pid == stamped.event.pid
+                    && (other.event.object == Some(object)
+                        && other.event.mask & (libc::FAN_DELETE | libc::FAN_CREATE) != 0
+                        || other.event.mask & libc::FAN_RENAME != 0)
+            })
+        };
+        let links = mask & OPERATIONS == libc::FAN_ATTRIB
+            && (around(at.checked_sub(1)) || around(Some(at + 1)));
+        // A file server or debugger that opened it by handle: some name of it will do.
+        let path = (!links).then(|| self.places.path_of_object(object)).flatten();
+        match path.filter(|path| self.in_scope(path) && !self.is_own(stamped)) {
+            Some(path) if self.look(&path, Some(object)).is_some() => {
+                let name = Name { directory: object, name: b"." };
+                self.expand(stamped, path, name, Some(object));
+            }
+            _ => Counters::add(&self.counters.filtered, count),
+        }
+        true
+    }
+
+    pub(super) fn lost(&mut self, stamped: Stamped<'_>, count: u64) {
+        tracing::trace!(event = ?stamped.event, "directory of an event is gone");
+        Counters::add(&self.counters.error, count);
+    }
+
+    pub(super) fn in_scope(&self, path: &Path) -> bool {
+        (self.scope)(path) && !self.ignored.iter().any(|tree| path.starts_with(tree))
+    }
+
+    pub(super) fn is_own(&self, stamped: Stamped<'_>) -> bool {
+        self.own == Some(stamped.event.pid)
+    }
+
+    /// `#<inode number>` is what the kernel calls a file that was opened with `O_TMPFILE`
+    /// (d_mark_tmpfile).
+    fn is_nameless(&mut self, name: &[u8], object: Option<Fid<'_>>) -> bool {
+        let number = name
+            .strip_prefix(b"#")
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| digits.parse::<u64>().ok());
+        number.is_some() && object.is_none_or(|object| {
+            self.places.number(object).0.is_none_or(|inode| number == Some(inode))
+        })
+    }
+
+    /// What stands at `path`, if that is the object of the event.
+    pub(super) fn look(&self, path: &Path, object: Option<Fid<'_>>) -> Option<Seen> {
+        let seen = Seen::at(path)?;
+        let Some(object) = object else {
+            return Some(seen);
+        };
+        // The inode number alone may be another file's by now; the handle has its generation too.
+        let here = sys::fid_of(object.fsid(), path, true)
+            .or_else(|_| sys::fid_of(object.fsid(), path, false));
+        here.is_ok_and(|here| here == object.key()).then_some(seen)
+    }
+
+    pub(super) fn id(&mut self, seen: Option<&Seen>, object: Option<Fid<'_>>) -> Option<ObjectId> {
+        if let Some(id) = seen.and_then(Seen::id) {
+            return Some(id);
+        }
+        let (inode, device) = self.places.number(object?);
+        Some(ObjectId { device: device?, inode: inode? })
+    }
+
+    pub(super) fn emit(&mut self, stamped: Stamped<'_>, draft: Draft) {
+        let actor = self.actor(stamped);
+        let operation = Operation {
+            time: stamped.time,
+            provider: Provider::Fanotify,
+            kind: draft.kind,
+            path: draft.path,
+            path_in_process: None,
+            object: draft.object,
+            before: draft.before,
+            after: draft.after,
+            failure: None,
+            actor,
+        };
+        self.outlet.operation(stamped.time, Observation::Operation(Box::new(operation)));
+    }
+
+    fn actor(&mut self, stamped: Stamped<'_>) -> Arc<Actor> {
+        let pid = stamped.event.pid;
+        let table = &self.table;
+        let make = || {
+            let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+            let pid = u32::try_from(pid).unwrap_or(0);
+            table.actor_of(Sighting { pid, alive: stamped.alive, read: stamped.boot })
+        };
+        Arc::clone(self.actors.entry((pid, stamped.alive)).or_insert_with(make))
+    }
+}

@@ -1,0 +1,5 @@
+//! fim for Linux.
+pub mod bpf;
+//pub mod commands;
+//pub mod fanotify;
+//pub mod process;

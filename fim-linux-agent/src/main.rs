@@ -1,0 +1,2 @@
+//! The `fim` command.
+fn main() {}

@@ -1,0 +1,272 @@
+//! The table of executions.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use fim_common::record::{ANCESTORS_MAX, ARGS_MAX};
+
+use super::actor;
+use super::cgroup::Cgroups;
+use super::clock::Boot;
+use super::description::{Ancestor, ArgsState, Credentials, Description, Key};
+use super::entry::{Entry, Origin};
+use super::procfs;
+use super::users::Names;
+
+/// Bytes of arguments that all entries together may keep beyond [`ARGS_MAX`] each: a host where
+/// thousands of processes have 128 KiB of arguments must not fill the agent's memory.
+const LONG_ARGS_MAX: usize = 32 * 1024 * 1024;
+
+/// How a [`Table`] is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where procfs is mounted, with the initial pid namespace.
+    pub proc: PathBuf,
+    /// The host's root directory, for `etc/passwd` and `etc/group`.
+    pub host_root: PathBuf,
+    /// Most executions that are kept.
+    pub capacity: usize,
+    /// How long an execution is kept after its end, in nanoseconds, as long as there is room.
+    pub keep: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            proc: "/proc".into(),
+            host_root: "/".into(),
+            capacity: 65_536,
+            keep: 60_000_000_000,
+        }
+    }
+}
+
+/// Every execution that is, or was a moment ago. Records go in in the order of the ring.
+#[derive(Debug)]
+pub struct Table {
+    pub(super) options: Options,
+    pub(super) boot_id: String,
+    pub(super) boot: Boot,
+    pub(super) names: Names,
+    pub(super) cgroups: Cgroups,
+    /// By process id; in each, in the order of the executions.
+    pub(super) entries: HashMap<u32, Vec<Entry>>,
+    len: usize,
+    ended: VecDeque<(u64, Key)>,
+    long_args: usize,
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new(options: Options) -> Self {
+        let boot_id = fs::read_to_string(options.proc.join("sys/kernel/random/boot_id"));
+        Self {
+            boot_id: boot_id.unwrap_or_default().trim().to_owned(),
+            boot: Boot::new(),
+            names: Names::new(&options.host_root),
+            cgroups: Cgroups::new(&options.proc),
+            entries: HashMap::new(),
+            len: 0,
+            ended: VecDeque::new(),
+            long_args: 0,
+            options,
+        }
+    }
+
+    /// Executions in the table.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The clock that turns the kernel's times into events' times.
+    pub fn boot(&self) -> &Boot {
+        &self.boot
+    }
+
+    /// Describes every process there is now, from `/proc`. To be called once the programs that
+    /// make records are attached, so that no process falls in between.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be listed.
+    pub fn snapshot(&mut self) -> io::Result<usize> {
+        let mut described = 0;
+        for entry in fs::read_dir(&self.options.proc)? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // One that has ended meanwhile is no error.
+            described += usize::from(self.look_up(pid).is_some());
+        }
+        Ok(described)
+    }
+
+    /// Takes in a record that describes an execution.
+    pub fn describe(&mut self, mut description: Description) {
+        let key = description.key;
+        if matches!(description.args_state, ArgsState::Truncated | ArgsState::NotResident)
+            && let Some((args, state)) =
+                procfs::arguments_of(&self.options.proc, key.tgid, key.start)
+            && extends(&args, description.args.as_deref())
+        {
+            (description.args, description.args_state) = (Some(args), state);
+        }
+        self.insert(description, Origin::Kernel);
+    }
+
+    /// Takes in a record of a fork: `child` is, until it executes something, what its parent is.
+    pub fn fork(&mut self, parent: Key, child: Key, credentials: Credentials) {
+        if self.find(parent).is_none() {
+            self.look_up(parent.tgid);
+        }
+        // A parent whose own record was lost and that is gone: nothing is known of the child
+        // until it executes something.
+        let Some(entry) = self.find(parent) else {
+            return;
+        };
+        let mut description = entry.description.clone();
+        let above = Ancestor { key: parent, comm: description.comm.clone() };
+        description.ancestors.insert(0, above);
+        description.ancestors.truncate(ANCESTORS_MAX);
+        description.key = child;
+        description.credentials = credentials;
+        description.ns_pid = 0;
+        self.insert(description, Origin::Kernel);
+    }
+
+    /// Takes in a record of the end of a process at `time` (nanoseconds since boot), with the
+    /// credentials it had then.
+    pub fn exit(&mut self, key: Key, time: u64, credentials: Credentials) {
+        if let Some(entry) = self.find_mut(key) {
+            entry.description.credentials = credentials;
+            entry.ended = Some(time);
+            let key = entry.key();
+            self.ended.push_back((time, key));
+        }
+        self.evict(time);
+    }
+
+    pub(super) fn insert(&mut self, mut description: Description, origin: Origin) {
+        let key = description.key;
+        self.shorten(&mut description);
+        let unnumbered = matches!(origin, Origin::Proc { .. }).then_some(&description);
+        let entity_id = actor::entity_id(&self.boot_id, key, unnumbered);
+        let entry = Entry {
+            description,
+            origin,
+            ended: None,
+            entity_id,
+            container: None,
+            actors: Vec::new(),
+        };
+        let now = Boot::now();
+        let entries = self.entries.entry(key.tgid).or_default();
+        if origin == Origin::Kernel
+            && let Some(old) = entries.iter_mut().find(|old| old.is(key) && old.origin == origin)
+        {
+            let ended = old.ended;
+            *old = Entry { ended, ..entry };
+            return;
+        }
+        // What this process id was before has ended: by an execution, or unseen.
+        for old in entries.iter_mut().filter(|old| old.ended.is_none()) {
+            old.ended = Some(now);
+            self.ended.push_back((now, old.key()));
+        }
+        entries.push(entry);
+        self.len += 1;
+        if self.len > self.options.capacity {
+            self.make_room(now);
+        }
+    }
+
+    fn shorten(&mut self, description: &mut Description) {
+        let bytes = description.args_bytes();
+        if bytes <= ARGS_MAX {
+            return;
+        }
+        if self.long_args + bytes <= LONG_ARGS_MAX {
+            self.long_args += bytes;
+            return;
+        }
+        let mut left = ARGS_MAX;
+        if let Some(args) = &mut description.args {
+            args.retain(|arg| {
+                left = left.saturating_sub(arg.len() + 1);
+                left > 0
+            });
+        }
+        description.args_state = ArgsState::Truncated;
+    }
+
+    /// Forgets what ended long enough ago.
+    fn evict(&mut self, now: u64) {
+        while self.ended.front().is_some_and(|(time, _)| now.saturating_sub(*time) > self.options.keep)
+        {
+            self.forget_oldest();
+        }
+    }
+
+    /// The table is full: what ended first goes, whatever its age. Then the processes that were
+    /// started first; `/proc` can describe them again.
+    fn make_room(&mut self, now: u64) {
+        self.evict(now);
+        let target = self.options.capacity - self.options.capacity / 16;
+        while self.len > target && !self.ended.is_empty() {
+            self.forget_oldest();
+        }
+        if self.len > target {
+            let mut starts: Vec<u64> =
+                self.entries.values().flatten().map(|entry| entry.key().start).collect();
+            starts.sort_unstable();
+            let before = starts.get(self.len - target).copied().unwrap_or(0);
+            let keys: Vec<Key> = self.entries.values().flatten().map(Entry::key).collect();
+            for key in keys.into_iter().filter(|key| key.start < before) {
+                self.forget(key, |_| true);
+            }
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((time, key)) = self.ended.pop_front() {
+            self.forget(key, |entry| entry.ended == Some(time));
+        }
+    }
+
+    fn forget(&mut self, key: Key, which: impl Fn(&Entry) -> bool) {
+        let Some(entries) = self.entries.get_mut(&key.tgid) else {
+            return;
+        };
+        let Some(at) = entries.iter().position(|entry| entry.key() == key && which(entry)) else {
+            return;
+        };
+        let entry = entries.remove(at);
+        if entries.is_empty() {
+            self.entries.remove(&key.tgid);
+        }
+        self.len -= 1;
+        let bytes = entry.description.args_bytes();
+        if bytes > ARGS_MAX {
+            self.long_args = self.long_args.saturating_sub(bytes);
+        }
+    }
+
+}
+
+/// Whether `all` begins with what is known already, the last of which may be cut.
+fn extends(all: &[OsString], known: Option<&[OsString]>) -> bool {
+    let Some((last, before)) = known.and_then(|known| known.split_last()) else {
+        return true;
+    };
+    all.starts_with(before)
+        && all.get(before.len()).is_some_and(|arg| arg.as_bytes().starts_with(last.as_bytes()))
+}

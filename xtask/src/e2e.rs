@@ -1,0 +1,132 @@
+//! The end-to-end tests: one test program, run on this machine and in virtual ones.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    kernels::{self, Kernel},
+    vm::{self, GuestFile, Lsm, VmEnd, VmSpec},
+    workspace::{Workspace, run, say, which},
+};
+
+/// The crate that has the test target.
+pub(crate) const PACKAGE: &str = "fim-linux-agent";
+/// The test target, `tests/e2e/main.rs` or `tests/e2e.rs`.
+pub(crate) const TARGET: &str = "e2e";
+
+/// Long enough for emulation on a slow machine; a test that hangs must not eat the CI's hours.
+const TIME_LIMIT: Duration = Duration::from_secs(1200);
+
+/// Modules that the tests may want in a guest: a real filesystem to mount and one stacked on it.
+const GUEST_MODULES: &[&str] = &["ext4", "loop", "overlay"];
+
+/// Host programs that the tests may want in a guest, and that busybox does not have.
+const GUEST_PROGRAMS: &[&str] = &["mkfs.ext4", "setfacl", "setfattr"];
+
+/// Whether there is such a target.
+pub(crate) fn exists(ws: &Workspace) -> bool {
+    let tests = ws.root.join(PACKAGE).join("tests");
+    tests.join(TARGET).join("main.rs").is_file() || tests.join(format!("{TARGET}.rs")).is_file()
+}
+
+/// Runs the tests here, with the backend that works without loading programs into the kernel.
+pub(crate) fn host(ws: &Workspace, args: &[String]) -> Result<()> {
+    let program = build(ws)?;
+    // timeout(1) ends the program's children too.
+    run(Command::new("timeout")
+        .args(["--kill-after=10", &TIME_LIMIT.as_secs().to_string()])
+        .arg(program)
+        .args(args)
+        .current_dir(ws.root.join(PACKAGE))
+        .env("FIM_BIN", ws.fim(false))
+        .env("FIM_BACKEND", "fanotify"))
+}
+
+/// Runs the tests in a machine of the default kernel, with BPF.
+pub(crate) fn guest(ws: &Workspace, name: &str, lsm: Lsm, args: &[String]) -> Result<()> {
+    let program = build(ws)?;
+    let kernel = Kernel::named(kernels::DEFAULT).map_err(anyhow::Error::msg)?;
+    let out = ws.target.join("e2e").join(name);
+    let mut spec = VmSpec::new(kernel);
+    spec.lsm = lsm;
+    spec.modules = GUEST_MODULES.iter().map(ToString::to_string).collect();
+    spec.files = vec![
+        GuestFile::new(ws.fim(false), "/usr/bin/fim"),
+        GuestFile::new(program, format!("/usr/bin/{TARGET}")),
+    ];
+    for name in GUEST_PROGRAMS {
+        let host = which(name).with_context(|| format!("{name} is missing"))?;
+        spec.files.push(GuestFile::new(host, format!("/usr/bin/{name}")));
+    }
+    let args: Vec<_> = args.iter().map(|arg| crate::cli::quote(arg)).collect();
+    spec.command = Some(format!(
+        "export FIM_BIN=/usr/bin/fim FIM_BACKEND=bpf RUST_BACKTRACE=1\nexec {TARGET} {}",
+        args.join(" ")
+    ));
+    spec.timeout = TIME_LIMIT;
+    spec.out_dir = Some(out);
+    spec.echo = true;
+    let outcome = vm::run(ws, &spec)?;
+    if outcome.end != VmEnd::Exited(0) {
+        for line in outcome.console.lines() {
+            say(format!("console: {line}"));
+        }
+        bail!("{} (kernel {})", outcome.end, kernel.name);
+    }
+    // A program that ends well without having tested anything is no success.
+    if !outcome.output.contains("test result: ok") {
+        bail!("the test program printed no result (kernel {})", kernel.name);
+    }
+    Ok(())
+}
+
+/// Builds the test program; gives its path.
+fn build(ws: &Workspace) -> Result<PathBuf> {
+    if !exists(ws) {
+        bail!("{PACKAGE} has no test target {TARGET}");
+    }
+    let mut cargo = ws.cargo();
+    cargo
+        .args(["test", "--package", PACKAGE, "--test", TARGET, "--no-run"])
+        .arg("--message-format=json-render-diagnostics")
+        .env("FIM_EBPF_OBJECT", ws.ebpf_object())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    let out = cargo.output().context("cannot start cargo")?;
+    if !out.status.success() {
+        bail!("building the end-to-end tests failed ({})", out.status);
+    }
+    executable(&String::from_utf8_lossy(&out.stdout))
+        .context("cargo does not say where the end-to-end tests are")
+}
+
+/// The path in cargo's messages, one JSON object a line (see `cargo help build`).
+fn executable(messages: &str) -> Option<PathBuf> {
+    messages.lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let wanted = message["reason"] == "compiler-artifact"
+            && message["target"]["name"] == TARGET
+            && message["profile"]["test"] == true;
+        message["executable"].as_str().filter(|_| wanted).map(PathBuf::from)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_is_found_in_cargo_s_messages() {
+        let messages = r#"not json
+{"reason":"compiler-artifact","target":{"name":"fim"},"profile":{"test":false},"executable":"/t/fim"}
+{"reason":"compiler-artifact","target":{"name":"e2e"},"profile":{"test":true},"executable":"/t/e2e-1"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages), Some(PathBuf::from("/t/e2e-1")));
+        assert_eq!(executable(""), None);
+    }
+}

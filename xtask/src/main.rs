@@ -1,0 +1,19 @@
+//! Development tasks of fim: `cargo xtask --help`.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stderr, reason = "progress of a terminal tool; stdout is for results")]
+
+mod cli;
+mod e2e;
+mod ebpf;
+mod kernels;
+mod lint;
+mod setup;
+mod test;
+mod tidy;
+mod toolchain;
+mod vm;
+mod workspace;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

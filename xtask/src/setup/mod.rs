@@ -1,0 +1,323 @@
+//! Brings a machine to where everything can be built and tested.
+//!
+//! What is needed is a list of items, each with a probe that costs milliseconds. Only what a probe
+//! misses is installed, so a second run does nothing.
+
+mod apt;
+mod tools;
+
+use std::fs::{self, File};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    kernels::{self, Kernel},
+    setup::apt::Distribution,
+    toolchain::{self, BpfToolchain, LLVM_MAJOR},
+    vm,
+    workspace::{Workspace, output, probe, say, which},
+};
+
+pub(crate) use apt::{Apt, Mirrors};
+pub(crate) use tools::llvm_prefix;
+
+/// Something that a task cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Building the BPF object and the agent.
+    Build,
+    /// The linters.
+    Lint,
+    /// Virtual machines, without a kernel.
+    Vm,
+    /// A kernel to boot in one.
+    Kernel(&'static Kernel),
+}
+
+/// One thing to have, and what to say to a person who has to get it by hand.
+struct Item {
+    what: String,
+    why: &'static str,
+    how: String,
+    present: bool,
+    fix: Fix,
+}
+
+/// How an item is brought in where this program can do it.
+enum Fix {
+    /// Debian packages, all from one suite.
+    Packages(&'static [&'static str], Suite),
+    /// A Rust program below `target/tools`.
+    Tool(tools::Tool),
+    /// A test kernel below `target/kernels`.
+    Kernel(&'static Kernel),
+    /// Nothing that this program should do by itself.
+    ByHand,
+}
+
+/// Where Debian packages come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Suite {
+    Release,
+    Backports,
+}
+
+/// Makes sure that what the tasks need is there, installing what is missing.
+pub(crate) fn ensure(ws: &Workspace, needs: &[Need]) -> Result<()> {
+    if missing(ws, needs).is_empty() {
+        return Ok(());
+    }
+    // Two runs at once would fetch the same things into the same places. The second one waits, and
+    // then finds less to do.
+    let _lock = lock(ws)?;
+    let missing = missing(ws, needs);
+    for item in &missing {
+        say(format!("missing: {} ({})", item.what, item.why));
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for error in install(ws, &missing) {
+        say(format!("setup: {error:#}"));
+    }
+    let missing = self::missing(ws, needs);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut text = String::from("this machine still lacks something that is needed:\n");
+    for item in &missing {
+        text.push_str(&format!("  {}\n    why: {}\n    how: {}\n", item.what, item.why, item.how));
+    }
+    bail!("{}", text.trim_end())
+}
+
+/// Waits until no other run installs anything; the lock is released when the file is closed.
+fn lock(ws: &Workspace) -> Result<File> {
+    let path = ws.target.join("setup.lock");
+    let open = || {
+        fs::create_dir_all(&ws.target)?;
+        // Reading is enough for a lock, also where another user made the file.
+        let file = File::open(&path).or_else(|_| File::create(&path))?;
+        file.lock()?;
+        Ok::<_, std::io::Error>(file)
+    };
+    open().with_context(|| format!("locking {}", path.display()))
+}
+
+fn missing(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
+    let mut items = items(ws, needs);
+    items.retain(|item| !item.present);
+    items
+}
+
+/// Installs what it can; gives what went wrong.
+fn install(ws: &Workspace, missing: &[Item]) -> Vec<anyhow::Error> {
+    let mut errors = Vec::new();
+    // Packages first: the tools are built with them.
+    errors.extend(install_packages(ws, missing).err());
+    for item in missing {
+        let result = match item.fix {
+            Fix::Tool(tool) => tools::install(ws, tool),
+            Fix::Kernel(kernel) => kernels::fetch(ws, kernel),
+            Fix::Packages(..) | Fix::ByHand => Ok(()),
+        };
+        errors.extend(result.err());
+    }
+    errors
+}
+
+fn install_packages(ws: &Workspace, missing: &[Item]) -> Result<()> {
+    let packages = |from: Suite| -> Vec<&str> {
+        let mut names = Vec::new();
+        for item in missing {
+            if let Fix::Packages(packages, source) = &item.fix
+                && *source == from
+            {
+                names.extend_from_slice(packages);
+            }
+        }
+        names
+    };
+    let (release, backports) = (packages(Suite::Release), packages(Suite::Backports));
+    if release.is_empty() && backports.is_empty() {
+        return Ok(());
+    }
+    let distribution = Distribution::read();
+    if !distribution.is_bookworm() {
+        bail!("packages are installed on Debian 12 only, this is {}", distribution.name);
+    }
+    if !is_root() {
+        bail!("installing packages needs root");
+    }
+    Apt::for_install(ws, &Mirrors::read())?.install(&release, &backports)
+}
+
+fn is_root() -> bool {
+    probe("id", &["-u"]).is_some_and(|uid| uid.trim() == "0")
+}
+
+fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
+    let mut items = Vec::new();
+    // Every task builds something.
+    items.push(compiler());
+    if needs.contains(&Need::Build) || needs.contains(&Need::Lint) {
+        items.push(bpf_toolchain());
+    }
+    if needs.contains(&Need::Build) {
+        items.extend(bpf_linker(ws));
+    }
+    if needs.contains(&Need::Lint) {
+        items.extend(lint_tools(ws));
+    }
+    if needs.contains(&Need::Vm) {
+        items.extend(vm_tools());
+    }
+    for need in needs {
+        if let Need::Kernel(kernel) = need {
+            items.extend(kernel_items(ws, kernel));
+        }
+    }
+    items
+}
+
+fn compiler() -> Item {
+    // crt1.o is what a compiler without the C library's development files lacks.
+    let linkable = probe("cc", &["-print-file-name=crt1.o"])
+        .is_some_and(|path| path.trim_start().starts_with('/'));
+    Item {
+        what: "a C compiler and the C library's development files".into(),
+        why: "cargo links through cc, and some crates compile C",
+        how: "Debian and Ubuntu: apt-get install gcc libc6-dev; Fedora: dnf install gcc".into(),
+        present: linkable,
+        fix: Fix::Packages(&["gcc", "libc6-dev"], Suite::Release),
+    }
+}
+
+fn bpf_toolchain() -> Item {
+    Item {
+        what: "a Rust compiler for the BPF target".into(),
+        why: "the kernel side is Rust, compiled for bpfel-unknown-none",
+        how: format!(
+            "rustup toolchain install nightly --component rust-src (with LLVM {LLVM_MAJOR} or \
+             older, see `rustc +nightly -vV`), or on Debian 12: apt-get install rustc-web \
+             libstd-rust-web-dev-bpf"
+        ),
+        present: BpfToolchain::find().is_some(),
+        fix: Fix::Packages(&["rustc-web", "libstd-rust-web-dev-bpf"], Suite::Release),
+    }
+}
+
+fn bpf_linker(ws: &Workspace) -> Vec<Item> {
+    let linker = Item {
+        what: format!("bpf-linker {}", tools::BPF_LINKER.version),
+        why: "links the BPF object",
+        how: format!(
+            "cargo install bpf-linker --version {} with LLVM {LLVM_MAJOR} installed, see \
+             xtask/src/setup/tools.rs",
+            tools::BPF_LINKER.version
+        ),
+        present: tools::BPF_LINKER.installed(ws) || toolchain::linker(ws).is_some(),
+        fix: Fix::Tool(tools::BPF_LINKER),
+    };
+    // libLLVM is needed at run time as well.
+    let llvm = Item {
+        what: format!("LLVM {LLVM_MAJOR} with its development files"),
+        why: "bpf-linker is built with it",
+        how: format!("Debian 12: apt-get install llvm-{LLVM_MAJOR}-dev; or https://apt.llvm.org"),
+        present: linker.present || llvm_prefix().is_some(),
+        fix: Fix::Packages(&["llvm-22-dev"], Suite::Release),
+    };
+    vec![llvm, linker]
+}
+
+fn lint_tools(ws: &Workspace) -> Vec<Item> {
+    let component = |name: &'static str, program: &str| Item {
+        what: format!("cargo {name}"),
+        why: "part of `cargo xtask lint`",
+        how: format!("rustup component add {name}"),
+        present: output(ws.cargo().args([program, "--version"])).is_ok(),
+        fix: Fix::ByHand,
+    };
+    vec![
+        component("rustfmt", "fmt"),
+        component("clippy", "clippy"),
+        Item {
+            what: "clippy for the BPF toolchain".into(),
+            why: "part of `cargo xtask lint`",
+            how: "rustup component add clippy --toolchain nightly; or with Debian 12's rustc-web: \
+                  apt-get install rust-web-clippy"
+                .into(),
+            present: toolchain::has_clippy(),
+            fix: Fix::Packages(&["rust-web-clippy"], Suite::Release),
+        },
+        program("git", &["git"], "says which files are the repository's"),
+        Item {
+            what: format!("cargo-deny {}", tools::CARGO_DENY.version),
+            why: "checks licences and sources of the dependencies",
+            how: format!("cargo install cargo-deny --version {}", tools::CARGO_DENY.version),
+            present: tools::CARGO_DENY.installed(ws),
+            fix: Fix::Tool(tools::CARGO_DENY),
+        },
+    ]
+}
+
+/// A program that is the Debian package's of the same or another name.
+fn program(name: &'static str, package: &'static [&'static str], why: &'static str) -> Item {
+    Item {
+        what: name.into(),
+        why,
+        how: format!("install the package {}", package.join(" ")),
+        present: which(name).is_some(),
+        fix: Fix::Packages(package, Suite::Release),
+    }
+}
+
+fn vm_tools() -> Vec<Item> {
+    let shipped = "is shipped to the test machines, whose busybox has none";
+    vec![
+        Item {
+            what: "QEMU for x86-64, newer than 7.2".into(),
+            why: "boots the test kernels; 7.2 panics guests of two CPUs under load",
+            how: "Debian 12: apt-get install --no-install-recommends -t bookworm-backports \
+                  qemu-system-x86; elsewhere the distribution's qemu-system-x86"
+                .into(),
+            present: vm::qemu_version().is_some_and(|version| version > (7, 2)),
+            fix: Fix::Packages(&["qemu-system-x86"], Suite::Backports),
+        },
+        Item {
+            what: "a static busybox".into(),
+            why: "is the userland of the test machines",
+            how: "Debian and Ubuntu: apt-get install busybox-static; Fedora: dnf install busybox"
+                .into(),
+            present: vm::busybox().is_some(),
+            fix: Fix::Packages(&["busybox-static"], Suite::Release),
+        },
+        program("mkfs.ext4", &["e2fsprogs"], shipped),
+        program("setfacl", &["acl"], shipped),
+        program("setfattr", &["attr"], shipped),
+    ]
+}
+
+fn kernel_items(ws: &Workspace, kernel: &'static Kernel) -> Vec<Item> {
+    let why = "unpacks and indexes a test kernel's modules";
+    vec![
+        program("depmod", &["kmod"], why),
+        program("xz", &["xz-utils"], why),
+        program("zstd", &["zstd"], why),
+        Item {
+            what: format!("test kernel {}", kernel.name),
+            why: "the virtual machine boots it",
+            how: format!(
+                "on Debian: cargo xtask setup --kernel {}; elsewhere unpack Debian's package of \
+                 it ({}, suite {}) so that {} has `release` (a text file with the release), \
+                 `vmlinuz` and `lib/modules/<release>` with modules.dep",
+                kernel.name,
+                kernel.pattern(),
+                kernel.suite,
+                kernel.dir(ws).display(),
+            ),
+            present: kernel.installed(ws).is_some(),
+            fix: Fix::Kernel(kernel),
+        },
+    ]
+}
