@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel_str,
 };
 use fim_common::record::{
-    Actor, Attrs, FileBody, Header, Hook, Kind, NAME_MAX, Object, Op, PATH_MAX, RECORD_MAX, flag,
+    Actor, Attrs, FileBody, Header, Hook, ID_UNSET, Kind, NAME_MAX, Object, Op, PATH_MAX, RECORD_MAX, flag,
     maps::Armed,
 };
 
@@ -597,6 +597,11 @@ pub(crate) unsafe fn released(file: *const u8) {
         let Some(mut draft) = Draft::new(hook, Op::CloseWrite) else { return count::error(hook) };
         // __fput() may run in a kernel worker: the writer is who opened the file.
         let actor = draft.actor();
+        if (*actor).tgid != open.tgid {
+            // Whose credentials these are is not known here; the process table has the opener's.
+            (*actor).uid = ID_UNSET;
+            (*actor).tid = open.tgid;
+        }
         (*actor).start = open.start;
         (*actor).tgid = open.tgid;
         (*actor).exec_id = open.exec_id;

@@ -1,5 +1,10 @@
-//! fim for Linux.
+//! fim for Linux: the collectors of operations, the process table behind them, and the commands.
+
+pub mod backend;
 pub mod bpf;
-//pub mod commands;
-//pub mod fanotify;
-//pub mod process;
+pub mod cli;
+pub mod commands;
+pub mod fanotify;
+pub mod host;
+mod mounts;
+pub mod process;

@@ -1,2 +1,7 @@
 //! The `fim` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fim_linux_agent::cli::main()
+}

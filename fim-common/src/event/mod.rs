@@ -16,6 +16,7 @@ use crate::state::{HashState, ObjectKind, ObjectState};
 use crate::time::Timestamp;
 
 pub mod actor;
+pub mod pretty;
 pub mod schema;
 
 use actor::{Container, Kubernetes, Process, User};

@@ -1,9 +1,11 @@
 //! Content hashes that belong to an identified object, or say that they do not.
 //!
 //! Invariant: a hash marked [`HashState::Exact`] is of the object asked for, and of content that
-//! no write changed between the first and the last byte read, as far as the file system's own
-//! timestamps tell. They do not tell of a store through a shared mapping that was dirtied before:
-//! the kernel moves the time at the first store after a writeback, not at each.
+//! no write(2) changed between the first and the last byte read. Three things together show it:
+//! the file system's clock has left the time of the last change (`clock`), no write was going on
+//! ([`Handle::settle`]), and size, mtime and ctime are the same afterwards. None of them shows a
+//! store through a shared mapping whose page was dirty before (the kernel moves the time at the
+//! first store after a writeback, not at each), nor direct I/O that overwrites.
 
 use std::io;
 use std::path::Path;
@@ -120,7 +122,7 @@ pub(crate) fn handle_content(
     let start = Instant::now();
     let mut bytes = 0;
     let mut outcome = settled(handle, limit, buffer, cancel, &mut bytes);
-    if outcome.state == HashState::Raced && handle.rewind().is_ok() {
+    if outcome.state == HashState::Raced {
         outcome = settled(handle, limit, buffer, cancel, &mut bytes);
     }
     outcome.bytes = bytes;
@@ -148,6 +150,8 @@ fn settled(
         // Somebody writes in every tick: equal times would prove nothing.
         ambiguous = unsettled(handle, &stat).is_some();
     }
+    // Between the look and the reading: a write that began before it has its time in `stat`.
+    handle.settle();
     let outcome = once(handle, stat, limit, buffer, cancel, bytes);
     match outcome.state {
         HashState::Exact if ambiguous => HashOutcome::unread(HashState::Raced, outcome.after),
@@ -177,7 +181,7 @@ fn once(
         }
         let most = usize::try_from(size - position).unwrap_or(usize::MAX).min(buffer.len());
         let Some(buffer) = buffer.get_mut(..most) else { break };
-        match handle.read(buffer) {
+        match handle.read_at(buffer, position) {
             Ok(0) => break,
             Ok(length) => {
                 position += length as u64;

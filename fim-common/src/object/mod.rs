@@ -18,3 +18,8 @@ mod xattr;
 pub(crate) use unix::from_stat;
 #[cfg(unix)]
 pub use unix::{Handle, stat, state};
+
+/// A device number as events carry it: `major:minor`, in stat(2)'s encoding.
+pub fn device_text(device: u64) -> String {
+    format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
+}

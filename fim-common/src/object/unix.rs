@@ -156,13 +156,13 @@ impl Handle {
         Ok(ObjectId { device: stat.st_dev as u64, inode: stat.st_ino as u64 })
     }
 
-    /// Reads content from the current position, for [`Handle::open_content`].
+    /// Reads content at `offset`, for [`Handle::open_content`].
     ///
     /// # Errors
-    /// read(2)'s, except `Interrupted`.
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// pread(2)'s, except `Interrupted`.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
-            match rustix::io::read(&self.fd, &mut *buffer) {
+            match rustix::io::pread(&self.fd, &mut *buffer, offset) {
                 Ok(length) => return Ok(length),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -170,13 +170,17 @@ impl Handle {
         }
     }
 
-    /// Goes back to the first byte.
+    /// Waits until a write(2) that is going on has ended.
     ///
-    /// # Errors
-    /// lseek(2)'s.
-    pub fn rewind(&self) -> io::Result<()> {
-        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0))?;
-        Ok(())
+    /// A write sets mtime and ctime first and copies its data afterwards, both under the inode's
+    /// lock. A reader that comes in between sees the new times with the old data, and after it the
+    /// same times again: on a busy machine, where a writer is interrupted within its write(2),
+    /// four of five "unchanged" files were torn. lseek(2) with `SEEK_DATA` takes the same lock on
+    /// ext4, btrfs, f2fs, tmpfs and overlays of them, and costs 0.3 µs; XFS takes its own for each
+    /// read. What it does not wait for: direct I/O that overwrites, and stores through mappings.
+    pub fn settle(&self) {
+        // ENXIO for an empty file, EINVAL where there is no such thing: nothing was asked.
+        let _ = rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Data(0));
     }
 }
 

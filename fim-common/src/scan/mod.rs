@@ -17,9 +17,11 @@ use crate::baseline::BaselineError;
 use crate::event::Property;
 use crate::state::{HashState, ObjectState};
 
+mod mounts;
 mod queue;
 mod reconcile;
 mod walk;
+mod worker;
 
 pub use reconcile::reconcile;
 pub use walk::walk;

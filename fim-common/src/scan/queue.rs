@@ -70,6 +70,19 @@ pub(super) enum Job {
     Entries { listing: Arc<Listing>, from: usize, to: usize },
 }
 
+/// A job is being worked on; ends when dropped, also by a panic, or the others would wait for ever.
+pub(super) struct Taken<'a>(&'a Queue);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.active -= 1;
+        if state.active == 0 && state.jobs.is_empty() {
+            self.0.changed.notify_all();
+        }
+    }
+}
+
 /// A stack: the deepest first, so that it stays short and descriptors are closed early.
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -112,14 +125,13 @@ impl Queue {
         (self.live.load(Ordering::Relaxed) < DESCRIPTORS).then(|| Arc::clone(parent))
     }
 
-    /// A job, waiting while others may still add one; `None` when all is done. After each job
-    /// comes [`Queue::done`].
-    pub(super) fn take(&self) -> Option<Job> {
+    /// A job, waiting while others may still add one; `None` when all is done.
+    pub(super) fn take(&self) -> Option<(Job, Taken<'_>)> {
         let mut state = self.lock();
         loop {
             if let Some(job) = state.jobs.pop() {
                 state.active += 1;
-                return Some(job);
+                return Some((job, Taken(self)));
             }
             if state.active == 0 {
                 return None;
@@ -138,15 +150,6 @@ impl Queue {
             0 => {}
             1 => self.changed.notify_one(),
             _ => self.changed.notify_all(),
-        }
-    }
-
-    /// The job that was taken is finished.
-    pub(super) fn done(&self) {
-        let mut state = self.lock();
-        state.active -= 1;
-        if state.active == 0 && state.jobs.is_empty() {
-            self.changed.notify_all();
         }
     }
 

@@ -340,12 +340,12 @@ fn overlapping_roots_are_looked_at_once() {
     bed.write("sub/file", "x");
     let roots =
         [Root { path: bed.path(""), depth: Some(1) }, Root { path: bed.path("sub"), depth: None }];
-    bed.baseline.put(&bed.path("sub"), &ObjectState::default()).unwrap();
+    for path in ["sub", "sub/gone"] {
+        bed.baseline.put(&bed.path(path), &ObjectState::default()).unwrap();
+    }
     bed.baseline.flush().unwrap();
     let scope = Scope { roots: &roots, rule: &all, descend: &|_| true };
     let mut found = Vec::new();
-    bed.baseline.put(&bed.path("sub/gone"), &ObjectState::default()).unwrap();
-    bed.baseline.flush().unwrap();
     reconcile(&bed.baseline, scope, Mode::Compare, bed.options(), &mut |difference| {
         found.push(difference.path);
     })
@@ -449,12 +449,10 @@ fn cancelled_scans_say_so_and_take_nothing_for_gone() {
     let roots = [Root { path: bed.path(""), depth: None }];
     let scope = Scope { roots: &roots, rule, descend: &|_| true };
     let options = Options { cancel: &cancel, ..bed.options() };
-    let mut found = 0;
-    let summary =
-        reconcile(&bed.baseline, scope, Mode::Update, options, &mut |_| found += 1).unwrap();
+    let summary = reconcile(&bed.baseline, scope, Mode::Update, options, &mut |_| {}).unwrap();
     assert!(summary.cancelled);
     assert!(summary.objects < 2050, "{summary:?}");
-    assert_eq!(found, 0);
+    assert_eq!(summary.differences, 0);
     assert_eq!(bed.baseline.count().unwrap(), 2051);
 }
 

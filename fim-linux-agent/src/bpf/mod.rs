@@ -1,5 +1,17 @@
-//! The bpf backend: eBPF programs on the VFS and security functions.
+//! The bpf backend: eBPF programs on the VFS and security functions of the kernel.
+//!
+//! `ring => decode => resolve => Operation`: [`reader`] empties the ring on one thread,
+//! [`collector`] decodes and resolves on another. [`loader`] loads each program on its own, with
+//! field offsets from [`layout`] and the fitting variant from [`programs`]; [`scope`] says which
+//! directories the kernel has to know, [`roots`] makes them known.
+
 pub mod btf;
+pub mod collector;
 pub mod layout;
 pub mod loader;
+pub mod processes;
 pub mod programs;
+mod reader;
+pub mod resolve;
+mod roots;
+mod scope;

@@ -22,19 +22,33 @@ struct Chunk {
 #[derive(Debug, Default)]
 pub(super) struct Raw {
     bytes: Vec<u8>,
-    alive: Vec<Alive>,
+    /// Of each event: where it ends, and whether its process was there.
+    events: Vec<(usize, Alive)>,
     chunks: Vec<Chunk>,
 }
 
 impl Raw {
-    pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        self.alive.clear();
-        self.chunks.clear();
-    }
-
+    /// Bytes.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Events.
+    pub(super) fn events(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Forgets the first `count` events.
+    pub(super) fn consume(&mut self, count: usize) {
+        let Some((end, _)) = count.checked_sub(1).and_then(|last| self.events.get(last)).copied()
+        else {
+            return;
+        };
+        self.bytes.drain(..end);
+        self.events.drain(..count);
+        self.events.iter_mut().for_each(|(other, _)| *other -= end);
+        self.chunks.retain(|chunk| chunk.end > count);
+        self.chunks.iter_mut().for_each(|chunk| chunk.end -= count);
     }
 
     /// Takes in what one read(2) returned. The error is that of the first event that is wrong;
@@ -45,37 +59,38 @@ impl Raw {
         time: Timestamp,
         boot: u64,
     ) -> Result<(), parse::ParseError> {
-        let mut good = Ok(());
-        for event in parse::events(bytes) {
+        let start = self.bytes.len();
+        let mut events = parse::events(bytes);
+        let mut end = 0;
+        let mut result = Ok(());
+        while let Some(event) = events.next() {
             match event {
-                Ok(event) => self.alive.push(match event.pidfd {
-                    PidFd::Open(descriptor) => {
-                        sys::close(descriptor);
-                        Alive::Yes
-                    }
-                    PidFd::Gone => Alive::No,
-                    PidFd::Unknown => Alive::Unknown,
-                }),
-                Err(error) => good = Err(error),
+                Ok(event) => {
+                    end = bytes.len() - events.rest().len();
+                    let alive = match event.pidfd {
+                        PidFd::Open(descriptor) => {
+                            sys::close(descriptor);
+                            Alive::Yes
+                        }
+                        PidFd::Gone => Alive::No,
+                        PidFd::Unknown => Alive::Unknown,
+                    };
+                    self.events.push((start + end, alive));
+                }
+                Err(error) => result = Err(error),
             }
         }
         // Bytes that are wrong are not kept: what is read after them is good again.
-        if good.is_ok() {
-            self.bytes.extend(bytes);
-        } else {
-            let kept: usize = bytes.len() - wrong_from(bytes).len();
-            self.bytes.extend(&bytes[..kept]);
-        }
-        self.chunks.push(Chunk { end: self.alive.len(), time, boot });
-        good
+        self.bytes.extend(&bytes[..end]);
+        self.chunks.push(Chunk { end: self.events.len(), time, boot });
+        result
     }
 
     pub(super) fn batch(&self) -> Batch<'_> {
         let mut batch = Batch::default();
         let mut chunks = self.chunks.iter().peekable();
-        for (at, (event, alive)) in
-            parse::events(&self.bytes).flatten().zip(&self.alive).enumerate()
-        {
+        let parsed = parse::events(&self.bytes).flatten();
+        for (at, (event, (_, alive))) in parsed.zip(&self.events).enumerate() {
             while chunks.peek().is_some_and(|chunk| chunk.end <= at) {
                 chunks.next();
             }
@@ -86,18 +101,6 @@ impl Raw {
             batch.events.push(Stamped { event, alive: *alive, time: chunk.time, boot: chunk.boot });
         }
         batch
-    }
-}
-
-/// The bytes from the first event that is wrong.
-fn wrong_from(bytes: &[u8]) -> &[u8] {
-    let mut rest = bytes;
-    loop {
-        let length = rest.get(..4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
-        match (parse::events(rest).next(), length) {
-            (Some(Ok(_)), Some(length)) => rest = rest.get(length as usize..).unwrap_or_default(),
-            _ => return rest,
-        }
     }
 }
 
@@ -120,23 +123,32 @@ pub(super) struct Batch<'a> {
     left: HashMap<&'a [u8], Vec<usize>>,
     /// Moves of directories.
     moves: Vec<(usize, Name<'a>, Name<'a>)>,
+    /// First halves of moves, and who made them.
+    halves: Vec<(i32, Name<'a>)>,
 }
 
 impl<'a> Batch<'a> {
-    /// One event alone.
-    pub(super) fn of(stamped: Stamped<'a>) -> Self {
-        Self { events: vec![stamped], ..Self::default() }
-    }
-
     fn note_directory(&mut self, at: usize, event: &Event<'a>) {
-        if event.mask & (libc::FAN_DELETE | libc::FAN_RENAME) == 0 {
-            return;
-        }
-        if let Some(object) = event.object {
+        if event.mask & (libc::FAN_DELETE | libc::FAN_RENAME) != 0
+            && let Some(object) = event.object
+        {
             self.left.entry(object.key()).or_default().push(at);
         }
         if let (Some(old), Some(new)) = (event.old, event.new) {
             self.moves.push((at, old, new));
+        }
+        // Before 5.17 in two halves.
+        if event.mask & libc::FAN_MOVED_TO != 0
+            && let Some(from) = self.halves.iter().position(|(pid, _)| *pid == event.pid)
+            && let Some(to) = event.name
+        {
+            let (_, from) = self.halves.remove(from);
+            self.moves.push((at, from, to));
+        }
+        if event.mask & libc::FAN_MOVED_FROM != 0
+            && let Some(from) = event.name
+        {
+            self.halves.push((event.pid, from));
         }
     }
 
@@ -149,9 +161,26 @@ impl<'a> Batch<'a> {
         event.old.or(event.name).map(|name| (later, name))
     }
 
+    /// Whether a later event tells that `object` got a name.
+    pub(super) fn is_created_after(&self, at: usize, object: Fid<'_>) -> bool {
+        let created =
+            |event: &Event<'_>| event.mask & libc::FAN_CREATE != 0 && event.object == Some(object);
+        self.events.iter().skip(at + 1).any(|stamped| created(&stamped.event))
+    }
+
+    /// Whether a directory was moved.
+    pub(super) fn has_moves(&self) -> bool {
+        !self.moves.is_empty()
+    }
+
     /// Moves of directories after event `at`, the last one first.
     pub(super) fn moves_after(&self, at: usize) -> Vec<(Name<'a>, Name<'a>)> {
-        self.moves.iter().rev().filter(|(n, ..)| *n > at).map(|(_, old, new)| (*old, *new)).collect()
+        self.moves
+            .iter()
+            .rev()
+            .filter(|(n, ..)| *n > at)
+            .map(|(_, old, new)| (*old, *new))
+            .collect()
     }
 
     /// Whether the move at `at` is half of an exchange: the other object's half is next to it. A
@@ -169,19 +198,6 @@ impl<'a> Batch<'a> {
                 && event.new == own.old
                 && event.object.is_some()
                 && event.object != own.object
-        })
-    }
-
-    /// `FAN_MOVED_FROM` at `at` has its `FAN_MOVED_TO` close behind it (kernels before 5.17).
-    pub(super) fn moved_to(&self, at: usize) -> Option<usize> {
-        const NEAR: usize = 8;
-        let own = self.events.get(at)?.event;
-        (at..self.events.len().min(at + NEAR + 1)).find(|&other| {
-            let event = &self.events[other].event;
-            other != at
-                && event.pid == own.pid
-                && event.mask & libc::FAN_MOVED_TO != 0
-                && (event.mask ^ own.mask) & libc::FAN_ONDIR == 0
         })
     }
 }
@@ -235,5 +251,13 @@ mod tests {
         raw.take(&good, Timestamp::default(), 2).unwrap();
         let batch = raw.batch();
         assert_eq!(batch.events.iter().map(|event| event.boot).collect::<Vec<_>>(), [1, 1, 2]);
+        raw.consume(0);
+        assert_eq!((raw.events(), raw.len()), (3, 3 * good.len()));
+        raw.consume(1);
+        raw.take(&good, Timestamp::default(), 3).unwrap();
+        let boots: Vec<_> = raw.batch().events.iter().map(|event| event.boot).collect();
+        assert_eq!(boots, [1, 2, 3]);
+        raw.consume(3);
+        assert_eq!((raw.events(), raw.len()), (0, 0));
     }
 }

@@ -34,12 +34,7 @@ pub(super) struct Directories {
 
 impl Directories {
     pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
-            pinned: HashMap::new(),
-            capacity,
-        }
+        Self { young: HashMap::new(), old: HashMap::new(), pinned: HashMap::new(), capacity }
     }
 
     pub(super) fn get(&mut self, key: &[u8]) -> Option<Arc<Directory>> {
@@ -151,9 +146,12 @@ mod tests {
     fn a_moved_directory_takes_what_is_in_it_along() {
         let mut directories = Directories::new(8);
         let fsid = *b"12345678";
-        for (key, inner) in
-            [(b"12345678a", "/a"), (b"12345678b", "/a/b"), (b"12345678c", "/ab"), (b"other678d", "/a")]
-        {
+        for (key, inner) in [
+            (b"12345678a", "/a"),
+            (b"12345678b", "/a/b"),
+            (b"12345678c", "/ab"),
+            (b"other678d", "/a"),
+        ] {
             directories.insert(key, directory(inner), false);
         }
         directories.rename(fsid, Path::new("/a"), Path::new("/x/y"), place);

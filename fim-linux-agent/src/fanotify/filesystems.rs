@@ -10,10 +10,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::directories::{Directory, join};
-use super::mounts::{self, Mount};
 use super::object;
 use super::parse::Fid;
 use super::sys::{self, Group, MarkOn};
+use crate::mounts::{self, Mount};
 
 /// One place where (a part of) a file system can be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(super) struct FileSystem {
 }
 
 /// What the kernel said of a directory's handle.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// It is, or was until its removal, here.
     At(PathBuf),
@@ -94,11 +94,11 @@ impl FileSystem {
             return Found::Gone;
         };
         let same = |path: &Path| {
-            rustix::fs::lstat(path).is_ok_and(|s| s.st_dev == stat.st_dev && s.st_ino == stat.st_ino)
+            rustix::fs::lstat(path)
+                .is_ok_and(|s| s.st_dev == stat.st_dev && s.st_ino == stat.st_ino)
         };
-        let inner = |path: &Path| {
-            path.strip_prefix(&view.point).ok().map(|rest| join(&view.root, rest))
-        };
+        let inner =
+            |path: &Path| path.strip_prefix(&view.point).ok().map(|rest| join(&view.root, rest));
         // Removed and still in use: d_path(9) marks its last path. (A directory can also really be
         // called so.)
         if let Some(last) = object::without_deleted(&path)
@@ -118,7 +118,8 @@ impl FileSystem {
     /// watched counts.
     pub(super) fn place(&self, inner: PathBuf, watched: &[PathBuf]) -> Directory {
         let (mut host, mut best, mut places) = (None, 0, 0);
-        for (view, candidate) in self.views.iter().filter_map(|view| Some((view, view.host(&inner)?)))
+        for (view, candidate) in
+            self.views.iter().filter_map(|view| Some((view, view.host(&inner)?)))
         {
             let rank = rank(&candidate, watched);
             places += usize::from(rank > 1);
@@ -129,9 +130,9 @@ impl FileSystem {
         let inside = |point: &PathBuf, directory: &Path| point.parent() == Some(directory);
         let plain = places <= 1
             && !self.views.iter().any(|view| inside(&view.root, &inner))
-            && !host.as_ref().is_some_and(|(view, host)| {
-                view.hidden.iter().any(|point| inside(point, host))
-            });
+            && !host
+                .as_ref()
+                .is_some_and(|(view, host)| view.hidden.iter().any(|point| inside(point, host)));
         Directory { inner, host: host.map(|(_, host)| host), relevant: best > 1, plain }
     }
 
@@ -152,6 +153,17 @@ impl FileSystem {
 
     pub(super) fn close_mount(&mut self) {
         self.mount = None;
+    }
+
+    /// Takes the mark away, unless unmounting has done it: then the path leads elsewhere.
+    fn disarm(&self, group: &Group, mask: u64) {
+        if let Some(view) = self.views.first()
+            && self.marked == MarkOn::Filesystem
+            && sys::fsid_of(&view.point).is_ok_and(|fsid| fsid == self.fsid)
+            && let Err(error) = group.remove(MarkOn::Filesystem, mask, &view.point)
+        {
+            tracing::debug!(point = %view.point.display(), %error, "mark cannot be removed");
+        }
     }
 
     fn describe(&self) -> String {
@@ -229,10 +241,14 @@ impl FileSystems {
                 self.problems.push((path.clone(), why));
             }
             let below = mounts.iter().filter(|mount| mount.point.starts_with(path));
-            needed.extend(own.into_iter().chain(below).filter(|m| !m.is_pseudo()).map(|m| m.device));
+            needed
+                .extend(own.into_iter().chain(below).filter(|m| !m.is_pseudo()).map(|m| m.device));
         }
         let before = std::mem::take(&mut self.list);
         self.by_fsid.clear();
+        for old in before.iter().filter(|old| !needed.contains(&old.device)) {
+            old.disarm(group, mask);
+        }
         for device in &needed {
             match arm_one(group, mask, *device, &mounts, watched) {
                 Ok(filesystem) => {
@@ -240,14 +256,6 @@ impl FileSystems {
                     self.list.push(filesystem);
                 }
                 Err((path, why)) => self.problems.push((path, why)),
-            }
-        }
-        for old in before.iter().filter(|old| !needed.contains(&old.device)) {
-            if let Some(view) = old.views.first()
-                && old.marked == MarkOn::Filesystem
-            {
-                // It may have been unmounted, which takes the mark away.
-                let _ = group.remove(MarkOn::Filesystem, mask, &view.point);
             }
         }
         self.mounts = mounts;
@@ -290,10 +298,12 @@ fn arm_one(
     let marked = match group.add(MarkOn::Filesystem, mask, &first.point) {
         Ok(()) => MarkOn::Filesystem,
         // fanotify_mark(2): no file system id, a subvolume with an id of its own, no handles.
-        Err(error) if matches!(
-            Errno::from_io_error(&error),
-            Some(Errno::NODEV | Errno::XDEV | Errno::OPNOTSUPP)
-        ) => {
+        Err(error)
+            if matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::NODEV | Errno::XDEV | Errno::OPNOTSUPP)
+            ) =>
+        {
             group
                 .add(MarkOn::Directory, mask | libc::FAN_EVENT_ON_CHILD, &first.point)
                 .map_err(|_| failed("gives no file handles", error))?;

@@ -12,7 +12,6 @@
 mod batch;
 mod directories;
 mod filesystems;
-mod mounts;
 mod object;
 mod outlet;
 pub mod parse;
@@ -45,6 +44,7 @@ use outlet::Outlet;
 use places::Places;
 use probe::Features;
 use reader::{Command, Commands, Reader};
+use sys::Group;
 use translate::Translator;
 
 /// Whether the object at this canonical path is watched. Called for every event in a directory
@@ -144,6 +144,10 @@ impl FanotifyCollector {
     /// When the kernel does not permit or does not know it, or when nothing can be watched.
     pub fn start(options: Options) -> Result<Self, FanotifyError> {
         let (group, features) = probe::negotiate()?;
+        Self::start_on(group, features, options)
+    }
+
+    fn start_on(group: Group, features: Features, options: Options) -> Result<Self, FanotifyError> {
         let counters = Arc::new(Counters::default());
         let commands = Commands::new()?;
         let standing = Arc::new(Mutex::new(Standing::default()));

@@ -132,7 +132,7 @@ impl Outlet {
             }
         }
         // With room again, the gap goes out even if no operation follows.
-        if self.spill.len() < self.capacity / 2 {
+        if self.spill.len() <= self.capacity / 2 {
             self.settle();
         }
         self.counters.spilled.store(self.spill.len() as u64, Ordering::Relaxed);

@@ -122,6 +122,13 @@ pub struct Events<'a> {
     rest: &'a [u8],
 }
 
+impl<'a> Events<'a> {
+    /// What has not been looked at yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
 impl<'a> Iterator for Events<'a> {
     type Item = Result<Event<'a>, ParseError>;
 

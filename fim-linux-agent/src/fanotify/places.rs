@@ -1,5 +1,6 @@
 //! From a file handle in an event to a path on the host, as of that event.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,9 @@ pub(super) enum Place {
 pub(super) struct Places {
     pub(super) filesystems: FileSystems,
     directories: Directories,
+    /// What the kernel has said of the directories of the batch at hand; see
+    /// [`Places::look_up`].
+    looked: HashMap<Box<[u8]>, Found>,
     pub(super) watched: Vec<PathBuf>,
 }
 
@@ -42,7 +46,58 @@ impl Places {
         Self {
             filesystems: FileSystems::default(),
             directories: Directories::new(DIRECTORIES),
+            looked: HashMap::new(),
             watched,
+        }
+    }
+
+    /// Asks the kernel for the directories of the first `end` events that are not known. Returns
+    /// whether any answer is new.
+    ///
+    /// An answer is as of now, and there may have been moves since the batch was read. So this is
+    /// done before anything is worked on, and what is queued afterwards is read too: then every
+    /// move that an answer contains is in the batch, and can be undone.
+    pub(super) fn look_up(&mut self, batch: &Batch<'_>, end: usize) -> bool {
+        let mut news = false;
+        // Without moves an answer stays what it is.
+        if batch.has_moves() {
+            for (key, found) in &mut self.looked {
+                let now =
+                    Fid::new(key).and_then(|fid| Some(self.filesystems.get(fid.fsid())?.find(fid)));
+                if now.as_ref().is_some_and(|now| now != found) {
+                    *found = now.unwrap_or(Found::Gone);
+                    news = true;
+                }
+            }
+        }
+        for stamped in batch.events.iter().take(end) {
+            let event = &stamped.event;
+            for name in [event.name, event.old, event.new].into_iter().flatten() {
+                let (fid, key) = (name.directory, name.directory.key());
+                if self.directories.get(key).is_some() || self.looked.contains_key(key) {
+                    continue;
+                }
+                if let Some(filesystem) = self.filesystems.get(fid.fsid()) {
+                    self.looked.insert(key.into(), filesystem.find(fid));
+                    news = true;
+                }
+            }
+        }
+        news
+    }
+
+    /// The batch is done: the kernel's answers were for it alone.
+    pub(super) fn finish(&mut self) {
+        self.looked.clear();
+        for filesystem in self.filesystems.iter_mut() {
+            filesystem.close_mount();
+        }
+    }
+
+    fn find(&mut self, fid: Fid<'_>) -> Option<Found> {
+        match self.looked.get(fid.key()) {
+            Some(found) => Some(found.clone()),
+            None => Some(self.filesystems.get(fid.fsid())?.find(fid)),
         }
     }
 
@@ -55,13 +110,13 @@ impl Places {
         if let Some(directory) = self.directories.get(fid.key()) {
             return Place::At(directory);
         }
-        let Some(filesystem) = self.filesystems.get(fid.fsid()) else {
+        let Some(found) = self.find(fid) else {
             return Place::Foreign;
         };
-        let inner = match filesystem.find(fid) {
+        let inner = match found {
             Found::At(inner) => Some(self.undo_moves(batch, at, fid.fsid(), inner, depth)),
             Found::Hidden => return self.remember(fid, PathBuf::from("\0hidden")),
-            Found::Gone => self.from_later(batch, at, fid, depth),
+            Found::Gone => self.told_later(batch, at, fid, depth),
         };
         match inner {
             Some(inner) => self.remember(fid, inner),
@@ -115,9 +170,9 @@ impl Places {
         // A directory that is looked up on behalf of moves must not look at them in turn.
         let directory = match self.directories.get(name.directory.key()) {
             Some(directory) => directory.inner.clone(),
-            None => match self.filesystems.get(name.directory.fsid())?.find(name.directory) {
+            None => match self.find(name.directory)? {
                 Found::At(inner) => inner,
-                Found::Gone => self.from_later(batch, at, name.directory, depth)?,
+                Found::Gone => self.told_later(batch, at, name.directory, depth)?,
                 Found::Hidden => return None,
             },
         };
@@ -125,7 +180,7 @@ impl Places {
     }
 
     /// The directory is gone; the event that removed it may be in the batch.
-    fn from_later(
+    fn told_later(
         &mut self,
         batch: &Batch<'_>,
         at: usize,
@@ -234,7 +289,10 @@ impl Places {
             let Some(fid) = Fid::new(&bytes) else {
                 continue;
             };
-            self.remember(fid, inner.clone());
+            // One that is known already follows the events, which may not have been read that far.
+            if self.directories.get(fid.key()).is_none() {
+                self.remember(fid, inner.clone());
+            }
             if self.filesystems.get(fsid).is_some_and(|f| f.marked == MarkOn::Directory) {
                 let mask = mask | libc::FAN_EVENT_ON_CHILD;
                 if let Err(error) = group.add(MarkOn::Directory, mask, &host) {

@@ -61,14 +61,10 @@ impl Features {
 
 /// A group with everything that this kernel offers.
 pub(super) fn negotiate() -> Result<(Group, Features), FanotifyError> {
-    let steps = [
-        (true, true, libc::FAN_REPORT_TARGET_FID | libc::FAN_REPORT_PIDFD),
-        (false, true, libc::FAN_REPORT_PIDFD),
-        (false, false, 0),
-    ];
+    let steps = [(true, true), (false, true), (false, false)];
     let mut last = io::Error::from(io::ErrorKind::Unsupported);
-    for (target, pidfd, flags) in steps {
-        match Group::new(BASE | UNLIMITED | flags) {
+    for (target, pidfd) in steps {
+        match group(target, pidfd) {
             Ok(group) => {
                 let rename = target && knows_rename(&group);
                 return Ok((group, Features { target, pidfd, rename }));
@@ -81,6 +77,19 @@ pub(super) fn negotiate() -> Result<(Group, Features), FanotifyError> {
         }
     }
     Err(FanotifyError::Unsupported(last))
+}
+
+/// As on a kernel before 5.15.
+#[cfg(test)]
+pub(super) fn negotiate_old() -> io::Result<(Group, Features)> {
+    let features = Features { target: false, pidfd: false, rename: false };
+    Ok((group(features.target, features.pidfd)?, features))
+}
+
+fn group(target: bool, pidfd: bool) -> io::Result<Group> {
+    let wanted = |there: bool, flag: u32| if there { flag } else { 0 };
+    let target = wanted(target, libc::FAN_REPORT_TARGET_FID);
+    Group::new(BASE | UNLIMITED | target | wanted(pidfd, libc::FAN_REPORT_PIDFD))
 }
 
 /// A mask that the kernel does not know is refused with EINVAL, whatever the file system.

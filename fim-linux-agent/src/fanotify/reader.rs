@@ -29,10 +29,16 @@ use crate::process::clock::Boot;
 /// Bytes asked for at once. With an event of about 110 bytes this makes 300 process descriptors,
 /// which have to fit under RLIMIT_NOFILE (1,024 by default) until they are closed.
 const CHUNK: usize = 32 * 1024;
+/// Most bytes of one event: two names with handles of `MAX_HANDLE_SZ`, an object, a descriptor.
+const EVENT_MAX: usize = 1024;
 /// Bytes worked on in one go: what is ahead in the queue tells where removed directories were.
 const BATCH: usize = 1024 * 1024;
 /// A batch may grow to this while something is looked for that is about to be queued.
 const BATCH_MAX: usize = 8 * BATCH;
+/// Most times in one batch that it is waited for.
+const PATIENT_MAX: u32 = 16;
+/// Most rounds of asking for paths and reading on.
+const SETTLE_MAX: usize = 32;
 /// How long an event that the kernel must be about to queue is waited for.
 const PATIENCE: Duration = Duration::from_millis(5);
 /// A batch of nothing but writes is followed by a pause: the kernel merges the writes of one
@@ -46,11 +52,7 @@ const STOP_DEADLINE: Duration = Duration::from_millis(1500);
 /// What the reader is told.
 pub(super) enum Command {
     /// Something else is watched from now on.
-    Update {
-        scope: Scope,
-        watched: Vec<PathBuf>,
-        reply: SyncSender<io::Result<()>>,
-    },
+    Update { scope: Scope, watched: Vec<PathBuf>, reply: SyncSender<io::Result<()>> },
     /// Take in what is queued, hand it over, and end.
     Stop,
 }
@@ -101,7 +103,6 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    #[expect(clippy::too_many_arguments, reason = "it is made in one place, from its parts")]
     pub(super) fn new(
         group: Group,
         mask: u64,
@@ -161,8 +162,12 @@ impl Reader {
                     Command::Stop => return self.end(),
                 }
             }
-            if mounts && let Err(error) = self.arm() {
-                tracing::error!(%error, "mounts cannot be listed: new ones are not watched");
+            if mounts {
+                // What happened before happened where things were mounted before.
+                self.take_in();
+                if let Err(error) = self.arm() {
+                    tracing::error!(%error, "mounts cannot be listed: new ones are not watched");
+                }
             }
             if readable && self.take_in() {
                 self.pause(WRITES_PAUSE);
@@ -201,46 +206,61 @@ impl Reader {
         let _ = poll_for(&mut fds, Some(time));
     }
 
-    /// Works on everything that is queued. Returns whether it was nothing but writes.
+    /// Works on what is queued. Returns whether it was nothing but writes.
     fn take_in(&mut self) -> bool {
         let mut only_writes = true;
-        loop {
-            self.raw.clear();
-            if !self.fill(BATCH) {
-                return only_writes;
-            }
+        while self.fill(BATCH) {
+            let waiting = self.raw.len() >= BATCH;
             only_writes &= self.work();
-            if self.raw.len() < BATCH / 2 {
-                return only_writes;
+            if !waiting {
+                break;
             }
         }
+        only_writes
     }
 
     /// Works on what was read. Returns whether it was nothing but writes.
     fn work(&mut self) -> bool {
-        let (mut start, mut patient) = (0, true);
-        let only_writes = loop {
+        let (mut patience, mut only_writes) = (PATIENT_MAX, true);
+        while self.raw.events() > 0 {
+            let end = self.raw.events();
+            self.settle(end);
             // Processes first: who made these events has been recorded before them.
             (self.sync)();
             let batch = self.raw.batch();
-            let (len, only_writes) = (
-                batch.events.len(),
-                batch.events.iter().all(|stamped| stamped.event.mask == libc::FAN_MODIFY),
-            );
-            start = self.translator.work(&batch, start, patient);
+            let worked = self.translator.work(&batch, end, patience > 0);
+            only_writes &=
+                batch.events.iter().all(|stamped| stamped.event.mask == libc::FAN_MODIFY);
+            self.raw.consume(worked);
             self.walk();
-            if start >= len {
-                break only_writes;
+            self.translator.finish(self.complete);
+            if worked < end {
+                patience -= 1;
+                if !self.fill(self.more()) {
+                    let mut fds = [PollFd::new(&self.group, PollFlags::IN)];
+                    let _ = poll_for(&mut fds, Some(PATIENCE));
+                    self.fill(self.more());
+                }
             }
-            let limit = (self.raw.len() + CHUNK).min(BATCH_MAX);
-            if !self.fill(limit) {
-                let mut fds = [PollFd::new(&self.group, PollFlags::IN)];
-                let _ = poll_for(&mut fds, Some(PATIENCE));
-                patient = self.fill(limit);
-            }
-        };
-        self.translator.finish(self.complete);
+        }
         only_writes
+    }
+
+    /// Asks where the directories of the first `end` events are, and reads what was queued
+    /// meanwhile, until that settles.
+    fn settle(&mut self, end: usize) {
+        for _ in 0..SETTLE_MAX {
+            let news = self.translator.places.look_up(&self.raw.batch(), end);
+            if !news || !self.fill(self.more()) {
+                return;
+            }
+        }
+        tracing::debug!("directories are moved faster than their paths can be asked for");
+    }
+
+    /// How far a batch may grow that is already being worked on.
+    fn more(&self) -> usize {
+        (self.raw.len() + BATCH).min(BATCH_MAX)
     }
 
     /// Reads until the queue is empty or `limit` bytes are there. Returns whether anything came.
@@ -255,6 +275,11 @@ impl Reader {
                     if let Err(error) = self.raw.take(&self.chunk[..length], now, Boot::now()) {
                         Counters::add(&self.counters.malformed, 1);
                         self.gap(now, "fanotify_format", &error);
+                    }
+                    // There was room for more. Asking again at once would take each write of a
+                    // loop by itself, before the kernel could merge it with the next.
+                    if length + EVENT_MAX <= CHUNK {
+                        break;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

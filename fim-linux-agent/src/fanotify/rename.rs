@@ -4,14 +4,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fim_common::operation::OperationKind;
-use fim_common::state::{ObjectId, ObjectState};
+use fim_common::state::ObjectState;
 
-use super::batch::Batch;
+use super::batch::{Batch, Stamped};
 use super::directories::Directory;
 use super::outlet::Counters;
 use super::parse::{Fid, Name};
 use super::places::{Place, os};
-use super::translate::{Draft, OPERATIONS, Translator};
+use super::translate::{Draft, Translator};
+
+/// The first half of a rename on a kernel that tells of it in two.
+#[derive(Debug)]
+pub(super) struct Half {
+    pid: i32,
+    is_directory: bool,
+    /// A [`Fid`].
+    directory: Box<[u8]>,
+    name: Box<[u8]>,
+    /// On the host, where it matters.
+    path: Option<PathBuf>,
+    /// Batches that have ended since.
+    age: u8,
+}
 
 /// One side of a rename.
 struct Side<'a> {
@@ -113,12 +127,13 @@ impl Translator {
             self.recheck(from_path.clone());
             self.recheck(to_path.clone());
         }
-        let replaced = half.is_none().then(|| self.replaced(batch, at, object)).flatten();
         let kind = OperationKind::Rename {
             from: from_path,
             from_in_scope,
             to_in_scope,
-            replaced,
+            // The kernel tells that some object lost a name, and not which one. The baseline knows
+            // what stood there.
+            replaced: None,
             exchange: half.is_some(),
         };
         let object = self.id(seen.as_ref(), object);
@@ -143,56 +158,52 @@ impl Translator {
         }
     }
 
-    /// Kernels before 5.17: the two halves of a rename are events of their own.
-    pub(super) fn moved(
+    /// Kernels before 5.17: the first half of a rename. It waits for the other one, which has the
+    /// better place in the queue: what came before may be merged into this one.
+    pub(super) fn half_moved(
         &mut self,
-        batch: &Batch<'_>,
-        at: usize,
-        to: usize,
-        from: Name<'_>,
-        patient: bool,
-    ) -> bool {
-        let stamped = batch.events[at];
-        let mask = stamped.event.mask;
-        let (Some(second), true) = (batch.events.get(to), to != at) else {
-            return false;
-        };
-        // What else was merged into the first half happened before it.
-        if mask & OPERATIONS != libc::FAN_MOVED_FROM {
-            let mut rest = stamped;
-            rest.event.mask &= !libc::FAN_MOVED_FROM;
-            let single = Batch::of(rest);
-            self.named(&single, 0, from, stamped.event.object, false);
-        }
-        if second.event.mask & OPERATIONS == libc::FAN_MOVED_TO {
-            self.done(to);
-        }
-        // Without the first part nothing is left to wait for.
-        let patient = patient && mask & OPERATIONS == libc::FAN_MOVED_FROM;
-        self.renamed(batch, at, (Some(from), second.event.name), None, patient)
+        stamped: Stamped<'_>,
+        directory: &Directory,
+        name: Name<'_>,
+    ) {
+        self.halves.push_back(Half {
+            pid: stamped.event.pid,
+            is_directory: stamped.event.mask & libc::FAN_ONDIR != 0,
+            directory: name.directory.key().into(),
+            name: name.name.into(),
+            path: match directory.relevant {
+                true => self.places.path(directory, name.directory.fsid(), name.name),
+                false => None,
+            },
+            age: 0,
+        });
     }
 
-    /// What stood at the new name: its number of names changes at once, which is an event of its
-    /// own (fsnotify_move calls fsnotify_link_count on it).
-    fn replaced(
-        &mut self,
-        batch: &Batch<'_>,
-        at: usize,
-        object: Option<Fid<'_>>,
-    ) -> Option<ObjectId> {
-        let own = batch.events[at].event;
-        let next = batch.events.get(at + 1)?.event;
-        let target = match (next.name, next.object) {
-            (None, Some(target)) => target,
-            // A directory is reported by itself.
-            (Some(name), None) if name.name.is_empty() => name.directory,
-            _ => return None,
+    /// The second half, at `to`. Returns whether there was a first one, and it was dealt with.
+    pub(super) fn moved(&mut self, batch: &Batch<'_>, at: usize, to: Name<'_>) -> bool {
+        let event = batch.events[at].event;
+        let is_directory = event.mask & libc::FAN_ONDIR != 0;
+        let first = self
+            .halves
+            .iter()
+            .position(|half| half.pid == event.pid && half.is_directory == is_directory);
+        let Some(half) = first.and_then(|first| self.halves.remove(first)) else {
+            return false;
         };
-        let matches = own.mask & libc::FAN_RENAME != 0
-            && own.pid == next.pid
-            && next.mask & OPERATIONS == libc::FAN_ATTRIB
-            && object != Some(target);
-        matches.then(|| self.id(None, Some(target))).flatten()
+        let from = Fid::new(&half.directory).map(|directory| Name { directory, name: &half.name });
+        self.renamed(batch, at, (from, Some(to)), None, false)
+    }
+
+    /// First halves that have found no other in the next batch either: the second one was merged
+    /// into an earlier event. What stands at their paths has to be looked at.
+    pub(super) fn age_halves(&mut self) {
+        for half in &mut self.halves {
+            half.age += 1;
+        }
+        while self.halves.front().is_some_and(|half| half.age > 1) {
+            let path = self.halves.pop_front().and_then(|half| half.path);
+            self.recheck(path);
+        }
     }
 
     /// A directory on the way to watched trees was moved: other things stand at their paths now.

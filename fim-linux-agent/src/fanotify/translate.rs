@@ -1,6 +1,6 @@
 //! From events to operations.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,14 +11,15 @@ use fim_common::operation::{Modified, Operation, OperationKind};
 use fim_common::state::{ObjectId, ObjectKind, ObjectState};
 use fim_common::time::Timestamp;
 
+use super::Scope;
 use super::batch::{Batch, Stamped};
 use super::object::Seen;
 use super::outlet::{Counters, Outlet};
 use super::parse::{Fid, Name};
 use super::places::{Place, Places, os};
 use super::recent::Recent;
+use super::rename::Half;
 use super::sys;
-use super::Scope;
 use crate::process::{Alive, Sighting, Table};
 
 /// Every bit that tells of an operation.
@@ -31,6 +32,9 @@ pub(super) const OPERATIONS: u64 = libc::FAN_CREATE
     | libc::FAN_RENAME
     | libc::FAN_DELETE;
 
+/// Every bit that is one operation: the halves of a rename are one together.
+const COUNTED: u64 = OPERATIONS & !libc::FAN_MOVED_FROM;
+
 /// Turns batches into operations and hands them over.
 pub(super) struct Translator {
     pub(super) places: Places,
@@ -42,15 +46,19 @@ pub(super) struct Translator {
     pub(super) table: Arc<Mutex<Table>>,
     pub(super) counters: Arc<Counters>,
     pub(super) outlet: Outlet,
-    /// What was created later than this was created before our eyes.
-    armed: Timestamp,
+    /// What was born before the first instant was there when the marks were set; what was born
+    /// after the second was not. File systems take times from a clock that stands still between
+    /// two ticks of 1 to 10 ms, or from an exact one (multigrain times, 6.13).
+    armed: (Timestamp, Timestamp),
+    /// The object whose number of names changed last, and the process that did it.
+    relinked: Option<(Box<[u8]>, i32)>,
     created: Recent,
     modified: Recent,
     /// Actors of the batch at hand.
     actors: HashMap<(i32, Alive), Arc<Actor>>,
     rechecks: BTreeSet<PathBuf>,
-    /// Events that were dealt with together with an earlier one.
-    done: HashSet<usize>,
+    /// First halves of renames that wait for their second ones.
+    pub(super) halves: VecDeque<Half>,
     /// Nothing before this is missing.
     complete: Timestamp,
     /// New directories of file systems in which each one has to be marked.
@@ -84,50 +92,40 @@ impl Translator {
             table,
             counters,
             outlet,
-            armed: Timestamp::now(),
+            armed: (coarse_now(), Timestamp::now()),
+            relinked: None,
             created: Recent::new(),
             modified: Recent::new(),
             actors: HashMap::new(),
             rechecks: BTreeSet::new(),
-            done: HashSet::new(),
+            halves: VecDeque::new(),
             complete: Timestamp::now(),
             to_walk: Vec::new(),
         }
     }
 
-    /// Works on the events from number `start` on. With `patient` it stops at one whose
-    /// directory is gone without a trace, or whose other half is missing: the rest is about to
-    /// be readable. Returns the number of the first event that is left.
-    pub(super) fn work(&mut self, batch: &Batch<'_>, start: usize, patient: bool) -> usize {
-        for at in start..batch.events.len() {
-            if !self.done.remove(&at) && !self.event(batch, at, patient) {
-                return at;
-            }
-        }
-        batch.events.len()
+    /// Works on the first `end` events; what comes behind them is for looking ahead. With
+    /// `patient` it stops at one whose directory is gone without a trace, or whose other half is
+    /// missing: that is about to be readable. Returns the number of the first event that is left.
+    pub(super) fn work(&mut self, batch: &Batch<'_>, end: usize, patient: bool) -> usize {
+        (0..end).find(|&at| !self.event(batch, at, patient)).unwrap_or(end)
     }
 
-    /// The batch is done.
+    /// The events read until `read` have been worked on.
     pub(super) fn finish(&mut self, read: Timestamp) {
+        // Who is alive, and with which user, is asked anew for each batch.
         self.actors.clear();
-        self.done.clear();
         self.complete = read;
+        self.age_halves();
         for path in std::mem::take(&mut self.rechecks) {
             self.outlet.notice(Observation::Recheck(path));
         }
-        for filesystem in self.places.filesystems.iter_mut() {
-            filesystem.close_mount();
-        }
+        self.places.finish();
     }
 
     /// Asks for a comparison of `path` with the baseline, once the batch is done.
     pub(super) fn recheck(&mut self, path: Option<PathBuf>) {
         self.rechecks.extend(path);
-    }
-
-    /// Event `at` is dealt with before its turn.
-    pub(super) fn done(&mut self, at: usize) {
-        self.done.insert(at);
     }
 
     /// Whether the event was dealt with.
@@ -138,15 +136,9 @@ impl Translator {
             self.overflow(stamped);
             return true;
         }
-        let count = u64::from((event.mask & OPERATIONS).count_ones());
+        let count = u64::from((event.mask & COUNTED).count_ones());
         let dealt = match (event.old, event.new, event.name, event.object) {
-            (None, None, Some(name), object) => {
-                let to = (event.mask & libc::FAN_MOVED_FROM != 0).then(|| batch.moved_to(at));
-                match to.flatten() {
-                    Some(to) => self.moved(batch, at, to, name, patient),
-                    None => self.named(batch, at, name, object, patient),
-                }
-            }
+            (None, None, Some(name), object) => self.named(batch, at, name, object, patient),
             (None, None, None, Some(object)) => self.nameless(batch, at, object),
             (None, None, None, None) => true,
             (old, new, ..) => self.renamed(batch, at, (old, new), event.object, patient),
@@ -181,8 +173,8 @@ impl Translator {
         patient: bool,
     ) -> bool {
         let stamped = batch.events[at];
-        let mask = stamped.event.mask;
-        let count = u64::from((mask & OPERATIONS).count_ones());
+        let mut mask = stamped.event.mask;
+        let count = u64::from((mask & COUNTED).count_ones());
         let directory = match self.places.directory(batch, at, name.directory) {
             Place::At(directory) => directory,
             Place::Lost if patient => return false,
@@ -200,6 +192,26 @@ impl Translator {
         if let (true, true, Some(object)) = (is_directory, appeared, object) {
             self.places.learn(&directory, name.name, object);
         }
+        // Kernels before 5.17 tell of a rename in two halves. Merged into one event they are of two
+        // renames, in an order that is gone; so with an exchange.
+        let both = libc::FAN_MOVED_FROM | libc::FAN_MOVED_TO;
+        if mask & both == both {
+            let path = self.places.path(&directory, name.directory.fsid(), name.name);
+            self.recheck(path.filter(|path| self.in_scope(path)));
+            Counters::add(&self.counters.filtered, 1);
+            mask &= !both;
+        }
+        if mask & libc::FAN_MOVED_TO != 0 && self.moved(batch, at, name) {
+            mask &= !libc::FAN_MOVED_TO;
+        }
+        if mask & libc::FAN_MOVED_FROM != 0 {
+            self.half_moved(stamped, &directory, name);
+            mask &= !libc::FAN_MOVED_FROM;
+        }
+        let count = u64::from((mask & COUNTED).count_ones());
+        if count == 0 {
+            return true;
+        }
         let path = match directory.relevant {
             true => self.places.path(&directory, name.directory.fsid(), name.name),
             false => None,
@@ -215,7 +227,7 @@ impl Translator {
                 directory.inner.join(os(name.name)),
             ));
         }
-        self.expand(stamped, path, name, object);
+        self.expand(batch, at, mask, path, name, object);
         true
     }
 
@@ -223,21 +235,24 @@ impl Translator {
     /// object under one name while the event was waiting.
     fn expand(
         &mut self,
-        stamped: Stamped<'_>,
+        batch: &Batch<'_>,
+        at: usize,
+        mask: u64,
         mut path: PathBuf,
         name: Name<'_>,
         object: Option<Fid<'_>>,
     ) {
-        let mask = stamped.event.mask;
+        let stamped = batch.events[at];
         let seen = self.look(&path, object);
-        let count = u64::from((mask & OPERATIONS).count_ones());
+        let count = u64::from((mask & COUNTED).count_ones());
         if seen.is_none()
             && mask & (libc::FAN_CREATE | libc::FAN_DELETE) == 0
             && self.is_nameless(name.name, object)
         {
-            // Written to through a descriptor that was opened with O_TMPFILE; by now it may have
-            // been given a name.
-            match object.and_then(|object| self.places.path_of_object(object)) {
+            // Written to through a descriptor that was opened with O_TMPFILE. It may have been given
+            // a name before; or after, then its creation comes with its state.
+            let named = object.filter(|object| !batch.is_created_after(at, *object));
+            match named.and_then(|object| self.places.path_of_object(object)) {
                 Some(found) if self.in_scope(&found) && self.look(&found, object).is_some() => {
                     path = found;
                 }
@@ -253,7 +268,6 @@ impl Translator {
             libc::FAN_MODIFY,
             libc::FAN_ATTRIB,
             libc::FAN_CLOSE_WRITE,
-            libc::FAN_MOVED_FROM,
             libc::FAN_DELETE,
         ];
         // It is there: the removal was of an earlier name of the same object, which came back.
@@ -264,7 +278,7 @@ impl Translator {
         let key = object.map_or(path.as_os_str().as_encoded_bytes(), Fid::key).to_owned();
         for bit in order.into_iter().filter(|bit| mask & bit != 0) {
             let (kind, keep) = match bit {
-                libc::FAN_CREATE => (self.creation(seen.as_ref(), object, mask), true),
+                libc::FAN_CREATE => (self.creation(seen.as_ref(), object, stamped), true),
                 libc::FAN_MOVED_TO => (
                     OperationKind::Rename {
                         from: None,
@@ -286,14 +300,15 @@ impl Translator {
                         if self.modified.remove(&key) { Modified::Yes } else { Modified::Unknown };
                     (OperationKind::CloseWrite { writers: None, modified }, true)
                 }
-                // Without its other half it is just gone from here.
                 _ => (OperationKind::Delete, false),
             };
             let state = seen.as_ref().map(|seen| seen.state.clone()).unwrap_or_default();
             let directory = (mask & libc::FAN_ONDIR != 0).then_some(ObjectKind::Dir);
             let (before, after) = match keep {
                 true => (ObjectState::default(), state),
-                false => (ObjectState { kind: directory, ..Default::default() }, Default::default()),
+                false => {
+                    (ObjectState { kind: directory, ..Default::default() }, Default::default())
+                }
             };
             self.emit(stamped, Draft { kind, path: Some(path.clone()), object: id, before, after });
         }
@@ -304,10 +319,10 @@ impl Translator {
         &mut self,
         seen: Option<&Seen>,
         object: Option<Fid<'_>>,
-        mask: u64,
+        stamped: Stamped<'_>,
     ) -> OperationKind {
         let link = OperationKind::Link { existing: None, first: false };
-        if mask & libc::FAN_ONDIR != 0 {
+        if stamped.event.mask & libc::FAN_ONDIR != 0 {
             return OperationKind::Create;
         }
         if let Some(object) = object
@@ -315,37 +330,49 @@ impl Translator {
         {
             return link;
         }
-        match seen {
-            Some(Seen { born: Some(born), .. }) if *born < self.armed => link,
-            // Without a time of birth the number of names has to do.
-            Some(Seen { born: None, state }) if state.nlink.is_some_and(|n| n > 1) => link,
-            _ => OperationKind::Create,
-        }
+        // link(2) changes the number of names first (fsnotify_link); so does a link to a file from
+        // O_TMPFILE, which is its creation.
+        let relinked = || {
+            self.relinked.as_ref().is_some_and(|(key, pid)| {
+                *pid == stamped.event.pid && object.is_some_and(|object| object.key() == &**key)
+            })
+        };
+        let is_link = match seen {
+            Some(Seen { born: Some(born), .. }) if *born < self.armed.0 => true,
+            Some(Seen { born: Some(born), .. }) if *born > self.armed.1 => false,
+            // The number of names is that of now, and has to do where the time does not tell.
+            Some(Seen { born, state }) => {
+                state.nlink.is_some_and(|n| n > 1) && (born.is_none() || relinked())
+            }
+            None => false,
+        };
+        if is_link { link } else { OperationKind::Create }
     }
 
     /// An event about an object that was reached without a name.
     fn nameless(&mut self, batch: &Batch<'_>, at: usize, object: Fid<'_>) -> bool {
         let stamped = batch.events[at];
         let mask = stamped.event.mask;
-        let count = u64::from((mask & OPERATIONS).count_ones());
-        // A change of the number of names, told by the event that comes next (unlink, link) or
-        // came before (rename over it).
-        let around = |other: Option<usize>| {
-            other.and_then(|other| batch.events.get(other)).is_some_and(|other| {
-                other.event.pid == stamped.event.pid
-                    && (other.event.object == Some(object)
-                        && other.event.mask & (libc::FAN_DELETE | libc::FAN_CREATE) != 0
-                        || other.event.mask & libc::FAN_RENAME != 0)
-            })
+        let count = u64::from((mask & COUNTED).count_ones());
+        // A change of the number of names: the event that tells of it, by unlink(2) or link(2),
+        // comes next.
+        let links = mask & OPERATIONS == libc::FAN_ATTRIB;
+        let told = |event: &Stamped<'_>| {
+            // Before 5.17 that event does not name the object.
+            event.event.object.is_none_or(|told| told == object)
+                && event.event.pid == stamped.event.pid
+                && event.event.mask & (libc::FAN_DELETE | libc::FAN_CREATE) != 0
         };
-        let links = mask & OPERATIONS == libc::FAN_ATTRIB
-            && (around(at.checked_sub(1)) || around(Some(at + 1)));
+        if links {
+            self.relinked = Some((object.key().into(), stamped.event.pid));
+        }
+        let links = links && batch.events.get(at + 1).is_some_and(told);
         // A file server or debugger that opened it by handle: some name of it will do.
         let path = (!links).then(|| self.places.path_of_object(object)).flatten();
         match path.filter(|path| self.in_scope(path) && !self.is_own(stamped)) {
             Some(path) if self.look(&path, Some(object)).is_some() => {
                 let name = Name { directory: object, name: b"." };
-                self.expand(stamped, path, name, Some(object));
+                self.expand(batch, at, mask, path, name, Some(object));
             }
             _ => Counters::add(&self.counters.filtered, count),
         }
@@ -372,9 +399,10 @@ impl Translator {
             .strip_prefix(b"#")
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| digits.parse::<u64>().ok());
-        number.is_some() && object.is_none_or(|object| {
-            self.places.number(object).0.is_none_or(|inode| number == Some(inode))
-        })
+        number.is_some()
+            && object.is_none_or(|object| {
+                self.places.number(object).0.is_none_or(|inode| number == Some(inode))
+            })
     }
 
     /// What stands at `path`, if that is the object of the event.
@@ -424,4 +452,10 @@ impl Translator {
         };
         Arc::clone(self.actors.entry((pid, stamped.alive)).or_insert_with(make))
     }
+}
+
+/// The clock that file systems take times from (ktime_get_coarse_real_ts64).
+fn coarse_now() -> Timestamp {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    Timestamp::from_unix(now.tv_sec, now.tv_nsec as u32)
 }

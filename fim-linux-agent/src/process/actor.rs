@@ -113,10 +113,8 @@ pub(super) fn bare(pid: u32, reason: &str) -> event::Actor {
 
 /// The real user, with the others below it. An unset login uid is absent, never a user.
 pub(super) fn user(credentials: &Credentials, names: &Names) -> event::User {
-    let id = |uid: u32| event::UserId {
-        id: uid.to_string(),
-        name: names.user(uid).map(str::to_owned),
-    };
+    let id =
+        |uid: u32| event::UserId { id: uid.to_string(), name: names.user(uid).map(str::to_owned) };
     event::User {
         id: Some(credentials.uid.to_string()),
         name: names.user(credentials.uid).map(str::to_owned),

@@ -47,10 +47,7 @@ pub fn container_of_file(content: &str) -> (Option<Container>, Option<Kubernetes
         .unwrap_or_default()
 }
 
-fn container_id<'a>(
-    component: &'a str,
-    above: &str,
-) -> Option<(&'a str, Option<&'static str>)> {
+fn container_id<'a>(component: &'a str, above: &str) -> Option<(&'a str, Option<&'static str>)> {
     let name = component.strip_suffix(".scope").unwrap_or(component);
     let at = name.rfind(['-', ':']).map_or(0, |at| at + 1);
     let (prefix, id) = (&name[..at.saturating_sub(1)], &name[at..]);
@@ -119,8 +116,7 @@ impl Cgroups {
         if id == 0 {
             return None;
         }
-        if !self.known.contains_key(&id)
-            && self.walked.is_none_or(|at| at.elapsed() >= WALK_EVERY)
+        if !self.known.contains_key(&id) && self.walked.is_none_or(|at| at.elapsed() >= WALK_EVERY)
         {
             self.walked = Some(Instant::now());
             self.walk();
@@ -184,14 +180,19 @@ mod tests {
     #[test]
     fn paths() {
         let under = UID.replace('-', "_");
-        let table: &[(String, Option<(&str, Option<&str>)>, Option<&str>)] = &[
+        type Found = Option<(&'static str, Option<&'static str>)>;
+        let table: &[(String, Found, Option<&str>)] = &[
             ("/".into(), None, None),
             ("/user.slice/user-1000.slice/session-1.scope".into(), None, None),
             ("/system.slice/sshd.service".into(), None, None),
             (format!("/docker/{ID}"), Some((ID, Some("docker"))), None),
             (format!("/system.slice/docker-{ID}.scope"), Some((ID, Some("docker"))), None),
             (format!("/system.slice/docker-{ID}.scope/init"), Some((ID, Some("docker"))), None),
-            (format!("/machine.slice/libpod-{ID}.scope/container"), Some((ID, Some("podman"))), None),
+            (
+                format!("/machine.slice/libpod-{ID}.scope/container"),
+                Some((ID, Some("podman"))),
+                None,
+            ),
             (format!("/libpod_parent/libpod-{ID}"), Some((ID, Some("podman"))), None),
             (format!("/machine.slice/libpod-conmon-{ID}.scope"), None, None),
             (format!("/system.slice/nerdctl-{ID}.scope"), Some((ID, Some("containerd"))), None),
@@ -199,7 +200,9 @@ mod tests {
             (format!("/kubepods/pod{UID}/crio-{ID}"), Some((ID, Some("cri-o"))), Some(UID)),
             (format!("/kubepods/besteffort/pod{UID}/crio-conmon-{ID}"), None, Some(UID)),
             (
-                format!("/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{under}.slice/cri-containerd-{ID}.scope"),
+                format!(
+                    "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{under}.slice/cri-containerd-{ID}.scope"
+                ),
                 Some((ID, Some("containerd"))),
                 Some(UID),
             ),
@@ -209,7 +212,9 @@ mod tests {
                 Some(UID),
             ),
             (
-                format!("/system.slice/containerd.service/kubepods-burstable-pod{under}.slice:cri-containerd:{ID}"),
+                format!(
+                    "/system.slice/containerd.service/kubepods-burstable-pod{under}.slice:cri-containerd:{ID}"
+                ),
                 Some((ID, Some("containerd"))),
                 Some(UID),
             ),

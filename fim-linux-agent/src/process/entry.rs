@@ -71,9 +71,7 @@ impl Entry {
     ) -> Option<Arc<Actor>> {
         self.actors
             .iter()
-            .find(|made| {
-                made.names == names && made.tid == tid && made.credentials == *credentials
-            })
+            .find(|made| made.names == names && made.tid == tid && made.credentials == *credentials)
             .map(|made| Arc::clone(&made.actor))
     }
 

@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn names_with_parentheses_and_blanks() {
         let line = b"7 (a) b (\xff) S 1 7 7 34816 7 4194304 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0 0 \
-                     10 11 12 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 48 49 50 51 0";
+                     10 11 12 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 48 49 50 51 0";
         let stat = parse_stat(line).unwrap();
         assert_eq!(stat.comm.as_bytes(), b"a) b (\xff");
         assert_eq!((stat.ppid, stat.start_ticks), (1, 4711));

@@ -144,10 +144,13 @@ impl Table {
     /// finds what the kernel has described since.
     fn named(&self, key: Key) -> Option<&Entry> {
         let entries = self.entries.get(&key.tgid)?;
-        let unnumbered = key.exec_id == 0 && key.start % TICK == 0;
-        entries.iter().rev().find(|entry| entry.key() == key).or_else(|| self.find(key)).or_else(
-            || entries.iter().find(|entry| unnumbered && entry.started(key.start / TICK)),
-        )
+        let unnumbered = key.exec_id == 0 && key.start.is_multiple_of(TICK);
+        entries
+            .iter()
+            .rev()
+            .find(|entry| entry.key() == key)
+            .or_else(|| self.find(key))
+            .or_else(|| entries.iter().find(|entry| unnumbered && entry.started(key.start / TICK)))
     }
 
     fn make(
@@ -194,10 +197,7 @@ impl Table {
         }
     }
 
-    fn container_of(
-        &mut self,
-        key: Key,
-    ) -> (Option<Container>, Option<Kubernetes>) {
+    fn container_of(&mut self, key: Key) -> (Option<Container>, Option<Kubernetes>) {
         let Some(entry) = self.named(key) else {
             return (None, None);
         };

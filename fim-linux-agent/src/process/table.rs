@@ -36,12 +36,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            proc: "/proc".into(),
-            host_root: "/".into(),
-            capacity: 65_536,
-            keep: 60_000_000_000,
-        }
+        Self { proc: "/proc".into(), host_root: "/".into(), capacity: 65_536, keep: 60_000_000_000 }
     }
 }
 
@@ -210,7 +205,10 @@ impl Table {
 
     /// Forgets what ended long enough ago.
     fn evict(&mut self, now: u64) {
-        while self.ended.front().is_some_and(|(time, _)| now.saturating_sub(*time) > self.options.keep)
+        while self
+            .ended
+            .front()
+            .is_some_and(|(time, _)| now.saturating_sub(*time) > self.options.keep)
         {
             self.forget_oldest();
         }
@@ -259,7 +257,6 @@ impl Table {
             self.long_args = self.long_args.saturating_sub(bytes);
         }
     }
-
 }
 
 /// Whether `all` begins with what is known already, the last of which may be cut.

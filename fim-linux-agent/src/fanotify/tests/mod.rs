@@ -2,13 +2,14 @@
 
 mod load;
 mod mount;
+mod old;
 mod operations;
 mod who;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use fim_common::collector::{Collector as _, Observation};
@@ -49,14 +50,33 @@ impl Drop for Tmpfs {
     fn drop(&mut self) {
         let path = self.0.path().to_str().unwrap();
         // A process of the test may still be on its way out of it.
-        let done = Command::new("umount").args(["-R", "-l", path]).status();
-        assert!(done.is_ok_and(|status| status.success()), "{path} cannot be unmounted");
+        let status = spawn(Command::new("umount").args(["-R", "-l", path])).wait().unwrap();
+        assert!(status.success(), "{path} cannot be unmounted");
     }
 }
 
+/// Held for writing by tests in which no process may be forked.
+static FORKS: RwLock<()> = RwLock::new(());
+
+fn spawn(command: &mut Command) -> std::process::Child {
+    let _forks = FORKS.read().unwrap_or_else(PoisonError::into_inner);
+    command.spawn().unwrap()
+}
+
 fn run(program: &str, args: &[&str]) {
-    let output = Command::new(program).args(args).output().unwrap();
+    let mut command = Command::new(program);
+    command.args(args).stderr(std::process::Stdio::piped());
+    let output = spawn(&mut command).wait_with_output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
+}
+
+/// Waits for the clock that file systems take times from: what is made after it is younger.
+fn tick() {
+    let coarse = || rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    let before = coarse();
+    while coarse() == before {
+        std::thread::yield_now();
+    }
 }
 
 /// A collector and what it hands over.
@@ -74,7 +94,27 @@ impl Watch {
         Self::with(watched, |_| {})
     }
 
+    /// With what a kernel before 5.15 offers.
+    fn old(watched: &Path) -> Self {
+        Self::start(
+            watched,
+            |_| {},
+            |options| {
+                let (group, features) = super::probe::negotiate_old().unwrap();
+                FanotifyCollector::start_on(group, features, options)
+            },
+        )
+    }
+
     fn with(watched: &Path, change: impl FnOnce(&mut Options)) -> Self {
+        Self::start(watched, change, FanotifyCollector::start)
+    }
+
+    fn start(
+        watched: &Path,
+        change: impl FnOnce(&mut Options),
+        start: impl FnOnce(Options) -> Result<FanotifyCollector, super::FanotifyError>,
+    ) -> Self {
         let root = watched.to_owned();
         let (sender, receiver) = mpsc::channel(1 << 16);
         let mut options = Options {
@@ -88,7 +128,9 @@ impl Watch {
             spill: SPILL,
         };
         change(&mut options);
-        let collector = FanotifyCollector::start(options).unwrap();
+        tick();
+        let collector = start(options).unwrap();
+        tick();
         Self { collector, receiver, base: root.clone(), root, markers: 0 }
     }
 
@@ -147,21 +189,20 @@ impl Watch {
         };
         let path = operation.path.as_deref().map_or("nowhere".to_owned(), below);
         match &operation.kind {
-            OperationKind::Rename { from, exchange, replaced, .. } => {
+            OperationKind::Rename { from, exchange, .. } => {
                 let from = from.as_deref().map_or("nowhere".to_owned(), below);
-                let how = match (exchange, replaced) {
-                    (true, _) => " exchange",
-                    (_, Some(_)) => " replacing",
-                    _ => "",
-                };
+                let how = if *exchange { " exchange" } else { "" };
                 format!("rename {from} {path}{how}")
             }
             OperationKind::CloseWrite { modified, .. } => {
-                format!("close_write {path} {}", match modified {
-                    Modified::Yes => "yes",
-                    Modified::No => "no",
-                    Modified::Unknown => "unknown",
-                })
+                format!(
+                    "close_write {path} {}",
+                    match modified {
+                        Modified::Yes => "yes",
+                        Modified::No => "no",
+                        Modified::Unknown => "unknown",
+                    }
+                )
             }
             kind => format!("{} {path}", kind.name()),
         }

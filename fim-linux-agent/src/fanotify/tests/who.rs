@@ -49,17 +49,14 @@ fn a_process_that_exits_at_once() {
     let mut pids = Vec::new();
     for number in 0..20 {
         let file = tmpfs.path().join(number.to_string());
-        let mut child = Command::new("sh")
-            .args(["-c", &format!("exec 3> {}", file.display())])
-            .spawn()
-            .unwrap();
+        let script = format!("exec 3> {}", file.display());
+        let mut child = spawn(Command::new("sh").args(["-c", &script]));
         pids.push(child.id());
         child.wait().unwrap();
     }
     let operations = watch.operations();
     let created: Vec<_> = operations.iter().filter(|o| o.kind == OperationKind::Create).collect();
-    let seen: Vec<_> =
-        created.iter().map(|o| o.actor.process.as_ref().unwrap().pid).collect();
+    let seen: Vec<_> = created.iter().map(|o| o.actor.process.as_ref().unwrap().pid).collect();
     assert_eq!(seen, pids);
     for operation in created {
         let actor = &operation.actor;
@@ -109,8 +106,8 @@ fn a_process_that_is_gone_is_named_by_its_records() {
         });
     });
     let file = tmpfs.path().join("f");
-    let mut child =
-        Command::new("sh").args(["-c", &format!(": > {}", file.display())]).spawn().unwrap();
+    let script = format!(": > {}", file.display());
+    let mut child = spawn(Command::new("sh").args(["-c", &script]));
     let id = child.id();
     child.wait().unwrap();
     pid.store(id, std::sync::atomic::Ordering::Release);
@@ -142,12 +139,12 @@ fn another_user() {
     let mut watch = Watch::new(&tmpfs.path());
     let file = tmpfs.path().join("f");
     // It waits for its input to end, so that it is there when its event is read.
-    let mut child = Command::new("setpriv")
+    let mut command = Command::new("setpriv");
+    command
         .args(["--reuid", "1", "--regid", "1", "--clear-groups", "sh", "-c"])
         .arg(format!("exec 3> {}; read x", file.display()))
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stdin(std::process::Stdio::piped());
+    let mut child = spawn(&mut command);
     while !file.exists() {
         std::thread::yield_now();
     }

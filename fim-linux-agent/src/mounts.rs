@@ -9,23 +9,23 @@ use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mount {
+pub(crate) struct Mount {
     /// Unique while it is mounted.
-    pub(super) id: u64,
+    pub(crate) id: u64,
     /// `major:minor` of the file system: mounts of the same one have the same.
-    pub(super) device: (u32, u32),
+    pub(crate) device: (u32, u32),
     /// The directory (or file) of the file system that is its root.
-    pub(super) root: PathBuf,
+    pub(crate) root: PathBuf,
     /// Where it is.
-    pub(super) point: PathBuf,
+    pub(crate) point: PathBuf,
     /// `ext4`, `tmpfs` …
-    pub(super) kind: String,
+    pub(crate) kind: String,
 }
 
 impl Mount {
     /// Whether the kernel makes up what is in it: there is nothing to guard in there, and its
     /// objects change without anybody's doing.
-    pub(super) fn is_pseudo(&self) -> bool {
+    pub(crate) fn is_pseudo(&self) -> bool {
         const PSEUDO: [&str; 25] = [
             "autofs", "binder", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "cpuset",
             "debugfs", "devpts", "efivarfs", "fuse.lxcfs", "fusectl", "hugetlbfs", "mqueue", "nsfs",
@@ -49,7 +49,7 @@ impl Mount {
 }
 
 /// The mounts that path lookups reach, in the order of the file.
-pub(super) fn visible() -> io::Result<Vec<Mount>> {
+pub(crate) fn visible() -> io::Result<Vec<Mount>> {
     let content = std::fs::read("/proc/self/mountinfo")?;
     Ok(parse(&content).into_iter().filter(Mount::is_visible).collect())
 }
@@ -93,7 +93,7 @@ fn unescape(field: &[u8]) -> PathBuf {
 }
 
 /// The mount that `path` is in: the deepest one at or above it.
-pub(super) fn containing<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+pub(crate) fn containing<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     mounts
         .iter()
         .filter(|mount| path.starts_with(&mount.point))

@@ -1,0 +1,404 @@
+//! From a draft to an event: what the object was, what it is, and what differs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Names;
+use super::output::new_id;
+use crate::baseline::Baseline;
+use crate::event::actor::Actor;
+use crate::event::{
+    Action, Agent, Category, Event, Fim, FoldedOperation, Hash, Host, Kind, Meta, Outcome,
+    Property, Provider, Rule, Side, Technique, Threat, Type, Writer, mode_text, path_base64,
+    path_text,
+};
+use crate::hash::HashOutcome;
+use crate::operation::Operation;
+use crate::policy::Policy;
+use crate::scan::Difference;
+use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
+use crate::time::Timestamp;
+use crate::{diff, event, object};
+
+/// What is known of a change of content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// It was not changed.
+    Unchanged,
+    /// It was.
+    Changed,
+    /// A comparison decides.
+    Doubtful,
+}
+
+/// An event in the making.
+pub(super) struct Draft {
+    pub(super) path: PathBuf,
+    pub(super) object: Option<ObjectId>,
+    /// Its earlier name.
+    pub(super) from: Option<PathBuf>,
+    /// What a rename replaced.
+    pub(super) replaced: Option<ObjectState>,
+    /// The state before, where it is not the baseline's at the path.
+    pub(super) known: Option<ObjectState>,
+    pub(super) content: Content,
+    /// It is open for writing: hashing has to wait.
+    pub(super) being_written: bool,
+    pub(super) writers: Vec<Arc<Actor>>,
+    action: Action,
+    time: Timestamp,
+    provider: Provider,
+    actor: Arc<Actor>,
+    path_in_process: Option<PathBuf>,
+    failure: Option<i32>,
+    /// What the kernel said.
+    before: ObjectState,
+    after: ObjectState,
+    operations: Vec<FoldedOperation>,
+}
+
+impl Draft {
+    /// `None` for an operation without a path.
+    pub(super) fn new(
+        action: Action,
+        operation: Operation,
+        operations: Vec<FoldedOperation>,
+    ) -> Option<Self> {
+        Some(Self {
+            path: operation.path?,
+            object: operation.object,
+            from: None,
+            replaced: None,
+            known: None,
+            content: Content::Unchanged,
+            being_written: false,
+            writers: Vec::new(),
+            action,
+            time: operation.time,
+            provider: operation.provider,
+            actor: operation.actor,
+            path_in_process: operation.path_in_process,
+            failure: operation.failure,
+            before: operation.before,
+            after: operation.after,
+            operations,
+        })
+    }
+
+    /// Whether there is content to hash.
+    pub(super) fn wants_hash(&self) -> bool {
+        let tells_content = matches!(
+            self.action,
+            Action::Created | Action::Updated | Action::Moved | Action::Linked
+        );
+        tells_content
+            && !self.being_written
+            && self.after.kind.is_none_or(|kind| kind == ObjectKind::File)
+    }
+}
+
+/// The object as it is, if it is still the one meant.
+fn look(path: &Path, object: Option<ObjectId>) -> Option<ObjectState> {
+    let state = object::state(path).ok()?;
+    // The kernel's device number is not stat(2)'s on btrfs: the inode number has to do.
+    let same = object.is_none_or(|object| state.inode == Some(object.inode));
+    same.then_some(state)
+}
+
+/// `over` where it knows something, else `under`.
+fn overlay(over: &ObjectState, under: &ObjectState) -> ObjectState {
+    ObjectState {
+        kind: over.kind.or(under.kind),
+        size: over.size.or(under.size),
+        mode: over.mode.or(under.mode),
+        uid: over.uid.or(under.uid),
+        gid: over.gid.or(under.gid),
+        mtime: over.mtime.or(under.mtime),
+        ctime: over.ctime.or(under.ctime),
+        inode: over.inode.or(under.inode),
+        device: over.device.or(under.device),
+        nlink: over.nlink.or(under.nlink),
+        acl: over.acl.clone().or_else(|| under.acl.clone()),
+        xattrs: over.xattrs.clone().or_else(|| under.xattrs.clone()),
+        capabilities: over.capabilities.clone().or_else(|| under.capabilities.clone()),
+        target_path: over.target_path.clone().or_else(|| under.target_path.clone()),
+        sha256: over.sha256.clone().or_else(|| under.sha256.clone()),
+    }
+}
+
+/// Completes a draft and brings the baseline up to date. `None`: nothing happened that a rule
+/// wants to know.
+pub(super) fn event(
+    draft: Draft,
+    outcome: Option<HashOutcome>,
+    policy: &Policy,
+    baseline: &Baseline,
+    names: &mut dyn Names,
+    alert_severity: u8,
+) -> Option<Event> {
+    let stored = baseline.get(&draft.path).unwrap_or_else(|error| {
+        tracing::error!(%error, "the baseline cannot be read");
+        None
+    });
+    let covered = policy.covers(&draft.path).is_some();
+
+    let (before, after, hash_state) = if draft.action == Action::Deleted {
+        if let Err(error) = baseline.remove(&draft.path) {
+            tracing::error!(%error, "the baseline cannot be written");
+        }
+        let before = overlay(&draft.before, &stored.unwrap_or_default());
+        (Some(before), None, None)
+    } else {
+        let known = draft.known.clone().or(stored);
+        let before = match draft.action {
+            Action::Created | Action::Linked => None,
+            _ => Some(overlay(&draft.before, &known.unwrap_or_default())),
+        };
+        let (mut after, hash_state) = after(&draft, outcome, before.as_ref());
+        if draft.action == Action::AttributesModified {
+            // What the kernel said is of the moment; what the disk says may already be later.
+            after = overlay(&draft.after, &after);
+        }
+        if covered && !(draft.being_written && draft.action == Action::Updated) {
+            let gone = hash_state == Some(HashState::Gone);
+            let result = if gone {
+                baseline.remove(&draft.path).map(drop)
+            } else {
+                baseline.put(&draft.path, &after)
+            };
+            if let Err(error) = result {
+                tracing::error!(%error, "the baseline cannot be written");
+            }
+        }
+        (before, Some(after), hash_state)
+    };
+
+    let mut changes = match (&before, &after) {
+        (Some(before), Some(after)) => diff::changes(before, after),
+        _ => vec![Property::Existence],
+    };
+    match draft.action {
+        // A new name moves nothing but the path; its directory's doings are told apart.
+        Action::Moved => changes.insert(0, Property::Path),
+        Action::AttributesModified => {
+            changes.retain(|change| !matches!(change, Property::Content | Property::Size));
+            if after.as_ref().and_then(|state| state.kind) == Some(ObjectKind::Dir)
+                && draft.operations.iter().all(|operation| operation.operation != "set_attributes")
+            {
+                changes.retain(|change| *change != Property::Mtime);
+            }
+            if changes.is_empty() {
+                return None;
+            }
+        }
+        Action::Updated => {
+            let same = !changes.contains(&Property::Content);
+            if draft.content == Content::Doubtful && same {
+                return None;
+            }
+            if same && hash_state != Some(HashState::Exact) && !changes.contains(&Property::Size) {
+                // Modified, and not compared.
+                changes.insert(0, Property::Content);
+            }
+        }
+        _ => {}
+    }
+    assemble(draft, before, after, changes, hash_state, policy, names, alert_severity)
+}
+
+/// The state after, and how far its hash can be trusted.
+fn after(
+    draft: &Draft,
+    outcome: Option<HashOutcome>,
+    before: Option<&ObjectState>,
+) -> (ObjectState, Option<HashState>) {
+    let gone = || (draft.after.clone(), Some(HashState::Gone));
+    let Some(mut state) = look(&draft.path, draft.object) else { return gone() };
+    match outcome {
+        Some(outcome) => {
+            if outcome.state == HashState::Gone {
+                return gone();
+            }
+            if let Some(hashed) = &outcome.after
+                && hashed.inode == state.inode
+            {
+                // The hash belongs to these, not to what a later write left.
+                (state.size, state.mtime, state.ctime) = (hashed.size, hashed.mtime, hashed.ctime);
+            }
+            state.sha256 = outcome.sha256;
+            (state, Some(outcome.state))
+        }
+        None if state.kind != Some(ObjectKind::File) => (state, None),
+        None if draft.action == Action::AttributesModified => {
+            // The content is what it was, as far as its size and time tell.
+            if let Some(before) = before
+                && before.size == state.size
+            {
+                state.sha256.clone_from(&before.sha256);
+            }
+            (state, None)
+        }
+        None => (state, Some(HashState::Skipped)),
+    }
+}
+
+/// An event about what a scan found.
+pub(super) fn difference(
+    difference: Difference,
+    policy: &Policy,
+    names: &mut dyn Names,
+    alert_severity: u8,
+) -> Option<Event> {
+    let action = match (&difference.before, &difference.after) {
+        (None, _) => Action::Created,
+        (Some(_), None) => Action::Deleted,
+        (Some(_), Some(_)) => {
+            let content = [
+                Property::Content,
+                Property::Size,
+                Property::TargetPath,
+                Property::Type,
+                Property::Inode,
+            ];
+            if difference.changes.iter().any(|change| content.contains(change)) {
+                Action::Updated
+            } else {
+                Action::AttributesModified
+            }
+        }
+    };
+    let mut actor = Actor::default();
+    actor.unknown.insert("process".to_owned(), "not_observed".to_owned());
+    actor.unknown.insert("user".to_owned(), "not_observed".to_owned());
+    let draft = Draft {
+        path: difference.path,
+        object: None,
+        from: None,
+        replaced: None,
+        known: None,
+        content: Content::Changed,
+        being_written: false,
+        writers: Vec::new(),
+        action,
+        time: Timestamp::now(),
+        provider: Provider::Scan,
+        actor: Arc::new(actor),
+        path_in_process: None,
+        failure: None,
+        before: ObjectState::default(),
+        after: ObjectState::default(),
+        operations: Vec::new(),
+    };
+    assemble(
+        draft,
+        difference.before,
+        difference.after,
+        difference.changes,
+        difference.hash_state,
+        policy,
+        names,
+        alert_severity,
+    )
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of one event, put together once")]
+fn assemble(
+    draft: Draft,
+    before: Option<ObjectState>,
+    after: Option<ObjectState>,
+    changes: Vec<Property>,
+    hash_state: Option<HashState>,
+    policy: &Policy,
+    names: &mut dyn Names,
+    alert_severity: u8,
+) -> Option<Event> {
+    let verdict = policy
+        .verdict(&draft.path, draft.action)
+        .or_else(|| policy.verdict(draft.from.as_deref()?, draft.action))?;
+    let rule = verdict.rule;
+    let shown = after.as_ref().or(before.as_ref());
+    let actor = &draft.actor;
+    let primary = actor.process.as_ref();
+    let writers = draft
+        .writers
+        .iter()
+        .filter_map(|writer| Some(Writer { process: writer.process.clone()?, user: writer.user.clone() }))
+        .filter(|writer| primary.is_none_or(|primary| {
+            primary.pid != writer.process.pid || primary.entity_id != writer.process.entity_id
+        }))
+        .collect();
+    let moved = draft.from.as_deref();
+    let fim = Fim {
+        path_b64: path_base64(&draft.path),
+        path_in_process: draft.path_in_process.as_deref().map(path_text),
+        errno: None,
+        before: match (&before, moved) {
+            (Some(before), from) => Some(Side::new(before, from)),
+            (None, Some(from)) => Some(Side::new(&ObjectState::default(), Some(from))),
+            (None, None) => None,
+        },
+        after: after.as_ref().map(|after| Side::new(after, None)),
+        replaced: draft.replaced.as_ref().map(|state| Side::new(state, None)),
+        changes,
+        hash_state,
+        operations: draft.operations,
+        writers,
+        ancestors: actor.ancestors.clone(),
+        unknown: actor.unknown.clone(),
+        ..Fim::default()
+    };
+    Some(Event {
+        timestamp: draft.time,
+        event: Meta {
+            id: new_id(),
+            sequence: 0,
+            kind: if rule.severity >= alert_severity { Kind::Alert } else { Kind::Event },
+            category: vec![Category::File],
+            types: vec![match draft.action {
+                Action::Created | Action::Linked => Type::Creation,
+                Action::Deleted => Type::Deletion,
+                _ => Type::Change,
+            }],
+            action: draft.action,
+            outcome: if draft.failure.is_some() { Outcome::Failure } else { Outcome::Success },
+            provider: Some(draft.provider),
+            severity: Some(rule.severity),
+        },
+        rule: Some(Rule { name: rule.name.clone(), category: rule.category.clone() }),
+        tags: rule.tags.clone(),
+        threat: (!rule.techniques.is_empty())
+            .then(|| Threat { technique: Technique { id: rule.techniques.clone() } }),
+        file: Some(file(&draft.path, shown, names)),
+        process: actor.process.clone(),
+        user: actor.user.clone(),
+        container: actor.container.clone(),
+        kubernetes: actor.kubernetes.clone(),
+        host: Arc::new(Host::default()),
+        agent: Arc::new(Agent::default()),
+        fim,
+    })
+}
+
+fn file(path: &Path, state: Option<&ObjectState>, names: &mut dyn Names) -> event::File {
+    let mut file = event::File {
+        path: path_text(path),
+        name: path.file_name().map(|name| path_text(Path::new(name))),
+        directory: path.parent().map(path_text),
+        ..event::File::default()
+    };
+    let Some(state) = state else { return file };
+    file.kind = state.kind;
+    file.target_path = state.target_path.as_deref().map(path_text);
+    file.inode = state.inode.map(|inode| inode.to_string());
+    file.device = state.device.map(object::device_text);
+    file.size = state.size;
+    file.mode = state.mode.map(mode_text);
+    file.uid = state.uid.map(|id| id.to_string());
+    file.gid = state.gid.map(|id| id.to_string());
+    file.owner = state.uid.and_then(|id| names.user(id));
+    file.group = state.gid.and_then(|id| names.group(id));
+    file.mtime = state.mtime;
+    file.ctime = state.ctime;
+    file.hash = state.sha256.clone().map(|sha256| Hash { sha256 });
+    file
+}

@@ -1,0 +1,426 @@
+//! One change, one event: what is done to one object within a short time, or between opening it
+//! for writing and closing it, is told once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Pipeline;
+use super::change::{Content, Draft};
+use crate::collector::Observation;
+use crate::event::actor::Actor;
+use crate::event::{Action, FoldedOperation};
+use crate::operation::{Modified, Operation, OperationKind};
+use crate::state::{HashState, ObjectKind};
+
+/// A file that is modified without a pause is told of at least this often.
+const STEADY: Duration = Duration::from_secs(60);
+/// Processes remembered as writers of one file.
+const WRITERS_MAX: usize = 64;
+
+/// A file that was created, opened for writing or modified, and what of it is still to be told.
+pub(super) struct Session {
+    /// The operation that the next event is about; `None`: there is nothing to tell yet.
+    pending: Option<Box<Operation>>,
+    /// It is told as a creation.
+    created: bool,
+    content: Content,
+    operations: Vec<FoldedOperation>,
+    writers: Vec<Arc<Actor>>,
+    /// Somebody has it open for writing, as far as the collector tells.
+    open: bool,
+    /// A modification was told since it was opened.
+    reported: bool,
+    /// Since when there is something to tell.
+    since: Instant,
+    due: Option<Instant>,
+}
+
+impl Session {
+    fn new(now: Instant) -> Self {
+        Self {
+            pending: None,
+            created: false,
+            content: Content::Unchanged,
+            operations: Vec::new(),
+            writers: Vec::new(),
+            open: false,
+            reported: false,
+            since: now,
+            due: None,
+        }
+    }
+
+    fn writer(&mut self, actor: &Arc<Actor>) {
+        let same = |other: &Arc<Actor>| {
+            Arc::ptr_eq(other, actor)
+                || matches!((&other.process, &actor.process), (Some(a), Some(b))
+                    if a.pid == b.pid && a.entity_id == b.entity_id)
+        };
+        if self.writers.len() < WRITERS_MAX && !self.writers.iter().any(same) {
+            self.writers.push(Arc::clone(actor));
+        }
+    }
+}
+
+/// All of them, by path, and when something has to be told.
+#[derive(Default)]
+pub(super) struct Sessions {
+    by_path: HashMap<PathBuf, Session>,
+    due: BTreeSet<(Instant, PathBuf)>,
+    /// Operations on a path whose event waits for its hash.
+    held: HashMap<PathBuf, Vec<Operation>>,
+    /// The first half of an exchange of names, already done to the baseline.
+    exchanged: Option<(PathBuf, PathBuf)>,
+}
+
+impl Sessions {
+    pub(super) fn len(&self) -> usize {
+        self.by_path.len()
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Drops what has nothing to tell.
+    pub(super) fn forget_quiet(&mut self) {
+        self.by_path.retain(|_, session| session.pending.is_some());
+    }
+
+    fn set_due(&mut self, path: &Path, at: Option<Instant>) {
+        let Some(session) = self.by_path.get_mut(path) else { return };
+        if session.due == at {
+            return;
+        }
+        if let Some(old) = session.due {
+            self.due.remove(&(old, path.to_owned()));
+        }
+        session.due = at;
+        if let Some(at) = at {
+            self.due.insert((at, path.to_owned()));
+        }
+    }
+
+    fn remove(&mut self, path: &Path) -> Option<Session> {
+        self.set_due(path, None);
+        self.by_path.remove(path)
+    }
+}
+
+/// Notes an operation among those folded into an event.
+fn note(operations: &mut Vec<FoldedOperation>, operation: &Operation) {
+    let name = operation.kind.name();
+    match operations.iter_mut().find(|folded| folded.operation == name) {
+        Some(folded) => {
+            folded.count += 1;
+            folded.last = folded.last.max(operation.time);
+        }
+        None => operations.push(FoldedOperation {
+            operation: name.to_owned(),
+            count: 1,
+            bytes: None,
+            first: operation.time,
+            last: operation.time,
+        }),
+    }
+}
+
+/// Takes in one operation.
+pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
+    let Some(path) = operation.path.clone() else { return };
+    let covered = pipeline.policy.covers(&path).is_some();
+    let from_covered = match &operation.kind {
+        OperationKind::Rename { from: Some(from), .. } => pipeline.policy.covers(from).is_some(),
+        _ => false,
+    };
+    if !covered && !from_covered {
+        // What a directory above or below a watched one does may still concern what is in it.
+        if matches!(operation.kind, OperationKind::Rename { .. }) {
+            renamed_around(pipeline, &operation, &path);
+        }
+        return;
+    }
+    let removes = matches!(operation.kind, OperationKind::Delete | OperationKind::Rename { .. });
+    if !removes && pipeline.tickets.contains_key(&path) {
+        pipeline.sessions.held.entry(path).or_default().push(operation);
+        return;
+    }
+    match &operation.kind {
+        OperationKind::Create => created(pipeline, path, operation),
+        OperationKind::Link { first: true, .. } => created(pipeline, path, operation),
+        OperationKind::Link { first: false, .. } => immediate(pipeline, Action::Linked, operation),
+        OperationKind::OpenWrite { .. } => opened(pipeline, path, &operation),
+        OperationKind::Modify | OperationKind::Truncate => modified(pipeline, path, operation),
+        OperationKind::CloseWrite { writers, modified } => {
+            let (writers, modified) = (*writers, *modified);
+            closed(pipeline, path, operation, writers, modified);
+        }
+        OperationKind::SetAttributes
+        | OperationKind::SetXattr { .. }
+        | OperationKind::RemoveXattr { .. } => {
+            if let Some(session) = pipeline.sessions.by_path.get_mut(&path)
+                && session.created
+                && session.pending.is_some()
+            {
+                // The creation tells the state that this leads to.
+                return note(&mut session.operations, &operation);
+            }
+            immediate(pipeline, Action::AttributesModified, operation);
+        }
+        OperationKind::Delete => {
+            settle_before(pipeline, &path);
+            immediate(pipeline, Action::Deleted, operation);
+        }
+        OperationKind::Rename { .. } => renamed(pipeline, path, operation),
+    }
+}
+
+/// An event about this operation alone.
+fn immediate(pipeline: &mut Pipeline, action: Action, operation: Operation) {
+    let mut operations = Vec::new();
+    note(&mut operations, &operation);
+    if let Some(draft) = Draft::new(action, operation, operations) {
+        pipeline.hash_then_complete(draft);
+    }
+}
+
+fn created(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
+    let now = Instant::now();
+    if matches!(operation.after.kind, Some(kind) if kind != ObjectKind::File) {
+        settle_before(pipeline, &path);
+        return immediate(pipeline, Action::Created, operation);
+    }
+    settle_before(pipeline, &path);
+    let mut session = Session::new(now);
+    note(&mut session.operations, &operation);
+    session.writer(&operation.actor);
+    session.created = true;
+    session.content = Content::Changed;
+    session.pending = Some(Box::new(operation));
+    pipeline.sessions.by_path.insert(path.clone(), session);
+    pipeline.sessions.set_due(&path, Some(now + pipeline.fold));
+}
+
+fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
+    let session =
+        pipeline.sessions.by_path.entry(path).or_insert_with(|| Session::new(Instant::now()));
+    session.open = true;
+    session.writer(&operation.actor);
+    // Opening alone is nothing to tell; it is told with the modification that follows.
+    if session.operations.len() < WRITERS_MAX {
+        note(&mut session.operations, operation);
+    }
+}
+
+fn modified(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
+    let now = Instant::now();
+    let (fold, settle) = (pipeline.fold, pipeline.settle);
+    let session =
+        pipeline.sessions.by_path.entry(path.clone()).or_insert_with(|| Session::new(now));
+    note(&mut session.operations, &operation);
+    session.writer(&operation.actor);
+    session.content = Content::Changed;
+    let due = if session.pending.is_none() {
+        session.since = now;
+        session.pending = Some(Box::new(operation));
+        Some(now + if session.reported { settle } else { fold })
+    } else if session.reported {
+        Some((now + settle).min(session.since + STEADY))
+    } else {
+        session.due
+    };
+    pipeline.sessions.set_due(&path, due);
+}
+
+fn closed(
+    pipeline: &mut Pipeline,
+    path: PathBuf,
+    operation: Operation,
+    writers: Option<u32>,
+    modified: Modified,
+) {
+    let now = Instant::now();
+    let last = writers.is_none_or(|writers| writers == 0);
+    if modified == Modified::No && !pipeline.sessions.by_path.contains_key(&path) {
+        return;
+    }
+    let session =
+        pipeline.sessions.by_path.entry(path.clone()).or_insert_with(|| Session::new(now));
+    note(&mut session.operations, &operation);
+    session.writer(&operation.actor);
+    if session.pending.is_none() {
+        let content = match modified {
+            Modified::No => Content::Unchanged,
+            // It was told, and its content compared, when it had been quiet.
+            Modified::Yes if session.reported => Content::Doubtful,
+            Modified::Yes => Content::Changed,
+            Modified::Unknown => Content::Doubtful,
+        };
+        if content != Content::Unchanged {
+            session.content = content;
+            session.since = now;
+            session.pending = Some(Box::new(operation));
+        }
+    }
+    if last {
+        session.open = false;
+        flush(pipeline, &path, true);
+    } else if session.pending.is_some() && session.due.is_none() {
+        let due = now + pipeline.fold;
+        pipeline.sessions.set_due(&path, Some(due));
+    }
+}
+
+fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
+    let OperationKind::Rename { from, exchange, .. } = &operation.kind else { return };
+    let (from, exchange) = (from.clone(), *exchange);
+    if let Some(from) = &from {
+        settle_before(pipeline, from);
+    }
+    settle_before(pipeline, &path);
+    let directory = operation.after.kind == Some(ObjectKind::Dir);
+    let covered = pipeline.policy.covers(&path).is_some();
+    let from_covered = from.as_ref().is_some_and(|from| pipeline.policy.covers(from).is_some());
+
+    let mut operations = Vec::new();
+    note(&mut operations, &operation);
+    let Some(mut draft) = Draft::new(Action::Moved, operation, operations) else { return };
+    let result = (|| {
+        if exchange {
+            let pair = (path.clone(), from.clone().unwrap_or_default());
+            if pipeline.sessions.exchanged.take() != Some(pair) {
+                if let Some(from) = &from {
+                    pipeline.baseline.exchange_trees(from, &path)?;
+                    pipeline.sessions.exchanged = Some((from.clone(), path.clone()));
+                }
+            }
+            draft.known = pipeline.baseline.get(&path)?;
+            return Ok(());
+        }
+        draft.replaced = pipeline.baseline.get(&path)?;
+        if let Some(from) = &from
+            && from_covered
+        {
+            draft.known = pipeline.baseline.get(from)?;
+            if covered {
+                pipeline.baseline.remove_tree(&path)?;
+                pipeline.baseline.rename_tree(from, &path)?;
+            } else {
+                pipeline.baseline.remove_tree(from)?;
+            }
+        }
+        Ok::<(), crate::baseline::BaselineError>(())
+    })();
+    if let Err(error) = result {
+        tracing::error!(%error, "the baseline could not follow a rename");
+    }
+    draft.from = from;
+    pipeline.hash_then_complete(draft);
+    if directory && covered && (!from_covered || exchange) {
+        // What is in it came along.
+        pipeline.observe(Observation::Recheck(path));
+    }
+}
+
+/// A directory that is not watched itself was renamed: away from over watched ones, or to where
+/// they are expected. What they hold is compared with the baseline.
+fn renamed_around(pipeline: &mut Pipeline, operation: &Operation, path: &Path) {
+    let from = match &operation.kind {
+        OperationKind::Rename { from, .. } => from.as_deref(),
+        _ => None,
+    };
+    let concerned: Vec<PathBuf> = pipeline
+        .policy
+        .watches()
+        .into_iter()
+        .map(|watch| watch.base)
+        .filter(|base| {
+            base.starts_with(path) || from.is_some_and(|from| base.starts_with(from))
+        })
+        .collect();
+    for base in concerned {
+        pipeline.observe(Observation::Recheck(base));
+    }
+}
+
+/// Something is about to be told that puts an end to what `path` named: first what is still to be
+/// told of that, as far as it is known.
+fn settle_before(pipeline: &mut Pipeline, path: &Path) {
+    while pipeline.tickets.contains_key(path) {
+        pipeline.hurry(path);
+    }
+    let Some(mut session) = pipeline.sessions.remove(path) else { return };
+    if let Some(draft) = draft_of(&mut session) {
+        pipeline.complete_unhashed(draft, HashState::Gone);
+    }
+}
+
+/// The event that a session has to tell, if there is one.
+fn draft_of(session: &mut Session) -> Option<Draft> {
+    let operation = session.pending.take()?;
+    let action = if session.created { Action::Created } else { Action::Updated };
+    let operations = std::mem::take(&mut session.operations);
+    let mut draft = Draft::new(action, *operation, operations)?;
+    draft.content = session.content;
+    draft.writers.clone_from(&session.writers);
+    session.created = false;
+    session.content = Content::Unchanged;
+    Some(draft)
+}
+
+/// Tells what a session has to tell. `closed`: nobody writes any more, and the session ends.
+fn flush(pipeline: &mut Pipeline, path: &Path, closed: bool) {
+    pipeline.sessions.set_due(path, None);
+    let Some(session) = pipeline.sessions.by_path.get_mut(path) else { return };
+    let being_written = session.open && !closed && !session.reported;
+    let draft = draft_of(session);
+    session.reported = true;
+    // Without knowledge of who has it open, every report ends the session.
+    if closed || !session.open {
+        pipeline.sessions.remove(path);
+    }
+    if let Some(mut draft) = draft {
+        draft.being_written = being_written;
+        pipeline.hash_then_complete(draft);
+    }
+}
+
+impl Pipeline {
+    /// Tells what is due.
+    pub(super) fn flush_due(&mut self, now: Instant) {
+        while let Some((at, path)) = self.sessions.due.first()
+            && *at <= now
+        {
+            let path = path.clone();
+            if self.tickets.contains_key(&path) {
+                // Its turn comes when the event before it is complete.
+                self.sessions.set_due(&path, Some(now + Duration::from_millis(5)));
+            } else {
+                flush(self, &path, false);
+            }
+        }
+    }
+
+    /// Tells everything that is left.
+    pub(super) fn flush_all(&mut self) {
+        let mut paths: Vec<PathBuf> = self.sessions.by_path.keys().cloned().collect();
+        paths.sort_unstable();
+        for path in paths {
+            while self.tickets.contains_key(&path) {
+                self.hurry(&path);
+            }
+            flush(self, &path, true);
+        }
+    }
+
+    /// Goes on with what came for a path while its event waited.
+    pub(super) fn release(&mut self, path: &Path) {
+        let Some(held) = self.sessions.held.remove(path) else { return };
+        for operation in held {
+            // One that starts another wait makes the rest wait again.
+            take(self, operation);
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The end of the pipeline: numbers events, writes them to the journal and to standard output.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::collector;
+use crate::event::{
+    self, Action, Agent, Category, Event, Fim, Host, Kind, Meta, Outcome, Type, path_text,
+    pretty::pretty,
+};
+use crate::journal::{Journal, JournalError};
+use crate::metrics::{Health, Metrics};
+use crate::time::Timestamp;
+
+/// How long an event may lie in the journal's buffer.
+const FLUSH: Duration = Duration::from_millis(20);
+/// Lines that may wait for standard output.
+const LINES: usize = 65_536;
+
+/// What standard output gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One line for people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+    /// Nothing.
+    None,
+}
+
+impl Format {
+    /// `Pretty` on a terminal, else `Json`.
+    pub fn for_stdout() -> Self {
+        if std::io::stdout().is_terminal() { Self::Pretty } else { Self::Json }
+    }
+}
+
+/// What an [`Output`] is made of.
+pub struct OutputOptions {
+    /// Open.
+    pub journal: Journal,
+    /// Of standard output.
+    pub format: Format,
+    /// `host.*`.
+    pub host: Arc<Host>,
+    /// `agent.*`.
+    pub agent: Arc<Agent>,
+    /// Counted here.
+    pub metrics: Arc<Metrics>,
+    /// Told when the journal fails.
+    pub health: Arc<Health>,
+}
+
+/// Standard output, behind a thread: a terminal that is paused must not stop the journal.
+pub struct Sinks {
+    lines: Option<SyncSender<String>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sinks {
+    fn new(format: Format) -> std::io::Result<Self> {
+        if format == Format::None {
+            return Ok(Self { lines: None, thread: None });
+        }
+        let (lines, inbox) = sync_channel::<String>(LINES);
+        let thread = std::thread::Builder::new().name("stdout".to_owned()).spawn(move || {
+            let mut stdout = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout());
+            while let Ok(line) = inbox.recv() {
+                let mut result = stdout.write_all(line.as_bytes());
+                while let Ok(line) = inbox.try_recv() {
+                    result = result.and_then(|()| stdout.write_all(line.as_bytes()));
+                }
+                if let Err(error) = result.and_then(|()| stdout.flush()) {
+                    tracing::error!(%error, "standard output is closed; the journal goes on");
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { lines: Some(lines), thread: Some(thread) })
+    }
+}
+
+/// Numbers and writes events.
+pub struct Output {
+    journal: Journal,
+    format: Format,
+    color: bool,
+    sinks: Sinks,
+    host: Arc<Host>,
+    agent: Arc<Agent>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    sequence: u64,
+    /// When the buffer was begun.
+    dirty: Option<Instant>,
+    /// Events that the journal has refused since it last took one.
+    refused: u64,
+    refused_since: Option<Timestamp>,
+}
+
+impl Output {
+    /// Ready to write.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn new(options: OutputOptions) -> std::io::Result<Self> {
+        Ok(Self {
+            journal: options.journal,
+            format: options.format,
+            color: options.format == Format::Pretty
+                && std::io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none(),
+            sinks: Sinks::new(options.format)?,
+            host: options.host,
+            agent: options.agent,
+            metrics: options.metrics,
+            health: options.health,
+            sequence: 0,
+            dirty: None,
+            refused: 0,
+            refused_since: None,
+        })
+    }
+
+    /// Where this end counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where the journal is.
+    pub fn journal_path(&self) -> &Path {
+        self.journal.path()
+    }
+
+    /// Writes an event about an object; its number, host and agent are filled in here.
+    pub(super) fn event(&mut self, mut event: Event) {
+        self.sequence += 1;
+        event.event.sequence = self.sequence;
+        event.host = Arc::clone(&self.host);
+        event.agent = Arc::clone(&self.agent);
+        self.metrics.event(event.event.action, event.event.provider, event.event.outcome);
+        let delay = Timestamp::now().since(event.timestamp);
+        self.write(&event);
+        if event.event.provider.is_some_and(|provider| provider != event::Provider::Scan) {
+            let nanos = u64::try_from(delay.max(0)).unwrap_or(u64::MAX);
+            self.metrics.event_delay(Duration::from_nanos(nanos));
+        }
+    }
+
+    /// Writes one of the agent's own events.
+    pub(super) fn agent(&mut self, action: Action, message: String) {
+        let fim = Fim { message: Some(message), ..Fim::default() };
+        self.own(action, fim);
+    }
+
+    /// Writes the beginning or the end of a gap.
+    pub(super) fn gap(&mut self, action: Action, gap: &collector::Gap) {
+        let fim = Fim {
+            gap: Some(event::Gap {
+                from: gap.from,
+                to: gap.to,
+                count: gap.count,
+                hooks: gap.hooks.clone(),
+                scope: gap.scope.iter().map(|path| path_text(path)).collect(),
+            }),
+            ..Fim::default()
+        };
+        self.own(action, fim);
+    }
+
+    fn own(&mut self, action: Action, fim: Fim) {
+        let types = match action {
+            Action::AgentStarted => vec![Type::Start],
+            Action::AgentStopped => vec![Type::End],
+            Action::ConfigChanged => vec![Type::Change],
+            Action::Gap => vec![Type::Error],
+            _ => vec![Type::Info],
+        };
+        let category = match action {
+            Action::ConfigChanged => Category::Configuration,
+            _ => Category::Host,
+        };
+        let event = Event {
+            timestamp: Timestamp::now(),
+            event: Meta {
+                id: new_id(),
+                sequence: 0,
+                kind: Kind::State,
+                category: vec![category],
+                types,
+                action,
+                outcome: Outcome::Success,
+                provider: None,
+                severity: None,
+            },
+            rule: None,
+            tags: Vec::new(),
+            threat: None,
+            file: None,
+            process: None,
+            user: None,
+            container: None,
+            kubernetes: None,
+            host: Arc::clone(&self.host),
+            agent: Arc::clone(&self.agent),
+            fim,
+        };
+        self.event(event);
+        self.flush();
+    }
+
+    fn write(&mut self, event: &Event) {
+        match self.journal.append(event) {
+            Ok(_) => {
+                if self.refused > 0 {
+                    self.journal_recovered();
+                }
+                self.dirty.get_or_insert_with(Instant::now);
+            }
+            Err(error) => self.journal_failed(&error),
+        }
+        let line = match self.format {
+            Format::None => return,
+            Format::Pretty => format!("{}\n", pretty(event, self.color)),
+            Format::Json => match serde_json::to_string(event) {
+                Ok(mut json) => {
+                    json.push('\n');
+                    json
+                }
+                Err(error) => {
+                    tracing::error!(%error, "an event cannot be written as JSON");
+                    return;
+                }
+            },
+        };
+        let Some(lines) = &self.sinks.lines else { return };
+        let closed = match self.format {
+            // A program reads this: it gets every line, or holds the pipeline up until the
+            // collector says what was lost.
+            Format::Json => lines.send(line).is_err(),
+            Format::Pretty | Format::None => match lines.try_send(line) {
+                Ok(()) => false,
+                Err(TrySendError::Full(_)) => {
+                    self.metrics.dropped("stdout", "slow_consumer", 1);
+                    false
+                }
+                Err(TrySendError::Disconnected(_)) => true,
+            },
+        };
+        if closed {
+            self.sinks.lines = None;
+        }
+    }
+
+    fn journal_failed(&mut self, error: &JournalError) {
+        if self.refused == 0 {
+            tracing::error!(%error, "the journal cannot be written; events are lost to it");
+            self.health.failed("journal", error.to_string());
+            self.refused_since = Some(Timestamp::now());
+        }
+        self.refused += 1;
+        self.metrics.dropped("journal", "refused", 1);
+    }
+
+    /// The journal takes events again: it has to say what it lacks.
+    fn journal_recovered(&mut self) {
+        let now = Timestamp::now();
+        let gap = collector::Gap {
+            from: self.refused_since.take().unwrap_or(now),
+            to: now,
+            count: Some(std::mem::take(&mut self.refused)),
+            hooks: vec!["journal".to_owned()],
+            scope: Vec::new(),
+        };
+        self.health.recovered("journal");
+        self.metrics.gap();
+        self.gap(Action::Gap, &gap);
+    }
+
+    /// When the journal's buffer has to be written.
+    pub(super) fn flush_due(&self) -> Option<Instant> {
+        self.dirty.map(|since| since + FLUSH)
+    }
+
+    pub(super) fn flush_if_due(&mut self) {
+        if self.flush_due().is_some_and(|due| due <= Instant::now()) {
+            self.flush();
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        self.dirty = None;
+        if let Err(error) = self.journal.flush() {
+            self.journal_failed(&error);
+        }
+    }
+
+    /// Writes everything out and waits until standard output has it.
+    pub(super) fn finish(mut self) {
+        self.flush();
+        if let Err(error) = self.journal.sync() {
+            tracing::error!(%error, "the journal could not be synchronised");
+        }
+        self.sinks.lines = None;
+        if let Some(thread) = self.sinks.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the writer of standard output has panicked");
+        }
+    }
+}
+
+/// A new `event.id`.
+pub(super) fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}

@@ -1,0 +1,214 @@
+//! Which backend works here, and starting it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fim_common::collector::{Collector, ObservationSender};
+use fim_common::config::Backend;
+use fim_common::metrics::{HookCounts, Metrics};
+use fim_common::policy::Policy;
+use fim_common::record::Hook;
+use thiserror::Error;
+
+use crate::bpf::collector::{self as bpf, BpfCollector, BpfError, ProcessFeed};
+use crate::bpf::loader::LoadError;
+use crate::fanotify::{self, FanotifyCollector, FanotifyError};
+use crate::process::Table;
+
+/// Bytes of the ring that only carries process records.
+const PROCESS_RING: u32 = 4 << 20;
+
+/// No backend works.
+#[derive(Debug, Error)]
+pub enum BackendError {
+    /// As asked for.
+    #[error("the bpf backend does not work here: {0}")]
+    Bpf(#[from] BpfError),
+    /// As asked for.
+    #[error("the fanotify backend does not work here: {0}")]
+    Fanotify(#[from] FanotifyError),
+    /// Neither.
+    #[error("no backend works here; bpf: {bpf}; fanotify: {fanotify}")]
+    Neither {
+        /// Why bpf does not.
+        bpf: BpfError,
+        /// Why fanotify does not.
+        fanotify: FanotifyError,
+    },
+}
+
+impl BackendError {
+    /// Whether more privileges would help.
+    pub fn is_permission(&self) -> bool {
+        let bpf = |error: &BpfError| matches!(error, BpfError::Load(LoadError::NotPermitted(_)));
+        let fanotify = |error: &FanotifyError| matches!(error, FanotifyError::NotPermitted(_));
+        match self {
+            Self::Bpf(error) => bpf(error),
+            Self::Fanotify(error) => fanotify(error),
+            Self::Neither { bpf: one, fanotify: other } => bpf(one) && fanotify(other),
+        }
+    }
+}
+
+/// A running backend.
+pub struct Running {
+    /// It.
+    pub collector: Box<dyn Collector>,
+    /// Its counters.
+    pub monitor: Monitor,
+    /// One line: what was chosen, and why.
+    pub choice: String,
+}
+
+/// Counters of a backend, for metrics.
+pub enum Monitor {
+    /// Of the eBPF programs.
+    Bpf(bpf::Monitor),
+    /// Of fanotify.
+    Fanotify(Arc<fanotify::Counters>),
+}
+
+impl Monitor {
+    /// Brings the metrics up to date.
+    pub fn publish(&self, metrics: &Metrics) {
+        use std::sync::atomic::Ordering::Relaxed;
+        match self {
+            Self::Bpf(monitor) => {
+                for (hook, counters) in Hook::ALL.iter().zip(monitor.counters()) {
+                    let counts = HookCounts {
+                        seen: counters.seen,
+                        filtered: counters.filtered,
+                        submitted: counters.submitted,
+                        lost: counters.lost,
+                        error: counters.error,
+                    };
+                    metrics.set_kernel_operations(hook.name(), counts);
+                }
+                for hook in Hook::ALL {
+                    let mut of_hook =
+                        monitor.status().iter().filter(|status| status.hook == hook).peekable();
+                    if of_hook.peek().is_some() {
+                        let armed = of_hook.all(|status| status.failure.is_none());
+                        metrics.set_hook_armed(hook.name(), armed);
+                    }
+                }
+            }
+            Self::Fanotify(counters) => {
+                let counts = HookCounts {
+                    seen: counters.seen.load(Relaxed),
+                    filtered: counters.filtered.load(Relaxed),
+                    submitted: counters.submitted.load(Relaxed),
+                    lost: counters.lost.load(Relaxed),
+                    error: counters.error.load(Relaxed),
+                };
+                metrics.set_kernel_operations("fanotify", counts);
+                metrics.set_hook_armed("fanotify", true);
+                metrics
+                    .set_queue_depth("fanotify_spill", counters.spilled.load(Relaxed) as usize);
+            }
+        }
+    }
+}
+
+/// What a backend is to do.
+pub struct Request<'a> {
+    /// Which.
+    pub backend: Backend,
+    /// Resolved.
+    pub policy: &'a Policy,
+    /// Bytes of the kernel's ring.
+    pub ring_bytes: u32,
+    /// Trees whose events are nobody's business.
+    pub ignore: Vec<PathBuf>,
+    /// The processes.
+    pub table: Arc<Mutex<Table>>,
+    /// Into the pipeline.
+    pub sender: ObservationSender,
+}
+
+/// Starts the backend asked for; with `auto`, bpf where it works, else fanotify.
+///
+/// # Errors
+/// When none of what was asked for works.
+pub fn start(request: &Request<'_>) -> Result<Running, BackendError> {
+    match request.backend {
+        Backend::Bpf => Ok(start_bpf(request, "as asked for")?),
+        Backend::Fanotify => Ok(start_fanotify(request, "as asked for")?),
+        Backend::Auto => match start_bpf(request, "it works here") {
+            Ok(running) => Ok(running),
+            Err(bpf) => match start_fanotify(request, &format!("bpf does not work here: {bpf}")) {
+                Ok(running) => Ok(running),
+                Err(fanotify) => Err(BackendError::Neither { bpf, fanotify }),
+            },
+        },
+    }
+}
+
+fn start_bpf(request: &Request<'_>, reason: &str) -> Result<Running, BpfError> {
+    let collector = BpfCollector::start(bpf::Options {
+        watches: request.policy.watches(),
+        prunes: request.policy.prunes(),
+        ring_bytes: request.ring_bytes,
+        table: Arc::clone(&request.table),
+        sender: request.sender.clone(),
+    })?;
+    Ok(Running {
+        monitor: Monitor::Bpf(collector.monitor()),
+        choice: format!("backend bpf ({reason})"),
+        collector: Box::new(collector),
+    })
+}
+
+fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, FanotifyError> {
+    let table = &request.table;
+    let (feed, processes) = match ProcessFeed::start(PROCESS_RING) {
+        Ok(feed) => (Some(feed), "processes from eBPF tracepoints"),
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "no eBPF tracepoints: a process that ends before its event is read has no name"
+            );
+            (None, "processes from /proc")
+        }
+    };
+    if let Err(error) = lock(table).snapshot() {
+        tracing::warn!(%error, "/proc cannot be listed");
+    }
+    let policy = Arc::new(request.policy.clone());
+    let scope = Arc::new(move |path: &Path| policy.covers(path).is_some());
+    let sync: Box<dyn FnMut() + Send> = match feed {
+        Some(mut feed) => {
+            let table = Arc::clone(table);
+            Box::new(move || feed.drain(&mut lock(&table)))
+        }
+        None => Box::new(|| ()),
+    };
+    let watch_paths = request
+        .policy
+        .watches()
+        .into_iter()
+        .map(|watch| match watch.first {
+            Some(first) => watch.base.join(first),
+            None => watch.base,
+        })
+        .collect();
+    let collector = FanotifyCollector::start(fanotify::Options {
+        scope,
+        watch_paths,
+        ignore: request.ignore.clone(),
+        ignore_self: true,
+        sync,
+        table: Arc::clone(table),
+        sender: request.sender.clone(),
+        spill: fanotify::SPILL,
+    })?;
+    Ok(Running {
+        monitor: Monitor::Fanotify(collector.counters()),
+        choice: format!("backend fanotify ({reason}), {processes}"),
+        collector: Box::new(collector),
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,437 @@
+//! The bpf collector: programs, roots, threads, and what is lost between them.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use aya::maps::{MapData, RingBuf};
+use fim_common::collector::{Collector, Gap, Observation, ObservationSender};
+use fim_common::event::Provider;
+use fim_common::policy::Watch;
+use fim_common::record::decode::{Body, decode};
+use fim_common::record::{Counters, HOOKS, Hook, flag};
+use fim_common::time::Timestamp;
+use rustix::event::EventfdFlags;
+use thiserror::Error;
+
+use super::loader::{LoadError, ProgramStatus, Programs, Selection};
+use super::processes;
+use super::reader::{self, Bytes, Ended, Progress};
+use super::resolve;
+use super::roots::Roots;
+use crate::process::Table;
+
+/// How often loss is looked for, and the clock offset and mounts are brought up to date.
+const TEND: Duration = Duration::from_millis(500);
+/// Records between the two threads; with 300 bytes each some 80 MiB at the most.
+const QUEUE: usize = 262_144;
+
+/// Why the backend does not work here.
+#[derive(Debug, Error)]
+pub enum BpfError {
+    /// Nothing could be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The programs without which changes would go unseen are refused.
+    #[error("the kernel refuses the programs for file operations: {0}")]
+    Refused(String),
+    /// Out of something.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// What to watch, and how.
+pub struct Options {
+    /// Canonical.
+    pub watches: Vec<Watch>,
+    /// Directories below which nothing can match.
+    pub prunes: Vec<PathBuf>,
+    /// Bytes of the ring; a power of two.
+    pub ring_bytes: u32,
+    /// The processes.
+    pub table: Arc<Mutex<Table>>,
+    /// Into the pipeline.
+    pub sender: ObservationSender,
+}
+
+struct Shared {
+    /// `None` once detached.
+    programs: Mutex<Option<Programs>>,
+    roots: Mutex<Roots>,
+    progress: Arc<Progress>,
+    counters: Mutex<[Counters; HOOKS]>,
+    status: Vec<ProgramStatus>,
+}
+
+/// Watches by eBPF programs. Dropping it detaches them.
+pub struct BpfCollector {
+    shared: Arc<Shared>,
+    wake: Arc<rustix::fd::OwnedFd>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A view of a collector that outlives its stop, for metrics.
+#[derive(Clone)]
+pub struct Monitor(Arc<Shared>);
+
+impl Monitor {
+    /// The counters of each hook, by index.
+    pub fn counters(&self) -> [Counters; HOOKS] {
+        if let Some(programs) = lock(&self.0.programs).as_ref()
+            && let Ok(counters) = programs.counters()
+        {
+            *lock(&self.0.counters) = counters;
+        }
+        *lock(&self.0.counters)
+    }
+
+    /// What became of each program.
+    pub fn status(&self) -> &[ProgramStatus] {
+        &self.0.status
+    }
+
+    /// Records between the ring and the pipeline that did not fit, and that could not be decoded.
+    pub fn dropped(&self) -> (u64, u64) {
+        let progress = &self.0.progress;
+        (progress.overflowed.load(Ordering::Relaxed), progress.malformed.load(Ordering::Relaxed))
+    }
+}
+
+impl BpfCollector {
+    /// Loads and attaches the programs and arms the roots: each operation after it returns is
+    /// seen.
+    ///
+    /// # Errors
+    /// When the kernel refuses the programs that see changes. One that is refused alone is named
+    /// in [`Monitor::status`] and in the log.
+    pub fn start(options: Options) -> Result<Self, BpfError> {
+        let (mut programs, ring) = Programs::load(Selection::All, options.ring_bytes)?;
+        let status = programs.status().to_vec();
+        if let Some(failed) = missing_essential(&status) {
+            let reason = failed.failure.clone().unwrap_or_default();
+            return Err(BpfError::Refused(format!("{}: {reason}", failed.target)));
+        }
+        for failed in status.iter().filter(|status| status.failure.is_some()) {
+            tracing::warn!(
+                hook = failed.hook.name(),
+                target = failed.target,
+                reason = failed.failure.as_deref(),
+                loss = failed.loss,
+                "a hook is not armed"
+            );
+        }
+        let mut settings = programs.settings()?;
+        settings.agent_tgid = std::process::id();
+        // An eighth: at 300,000 records a second that is 10 ms worth of the default ring.
+        settings.wake_bytes = u64::from(options.ring_bytes / 8);
+        settings.realtime_offset = realtime_offset();
+        programs.set_settings(settings)?;
+        lock(&options.table).snapshot()?;
+        let mut roots = Roots::new(options.watches, options.prunes)?;
+        roots.refresh(&mut programs)?;
+
+        let shared = Arc::new(Shared {
+            programs: Mutex::new(Some(programs)),
+            roots: Mutex::new(roots),
+            progress: Arc::default(),
+            counters: Mutex::new([Counters::default(); HOOKS]),
+            status,
+        });
+        let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(std::io::Error::from)?);
+        let (records, receiver) = sync_channel(QUEUE);
+        let threads = vec![
+            spawn("ring", {
+                let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
+                move || reader::empty_ring(ring, &wake, &records, &progress)
+            })?,
+            spawn("resolve", {
+                let shared = Arc::clone(&shared);
+                move || Resolver::new(shared, options.table, options.sender).run(&receiver)
+            })?,
+        ];
+        Ok(Self { shared, wake, threads })
+    }
+
+    /// For metrics.
+    pub fn monitor(&self) -> Monitor {
+        Monitor(Arc::clone(&self.shared))
+    }
+}
+
+impl Collector for BpfCollector {
+    fn provider(&self) -> Provider {
+        Provider::Bpf
+    }
+
+    fn roots(&self) -> Vec<PathBuf> {
+        lock(&self.shared.roots).watched()
+    }
+
+    fn summary(&self) -> String {
+        let armed = self.shared.status.iter().filter(|status| status.failure.is_none()).count();
+        let missing: Vec<&str> = self
+            .shared
+            .status
+            .iter()
+            .filter(|status| status.failure.is_some())
+            .map(|status| status.hook.name())
+            .collect();
+        let of = self.shared.status.len();
+        if missing.is_empty() {
+            format!("bpf: all {of} programs armed")
+        } else {
+            format!("bpf: {armed} of {of} programs armed; not armed: {}", missing.join(", "))
+        }
+    }
+
+    fn stop(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        if self.threads.is_empty() {
+            return Ok(());
+        }
+        // Detach first: what is in the ring then is all there will be.
+        if let Some(programs) = lock(&self.shared.programs).take() {
+            if let Ok(counters) = programs.counters() {
+                *lock(&self.shared.counters) = counters;
+            }
+            drop(programs);
+        }
+        self.shared.progress.stop.store(true, Ordering::Release);
+        rustix::io::write(&*self.wake, &1_u64.to_ne_bytes())?;
+        for thread in self.threads.drain(..) {
+            thread.join().map_err(|_| "a thread of the bpf collector has panicked")?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for BpfCollector {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "the bpf collector did not stop cleanly");
+        }
+    }
+}
+
+/// Keeps only the process table, for the fanotify backend: the tracepoint programs and their
+/// ring, emptied on demand.
+pub struct ProcessFeed {
+    _programs: Programs,
+    ring: RingBuf<MapData>,
+}
+
+impl ProcessFeed {
+    /// Loads the tracepoint programs.
+    ///
+    /// # Errors
+    /// When the kernel refuses them.
+    pub fn start(ring_bytes: u32) -> Result<Self, BpfError> {
+        let (mut programs, ring) = Programs::load(Selection::Processes, ring_bytes)?;
+        if let Some(failed) = programs.status().iter().find(|status| status.failure.is_some()) {
+            let reason = failed.failure.clone().unwrap_or_default();
+            return Err(BpfError::Refused(format!("{}: {reason}", failed.target)));
+        }
+        let mut settings = programs.settings()?;
+        settings.wake_bytes = u64::MAX;
+        programs.set_settings(settings)?;
+        Ok(Self { _programs: programs, ring })
+    }
+
+    /// Takes in everything that lies in the ring.
+    pub fn drain(&mut self, table: &mut Table) {
+        while let Some(item) = self.ring.next() {
+            if let Ok(record) = decode(&item) {
+                processes::apply(table, &record);
+            }
+        }
+    }
+}
+
+/// A program without which changes would go unseen, and that is not armed.
+pub fn missing_essential(status: &[ProgramStatus]) -> Option<&ProgramStatus> {
+    const ESSENTIAL: [Hook; 4] = [Hook::FileOpen, Hook::Unlink, Hook::Rename, Hook::SetAttr];
+    status.iter().find(|status| ESSENTIAL.contains(&status.hook) && status.failure.is_some())
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body)
+}
+
+/// A thread that panicked while it held a lock has left consistent data: each holder only reads
+/// or replaces whole values.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn realtime_offset() -> i64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let nanos = |clock| {
+        let time = clock_gettime(clock);
+        time.tv_sec * 1_000_000_000 + time.tv_nsec
+    };
+    nanos(ClockId::Realtime) - nanos(ClockId::Boottime)
+}
+
+struct Resolver {
+    shared: Arc<Shared>,
+    table: Arc<Mutex<Table>>,
+    sender: ObservationSender,
+    tended: Instant,
+    checked: Timestamp,
+    /// Records lost so far, by hook, and in the queue between the threads.
+    lost: [u64; HOOKS],
+    overflowed: u64,
+    malformed: u64,
+}
+
+impl Resolver {
+    fn new(shared: Arc<Shared>, table: Arc<Mutex<Table>>, sender: ObservationSender) -> Self {
+        Self {
+            shared,
+            table,
+            sender,
+            tended: Instant::now(),
+            checked: Timestamp::now(),
+            lost: [0; HOOKS],
+            overflowed: 0,
+            malformed: 0,
+        }
+    }
+
+    fn run(mut self, receiver: &Receiver<Bytes>) {
+        loop {
+            match reader::next(receiver, TEND) {
+                Ok(Some(bytes)) => self.resolve(&bytes),
+                Ok(None) => {}
+                Err(Ended) => break,
+            }
+            if self.tended.elapsed() >= TEND {
+                self.tended = Instant::now();
+                self.report_loss();
+                self.tend();
+            }
+        }
+        self.report_loss();
+    }
+
+    fn send(&self, observation: Observation) {
+        // Blocks while the pipeline is busy: the ring is emptied by another thread. An error
+        // means that the pipeline has ended, and with it the interest.
+        let _ = self.sender.blocking_send(observation);
+    }
+
+    fn resolve(&mut self, bytes: &[u8]) {
+        let record = match decode(bytes) {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::error!(%error, "a record of the eBPF programs cannot be decoded");
+                self.shared.progress.malformed.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        };
+        let Body::File(file) = &record.body else {
+            processes::apply(&mut lock(&self.table), &record);
+            return;
+        };
+        let (operations, pivotal) = {
+            let roots = lock(&self.shared.roots);
+            let operations =
+                resolve::operations(&record, file, &roots, &mut lock(&self.table));
+            let pivotal = operations.iter().any(|operation| {
+                use fim_common::operation::OperationKind as Kind;
+                let names = matches!(
+                    operation.kind,
+                    Kind::Create | Kind::Delete | Kind::Rename { .. } | Kind::Link { .. }
+                );
+                let from = match &operation.kind {
+                    Kind::Rename { from, .. } => from.as_deref(),
+                    _ => None,
+                };
+                names
+                    && (operation.path.as_deref().is_some_and(|path| roots.is_pivotal(path))
+                        || from.is_some_and(|path| roots.is_pivotal(path)))
+            });
+            (operations, pivotal)
+        };
+        for operation in operations {
+            if operation.path.is_none()
+                && file.fixed.flags & (flag::NAMELESS | flag::PATH_TRUNCATED) == 0
+            {
+                tracing::debug!(?file.op, "an operation in a file system that is not mounted here");
+            }
+            self.send(Observation::Operation(Box::new(operation)));
+        }
+        if pivotal {
+            self.refresh();
+        }
+    }
+
+    /// Arms what has appeared.
+    fn refresh(&mut self) {
+        let appeared = {
+            let mut programs = lock(&self.shared.programs);
+            let Some(programs) = programs.as_mut() else { return };
+            lock(&self.shared.roots).refresh(programs)
+        };
+        match appeared {
+            Ok(appeared) => {
+                for path in appeared {
+                    tracing::info!(path = %path.display(), "a watched directory has appeared");
+                    self.send(Observation::Recheck(path));
+                }
+            }
+            Err(error) => tracing::error!(%error, "watched directories cannot be armed"),
+        }
+    }
+
+    /// The wall clock may have been set.
+    fn tend(&mut self) {
+        if let Some(programs) = lock(&self.shared.programs).as_mut()
+            && let Ok(mut settings) = programs.settings()
+        {
+            let offset = realtime_offset();
+            if (settings.realtime_offset - offset).abs() > 1_000_000 {
+                settings.realtime_offset = offset;
+                settings.epoch += 1 << 20;
+                if let Err(error) = programs.set_settings(settings) {
+                    tracing::warn!(%error, "the clock offset cannot be set");
+                }
+            }
+        }
+    }
+
+    /// Whatever was lost since the last look becomes a gap.
+    fn report_loss(&mut self) {
+        let counters = Monitor(Arc::clone(&self.shared)).counters();
+        let mut hooks = Vec::new();
+        let mut count = 0;
+        for (hook, (now, before)) in Hook::ALL.iter().zip(counters.iter().zip(&mut self.lost)) {
+            let lost = now.lost + now.error;
+            if lost > *before {
+                count += lost - *before;
+                hooks.push(hook.name().to_owned());
+                *before = lost;
+            }
+        }
+        let progress = &self.shared.progress;
+        for (name, counter, before) in [
+            ("queue", &progress.overflowed, &mut self.overflowed),
+            ("decode", &progress.malformed, &mut self.malformed),
+        ] {
+            let now = counter.load(Ordering::Relaxed);
+            if now > *before {
+                count += now - *before;
+                hooks.push(name.to_owned());
+                *before = now;
+            }
+        }
+        let now = Timestamp::now();
+        let from = std::mem::replace(&mut self.checked, now);
+        if count > 0 {
+            let gap = Gap { from, to: now, count: Some(count), hooks, scope: Vec::new() };
+            self.send(Observation::Gap(gap));
+        }
+    }
+}

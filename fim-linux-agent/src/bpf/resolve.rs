@@ -1,0 +1,165 @@
+//! File records to operations: paths on the host, times of the wall clock, actors by name.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fim_common::event::Provider;
+use fim_common::event::actor::Actor;
+use fim_common::operation::{Modified, Operation, OperationKind};
+use fim_common::record::decode::{File, Record};
+use fim_common::record::{Attrs, Hook, Object, Op, flag};
+use fim_common::state::{ObjectId, ObjectKind, ObjectState};
+use fim_common::time::Timestamp;
+
+use super::roots::Roots;
+use crate::process::{Credentials, Key, Table};
+
+/// The operations that a file record tells of: one, or two for an exchange of names and for a
+/// creation that leaves the file open for writing.
+pub fn operations(
+    record: &Record<'_>,
+    file: &File<'_>,
+    roots: &Roots,
+    table: &mut Table,
+) -> Vec<Operation> {
+    let fixed = &file.fixed;
+    let flags = fixed.flags;
+    let dev = fixed.object.dev;
+    let locate = |root: u32, tail: &[u8]| {
+        if flags & flag::PATH_TRUNCATED != 0 { None } else { roots.locate(root, dev, tail) }
+    };
+    let first = locate(fixed.root, file.path);
+    let second = || locate(fixed.root2, file.path2);
+    let nameless = flags & flag::NAMELESS != 0;
+
+    let mut after = state(&fixed.after, &fixed.object);
+    let (kind, path) = match file.op {
+        Op::Create | Op::Mkdir | Op::Mknod => (OperationKind::Create, first),
+        Op::Symlink => {
+            after.target_path = Some(PathBuf::from(OsStr::from_bytes(file.extra)));
+            (OperationKind::Create, first)
+        }
+        Op::OpenWrite => {
+            (OperationKind::OpenWrite { truncate: flags & flag::TRUNCATE != 0 }, first)
+        }
+        Op::Modify => (OperationKind::Modify, first),
+        Op::CloseWrite => {
+            let modified = if flags & flag::MODIFIED != 0 {
+                Modified::Yes
+            } else if flags & flag::MAYBE_MODIFIED != 0 {
+                Modified::Unknown
+            } else {
+                Modified::No
+            };
+            (OperationKind::CloseWrite { writers: Some(fixed.writers), modified }, first)
+        }
+        Op::Truncate => (OperationKind::Truncate, first),
+        Op::SetAttr => (OperationKind::SetAttributes, first),
+        Op::SetXattr => (OperationKind::SetXattr { name: text(file.extra) }, first),
+        Op::RemoveXattr => (OperationKind::RemoveXattr { name: text(file.extra) }, first),
+        Op::Unlink | Op::Rmdir => (OperationKind::Delete, first),
+        Op::Link => {
+            let existing = if nameless { None } else { first };
+            (OperationKind::Link { existing, first: nameless }, second())
+        }
+        Op::Rename => {
+            let exchange = flags & flag::EXCHANGE != 0;
+            let replaced = (flags & flag::REPLACED != 0 && !exchange)
+                .then(|| id(&fixed.other))
+                .flatten();
+            let kind = OperationKind::Rename {
+                from: first.clone(),
+                from_in_scope: flags & flag::PATH_IN_SCOPE != 0,
+                to_in_scope: flags & flag::PATH2_IN_SCOPE != 0,
+                replaced,
+                exchange,
+            };
+            (kind, second())
+        }
+    };
+    // A content operation on an object without a name belongs to no path.
+    let path = match file.op {
+        Op::OpenWrite | Op::Modify | Op::CloseWrite | Op::Truncate | Op::SetAttr if nameless => None,
+        _ => path,
+    };
+    let operation = Operation {
+        time: table.boot().to_wall(record.header.time),
+        provider: Provider::Bpf,
+        kind,
+        path,
+        path_in_process: None,
+        object: id(&fixed.object),
+        before: if file.op == Op::Rename {
+            ObjectState::default()
+        } else {
+            state(&fixed.before, &fixed.object)
+        },
+        after,
+        failure: (fixed.ret < 0).then_some(-fixed.ret),
+        actor: actor(record, table),
+    };
+    if file.op == Op::Create && flags & flag::OPENED_WRITE != 0 {
+        let opened = Operation {
+            kind: OperationKind::OpenWrite { truncate: false },
+            ..operation.clone()
+        };
+        return vec![operation, opened];
+    }
+    match &operation.kind {
+        OperationKind::Rename { from, from_in_scope, to_in_scope, exchange: true, .. } => {
+            let other = Operation {
+                kind: OperationKind::Rename {
+                    from: operation.path.clone(),
+                    from_in_scope: *to_in_scope,
+                    to_in_scope: *from_in_scope,
+                    replaced: None,
+                    exchange: true,
+                },
+                path: from.clone(),
+                object: id(&fixed.other),
+                after: state(&fixed.before, &fixed.other),
+                ..operation.clone()
+            };
+            vec![operation, other]
+        }
+        _ => vec![operation],
+    }
+}
+
+fn actor(record: &Record<'_>, table: &mut Table) -> Arc<Actor> {
+    let key = Key::from(&record.actor);
+    // The thread that released a file need not be the one that opened it.
+    let tid = (record.hook != Hook::FileRelease).then_some(record.actor.tid);
+    table.actor(key, tid, &Credentials::from(&record.actor))
+}
+
+fn id(object: &Object) -> Option<ObjectId> {
+    // From the kernel's dev_t to that of stat(2).
+    let device = rustix::fs::makedev(object.dev >> 20, object.dev & 0xf_ffff);
+    (object.ino != 0).then_some(ObjectId { device, inode: object.ino })
+}
+
+fn state(attrs: &Attrs, object: &Object) -> ObjectState {
+    let id = id(object);
+    let mut state = ObjectState {
+        inode: id.map(|id| id.inode),
+        device: id.map(|id| id.device),
+        ..ObjectState::default()
+    };
+    if attrs.known != 0 {
+        state.kind = ObjectKind::from_mode(attrs.mode);
+        state.size = Some(attrs.size);
+        state.mode = Some(attrs.mode & 0o7777);
+        state.uid = Some(attrs.uid);
+        state.gid = Some(attrs.gid);
+        state.nlink = Some(u64::from(attrs.nlink));
+        state.mtime = Some(Timestamp::from_unix(attrs.mtime, attrs.mtime_nsec));
+    }
+    state
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,262 @@
+//! The watched directories in the kernel's terms: arms each by its inode and keeps what the
+//! records' root ids mean.
+//!
+//! The kernel's identity of a directory is learnt by opening it while the programs are told to
+//! take down what this thread opens: that is right on btrfs (where several subvolumes share
+//! inode and device numbers) and overlayfs too. An inotify watch then keeps the inode in memory,
+//! so that its address stays its identity, without making the file system busy.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use fim_common::policy::Watch;
+use fim_common::record::decode::components;
+use fim_common::record::maps::{Armed, FilterKey, RootEntry};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::{Mode, OFlags};
+
+use super::loader::{LoadError, Programs};
+use super::scope::{self, Directory, Existing};
+use crate::mounts::{self, Mount};
+
+struct Root {
+    path: PathBuf,
+    armed: Armed,
+    watch: i32,
+    directory: Directory,
+}
+
+/// The roots of one agent.
+pub struct Roots {
+    watches: Vec<Watch>,
+    prunes: Vec<PathBuf>,
+    roots: HashMap<u32, Root>,
+    ids: HashMap<PathBuf, u32>,
+    next_id: u32,
+    mounts: Vec<Mount>,
+    inotify: OwnedFd,
+    /// Paths whose appearance, disappearance or renaming changes what has to be armed.
+    pivotal: std::collections::HashSet<PathBuf>,
+}
+
+impl Roots {
+    /// No roots yet: [`Self::refresh`] arms them.
+    ///
+    /// # Errors
+    /// When inotify is exhausted (fs.inotify.max_user_instances).
+    pub fn new(watches: Vec<Watch>, prunes: Vec<PathBuf>) -> std::io::Result<Self> {
+        Ok(Self {
+            watches,
+            prunes,
+            roots: HashMap::new(),
+            ids: HashMap::new(),
+            next_id: 1,
+            mounts: Vec::new(),
+            inotify: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
+            pivotal: std::collections::HashSet::new(),
+        })
+    }
+
+    /// Brings the kernel's set of roots in line with what exists now. Returns the directories
+    /// that were armed anew: what happened in them before is found by a look at the disk.
+    ///
+    /// # Errors
+    /// When the kernel refuses a map operation. A directory that cannot be opened is left to its
+    /// parent's name filter, and logged.
+    pub fn refresh(&mut self, programs: &mut Programs) -> Result<Vec<PathBuf>, LoadError> {
+        match mounts::visible() {
+            Ok(mounts) => self.mounts = mounts,
+            Err(error) => tracing::warn!(%error, "mounts cannot be listed"),
+        }
+        let points: Vec<PathBuf> = self
+            .mounts
+            .iter()
+            .filter(|mount| !mount.is_pseudo())
+            .map(|mount| mount.point.clone())
+            .collect();
+        let plan = scope::directories(&self.watches, &self.prunes, &points, &look);
+        self.pivotal = plan.keys().cloned().collect();
+        self.pivotal.extend(self.watches.iter().map(|watch| watch.base.clone()));
+
+        let gone: Vec<u32> = self
+            .roots
+            .iter()
+            .filter(|(_, root)| !plan.contains_key(&root.path))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in gone {
+            self.forget(id, programs);
+        }
+        let mut appeared = Vec::new();
+        for (path, directory) in plan {
+            if self.arm(&path, directory, programs)? {
+                appeared.push(path);
+            }
+        }
+        // Cached verdicts were made with another set of roots. Far ahead, so that an increment of
+        // the kernel between read and write is not undone.
+        let mut settings = programs.settings()?;
+        settings.epoch += 1 << 20;
+        programs.set_settings(settings)?;
+        Ok(appeared)
+    }
+
+    /// Arms one directory; whether it is watched below and was not before.
+    fn arm(
+        &mut self,
+        path: &Path,
+        directory: Directory,
+        programs: &mut Programs,
+    ) -> Result<bool, LoadError> {
+        let (armed, watch) = match self.identify(path, programs)? {
+            Ok(identity) => identity,
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "directory cannot be armed");
+                if let Some(&id) = self.ids.get(path) {
+                    self.forget(id, programs);
+                }
+                return Ok(false);
+            }
+        };
+        let id = self.ids.get(path).copied();
+        let same = id.and_then(|id| self.roots.get(&id)).is_some_and(|root| root.armed == armed);
+        if let Some(id) = id
+            && !same
+        {
+            self.forget(id, programs);
+        }
+        let id = if same { id.unwrap_or(self.next_id) } else { self.next_id };
+        if id == self.next_id {
+            self.next_id += 1;
+        }
+        let filters = |directory: &Directory| -> BTreeMap<_, _> { directory.filters.clone() };
+        let old = self.roots.get(&id).map(|root| filters(&root.directory)).unwrap_or_default();
+        // Filters first: the entry that refers to them must never be there without.
+        for (name, &depth) in &directory.filters {
+            programs.set_filter(key(id, name), depth)?;
+        }
+        for name in old.keys().filter(|name| !directory.filters.contains_key(*name)) {
+            programs.set_filter(key(id, name), 0)?;
+        }
+        let entry = RootEntry {
+            ino: armed.ino,
+            dev: armed.dev,
+            generation: armed.generation,
+            root: id,
+            depth: directory.depth,
+            exclude: u32::from(directory.exclude),
+            filtered: u32::from(!directory.filters.is_empty()),
+        };
+        programs.set_root(armed.inode, entry)?;
+        let watched = directory.depth != 0;
+        self.roots.insert(id, Root { path: path.to_owned(), armed, watch, directory });
+        self.ids.insert(path.to_owned(), id);
+        Ok(watched && !same)
+    }
+
+    /// Opens the directory while armed.
+    fn identify(
+        &self,
+        path: &Path,
+        programs: &mut Programs,
+    ) -> Result<std::io::Result<(Armed, i32)>, LoadError> {
+        programs.clear_armed()?;
+        let mut settings = programs.settings()?;
+        settings.arm_tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+        settings.epoch += 1 << 20;
+        programs.set_settings(settings)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        settings.arm_tid = 0;
+        settings.epoch += 1 << 20;
+        programs.set_settings(settings)?;
+        let directory = match opened {
+            Ok(directory) => directory,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let armed = programs.armed()?;
+        if armed.inode == 0 {
+            let error = "the programs did not see it being opened";
+            return Ok(Err(std::io::Error::other(error)));
+        }
+        let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        let flags = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
+        Ok(match inotify::add_watch(&self.inotify, link, flags) {
+            Ok(watch) => Ok((armed, watch)),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    fn forget(&mut self, id: u32, programs: &mut Programs) {
+        let Some(root) = self.roots.remove(&id) else { return };
+        programs.remove_root(root.armed.inode);
+        for name in root.directory.filters.keys() {
+            let _ = programs.set_filter(key(id, name), 0);
+        }
+        if self.ids.get(&root.path) == Some(&id) {
+            self.ids.remove(&root.path);
+        }
+        // Two paths may be one directory (a bind mount) with one watch.
+        if !self.roots.values().any(|other| other.watch == root.watch) {
+            let _ = inotify::remove_watch(&self.inotify, root.watch);
+        }
+    }
+
+    /// Whether an operation at this path calls for [`Self::refresh`].
+    pub fn is_pivotal(&self, path: &Path) -> bool {
+        self.pivotal.contains(path)
+    }
+
+    /// The watched directories that exist, topmost only.
+    pub fn watched(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> =
+            self.roots.values().filter(|root| root.directory.depth != 0).map(|root| root.path.clone()).collect();
+        paths.extend(self.watches.iter().filter(|watch| watch.first.is_none() && look(&watch.base) == Existing::Other).map(|watch| watch.base.clone()));
+        paths.sort();
+        paths
+    }
+
+    /// The host path of a tail below root `id`, or below the root of file system `dev` (the
+    /// kernel's encoding) when `id` is 0.
+    pub fn locate(&self, id: u32, dev: u32, tail: &[u8]) -> Option<PathBuf> {
+        let mut path = if id == 0 {
+            return self.locate_in_file_system(dev, tail);
+        } else {
+            self.roots.get(&id)?.path.clone()
+        };
+        path.extend(components(tail).map(OsStr::from_bytes));
+        Some(path)
+    }
+
+    fn locate_in_file_system(&self, dev: u32, tail: &[u8]) -> Option<PathBuf> {
+        let mut inner = PathBuf::from("/");
+        inner.extend(components(tail).map(OsStr::from_bytes));
+        let device = (dev >> 20, dev & 0xf_ffff);
+        self.mounts
+            .iter()
+            .filter(|mount| mount.device == device)
+            .filter_map(|mount| Some((mount, inner.strip_prefix(&mount.root).ok()?)))
+            // The mount that shows most of the file system is the one people know it by.
+            .min_by_key(|(mount, _)| mount.root.components().count())
+            .map(|(mount, below)| {
+                if below.as_os_str().is_empty() { mount.point.clone() } else { mount.point.join(below) }
+            })
+    }
+}
+
+fn key(root: u32, name: &[u8; 16]) -> FilterKey {
+    let (low, high) = name.split_at(8);
+    let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).unwrap_or_default();
+    FilterKey { name: [word(low), word(high)], root, reserved: 0 }
+}
+
+fn look(path: &Path) -> Existing {
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => Existing::Directory,
+        Ok(_) => Existing::Other,
+        Err(_) => Existing::Nothing,
+    }
+}

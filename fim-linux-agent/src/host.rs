@@ -1,0 +1,55 @@
+//! `host.*` and `agent.*` of every event.
+
+use std::fs;
+
+use fim_common::event::{Agent, Boot, Host, Os};
+
+/// What this host is, as far as it says.
+pub fn host() -> Host {
+    let uname = rustix::system::uname();
+    let read = |path: &str| {
+        fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|s| !s.is_empty())
+    };
+    let release = read("/etc/os-release").unwrap_or_default();
+    let field = |name: &str| {
+        release.lines().find_map(|line| {
+            let value = line.strip_prefix(name)?.strip_prefix('=')?;
+            Some(value.trim_matches('"').to_owned())
+        })
+    };
+    Host {
+        name: uname.nodename().to_string_lossy().into_owned(),
+        id: read("/etc/machine-id"),
+        boot: read("/proc/sys/kernel/random/boot_id").map(|id| Boot { id }),
+        architecture: Some(uname.machine().to_string_lossy().into_owned()),
+        os: Os {
+            kind: "linux".to_owned(),
+            name: field("NAME"),
+            version: field("VERSION_ID"),
+            kernel: Some(uname.release().to_string_lossy().into_owned()),
+        },
+    }
+}
+
+/// This start of the agent.
+pub fn agent(id: Option<&str>, start: &str) -> Agent {
+    Agent {
+        kind: "fim".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        id: id.map(str::to_owned),
+        ephemeral_id: start.to_owned(),
+    }
+}
+
+/// Whether the effective capabilities hold CAP_SYS_ADMIN (21) or, for the bpf backend, CAP_BPF
+/// (39) with CAP_PERFMON (38): capabilities(7).
+pub fn is_privileged() -> bool {
+    let Ok(status) = fs::read_to_string("/proc/self/status") else { return true };
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
+        .unwrap_or(u64::MAX);
+    let has = |capability: u32| effective >> capability & 1 == 1;
+    has(21) || (has(38) && has(39))
+}

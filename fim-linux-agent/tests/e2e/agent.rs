@@ -1,0 +1,187 @@
+//! A running `fim run`.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::environment::{backend, fim, patience};
+use crate::event::Event;
+use crate::operator::launch::Launch;
+use crate::stream::{Line, Stream};
+
+/// How an agent is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) watch: Vec<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) metrics: SocketAddr,
+    /// Where its log goes.
+    pub(crate) log: PathBuf,
+}
+
+impl Setup {
+    /// Watches `watch`; keeps its state and its log in `base`.
+    pub(crate) fn new(base: &Path, watch: &[&Path]) -> Self {
+        Self {
+            watch: watch.iter().map(|path| path.to_path_buf()).collect(),
+            config: None,
+            state_dir: base.join("state"),
+            metrics: free_address(),
+            log: base.join("log"),
+        }
+    }
+
+    /// The command line of `fim`.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(fim());
+        command.args(["run", "--backend", backend().name(), "--output", "json"]);
+        command.arg("--state-dir").arg(&self.state_dir);
+        command.arg("--metrics").arg(self.metrics.to_string());
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
+        for path in &self.watch {
+            command.arg("--watch").arg(path);
+        }
+        command
+    }
+}
+
+/// An address that nobody listens on now.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A running agent. Without [`Agent::stop`] it is killed.
+pub(crate) struct Agent {
+    pub(crate) setup: Setup,
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) pid: u32,
+    exit: Mutex<Receiver<ExitStatus>>,
+}
+
+impl Agent {
+    /// Starts an agent and waits until it watches.
+    pub(crate) fn start(setup: Setup) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let log = File::options().create(true).append(true).open(&setup.log).unwrap();
+        let mut command = Launch::of(&setup.command()).with_parent().command();
+        // It becomes the agent's standard output; see `Launch`.
+        command.stdin(writer).stdout(Stdio::null()).stderr(log);
+        let stream = Stream::read(reader);
+        let (started, pid) = channel();
+        let (exited, exit) = channel();
+        // The agent is to end with these tests however they end. The kernel goes by the thread
+        // that started it, so that one has to stay.
+        std::thread::Builder::new()
+            .name("keeper".to_owned())
+            .spawn(move || {
+                let mut child = command.spawn().unwrap();
+                // The other end is held by the command too, and the stream would never end.
+                drop(command);
+                started.send(child.id()).unwrap();
+                let _ = exited.send(child.wait().unwrap());
+            })
+            .unwrap();
+        let pid = pid.recv().unwrap();
+        let agent = Self { setup, stream, pid, exit: Mutex::new(exit) };
+        if let Err(error) = agent.stream.wait(|_| Some(())) {
+            panic!("fim run does not start: {error}\n{}", agent.log());
+        }
+        agent
+    }
+
+    /// Asks the agent to stop, and checks how it does.
+    pub(crate) fn stop(&self) {
+        let asked = Instant::now();
+        self.signal(Signal::TERM);
+        let status = self.exit.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience());
+        let status = status.unwrap_or_else(|error| match error {
+            RecvTimeoutError::Timeout => panic!("fim run does not stop\n{}", self.log()),
+            RecvTimeoutError::Disconnected => panic!("fim run was stopped before"),
+        });
+        assert_eq!(status.code(), Some(0), "{status} after SIGTERM\n{}", self.log());
+        let took = asked.elapsed();
+        assert!(took < Duration::from_secs(30), "stopping took {took:?}");
+        self.stream.wait_end().unwrap();
+        let lines = self.stream.lines();
+        let last = lines.last().unwrap();
+        assert_eq!(last.action, "agent_stopped", "the last line: {}", last.text);
+        let stopped = lines.iter().filter(|line| line.action == "agent_stopped").count();
+        assert_eq!(stopped, 1, "agent_stopped is not the last line only");
+        self.assert_sound();
+    }
+
+    /// Fails if there was ever an event that should not be.
+    pub(crate) fn assert_sound(&self) {
+        let problems = self.stream.problems();
+        assert!(problems.is_empty(), "{}\n{}", problems.join("\n"), self.log());
+        for line in self.stream.lines() {
+            assert_ne!(line.action, "gap", "operations were lost: {}", line.text);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid).unwrap()).unwrap();
+        // It may have ended by itself, which its exit status will tell.
+        let _ = kill_process(pid, signal);
+    }
+
+    /// All events so far.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.stream.lines().iter().map(|line| line.event()).collect()
+    }
+
+    /// The end of its log, for a test that fails.
+    pub(crate) fn log(&self) -> String {
+        let log = fs::read(&self.setup.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = text.lines().collect();
+        let last = lines.len().saturating_sub(100);
+        format!("--- log of fim (process {})\n{}\n---", self.pid, lines[last..].join("\n"))
+    }
+
+    /// The events of its journal, oldest first.
+    pub(crate) fn journal(&self) -> Vec<serde_json::Value> {
+        let directory = self.setup.state_dir.join("journal");
+        let entries = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+        let mut segments: Vec<_> =
+            entries.filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect();
+        segments.sort();
+        let text: Vec<String> =
+            segments.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+        text.iter()
+            .flat_map(|text| text.lines())
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if self.exit.lock().unwrap_or_else(PoisonError::into_inner).try_recv().is_err() {
+            self.signal(Signal::KILL);
+        }
+    }
+}
+
+/// Lines of events for a test that fails.
+pub(crate) fn dump(lines: &[Arc<Line>]) -> String {
+    const SHOWN: usize = 60;
+    let mut text = format!("--- {} events\n", lines.len());
+    for line in lines.iter().take(SHOWN) {
+        text.push_str(&line.text);
+        text.push('\n');
+    }
+    if lines.len() > SHOWN {
+        text.push_str("…\n");
+    }
+    text
+}

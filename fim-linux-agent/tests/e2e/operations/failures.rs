@@ -1,0 +1,109 @@
+//! Attempts that fail: never told as changes. fanotify does not see them at all; BPF may tell of
+//! them, with `event.outcome` `failure` and the error.
+
+use std::fs;
+
+use crate::cases::{self, Case, Place, Table};
+use crate::environment::{Backend, backend, ordinary_user};
+use crate::expect::Known;
+use crate::operator::{Op, Operator, Raw};
+use crate::scene::Scene;
+
+pub(crate) static TABLE: Table = Table {
+    name: "failures",
+    alone: false,
+    cases: &[
+        Case::new("denied_unlink", prepare, denied_unlink),
+        Case::new("denied_create", prepare, denied_create),
+        Case::new("denied_write", prepare, denied_write),
+        Case::new("denied_truncate", prepare, denied_truncate),
+        Case::new("denied_chmod", prepare, denied_chmod),
+        Case::new("denied_chown", prepare, denied_chown),
+        Case::new("denied_rename", prepare, denied_rename),
+        Case::new("mkdir_over_a_file", prepare, mkdir_over_a_file),
+        Case::new("unlink_of_nothing", prepare, unlink_of_nothing),
+        Case::new("rename_of_nothing", prepare, rename_of_nothing),
+    ],
+};
+
+#[test]
+fn cases() {
+    cases::run(&TABLE);
+}
+
+fn prepare(place: &Place) {
+    fs::write(place.inside.join("a"), "nobody but root\n").unwrap();
+}
+
+/// Attempts it, and checks that nothing is told that did not happen.
+fn fails(scene: &Scene<'_>, operator: Operator, errno: i32, name: &str) {
+    let path = scene.path("a");
+    let known = Known::of(&path);
+    let report = operator.attempt();
+    assert_eq!(report.errno, Some(errno), "it should have failed, and otherwise");
+    for event in scene.settled() {
+        assert_eq!(backend(), Backend::Bpf, "fanotify cannot have seen this: {event}");
+        assert_eq!(event.text("event.outcome"), Some("failure"), "{event}");
+        assert_eq!(event.text("fim.errno"), Some(name), "{event}");
+        assert_eq!(event.number("process.pid"), Some(report.pid.into()), "{event}");
+    }
+    // As far as the operator is concerned: it changed nothing indeed.
+    let again = Known::of(&path);
+    assert!(known == again, "the file has changed");
+}
+
+fn denied(scene: &Scene<'_>, op: impl FnOnce(Raw) -> Op) {
+    let op = op(Raw::from(&scene.path("a")));
+    fails(scene, Operator::new(op).user(&ordinary_user()), libc::EACCES, "EACCES");
+}
+
+fn not_permitted(scene: &Scene<'_>, op: impl FnOnce(Raw) -> Op) {
+    let op = op(Raw::from(&scene.path("a")));
+    fails(scene, Operator::new(op).user(&ordinary_user()), libc::EPERM, "EPERM");
+}
+
+fn denied_unlink(scene: &Scene<'_>) {
+    denied(scene, |path| Op::Unlink { path });
+}
+
+fn denied_create(scene: &Scene<'_>) {
+    let path = Raw::from(&scene.path("new"));
+    denied(scene, |_| Op::Create { path });
+}
+
+fn denied_write(scene: &Scene<'_>) {
+    denied(scene, |path| Op::Write { path, bytes: b"x".to_vec() });
+}
+
+fn denied_truncate(scene: &Scene<'_>) {
+    denied(scene, |path| Op::Truncate { path, size: 0 });
+}
+
+fn denied_chmod(scene: &Scene<'_>) {
+    not_permitted(scene, |path| Op::Chmod { path, mode: 0o777 });
+}
+
+fn denied_chown(scene: &Scene<'_>) {
+    let user = ordinary_user();
+    not_permitted(scene, |path| Op::Chown { path, uid: user.uid, gid: user.gid });
+}
+
+fn denied_rename(scene: &Scene<'_>) {
+    let to = Raw::from(&scene.path("b"));
+    denied(scene, |from| Op::Rename { from, to });
+}
+
+fn mkdir_over_a_file(scene: &Scene<'_>) {
+    let op = Op::Mkdir { path: Raw::from(&scene.path("a")) };
+    fails(scene, Operator::new(op), libc::EEXIST, "EEXIST");
+}
+
+fn unlink_of_nothing(scene: &Scene<'_>) {
+    let op = Op::Unlink { path: Raw::from(&scene.path("none")) };
+    fails(scene, Operator::new(op), libc::ENOENT, "ENOENT");
+}
+
+fn rename_of_nothing(scene: &Scene<'_>) {
+    let (from, to) = (Raw::from(&scene.path("none")), Raw::from(&scene.path("b")));
+    fails(scene, Operator::new(Op::Rename { from, to }), libc::ENOENT, "ENOENT");
+}

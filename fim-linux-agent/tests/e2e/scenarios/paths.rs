@@ -1,0 +1,148 @@
+//! Paths that are hard to carry, and paths that change.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::cases::{self, Case, Place, Table, nothing};
+use crate::event::{path_base64, path_text};
+use crate::expect;
+use crate::operator::{Op, Raw};
+use crate::scene::Scene;
+
+pub(crate) static TABLE: Table = Table {
+    name: "paths",
+    alone: false,
+    cases: &[
+        Case::new("not_utf8", nothing, not_utf8),
+        Case::new("newline_and_quotes", nothing, newline_and_quotes),
+        Case::new("longest_name", nothing, longest_name),
+        Case::new("deep_directory", nothing, deep_directory),
+        Case::new("directory_renamed", prepare, directory_renamed),
+        Case::new("directory_above_renamed", prepare, directory_above_renamed),
+        Case::new("directory_moved_in", prepare, directory_moved_in),
+        Case::new("directory_moved_out", prepare, directory_moved_out),
+        Case::new("name_reused", nothing, name_reused),
+    ],
+};
+
+#[test]
+fn cases() {
+    cases::run(&TABLE);
+}
+
+fn prepare(place: &Place) {
+    fs::create_dir_all(place.inside.join("d/sub")).unwrap();
+    fs::write(place.inside.join("d/sub/a"), "inside\n").unwrap();
+    fs::create_dir_all(place.outside.join("tree/sub")).unwrap();
+    fs::write(place.outside.join("tree/sub/a"), "outside\n").unwrap();
+}
+
+/// Creates a file, and checks its event.
+fn created(scene: &Scene<'_>, path: &Path) {
+    let op = Op::CreateWrite { path: Raw::from(path), bytes: b"content\n".to_vec() };
+    let report = scene.operate(op);
+    let event = scene.change(&report, "created", path);
+    expect::state(&event, path);
+    match path.to_str() {
+        // Its bytes are in the path already.
+        Some(_) => assert!(!event.has("fim.path_b64"), "{event}"),
+        None => assert_eq!(event.text("fim.path_b64"), Some(&*path_base64(path)), "{event}"),
+    }
+}
+
+fn not_utf8(scene: &Scene<'_>) {
+    created(scene, &scene.inside.join(OsStr::from_bytes(b"\xff\xfe name \xc3")));
+    let directory = scene.inside.join(OsStr::from_bytes(b"dir \x80"));
+    fs::create_dir(&directory).unwrap();
+    created(scene, &directory.join("plain name"));
+}
+
+/// The event is one line all the same: the stream would say so if it were not.
+fn newline_and_quotes(scene: &Scene<'_>) {
+    created(scene, &scene.path("two\nlines, a \"quote\", a \\ and \u{1b}[31m"));
+}
+
+fn longest_name(scene: &Scene<'_>) {
+    created(scene, &scene.path(&"n".repeat(255)));
+}
+
+/// Directories that appear together with what is in them: all of it is told, by whom.
+fn deep_directory(scene: &Scene<'_>) {
+    let names = (0..50).map(|level| format!("level {level:02} of a deep directory tree"));
+    let directory: PathBuf = names.fold(scene.inside.clone(), |path, name| path.join(name));
+    let report = scene.operate(Op::MkdirAndCreate {
+        directory: Raw::from(&directory),
+        name: "a".to_owned(),
+        bytes: b"deep\n".to_vec(),
+    });
+    let path = directory.join("a");
+    let event = scene.change(&report, "created", &path);
+    expect::state(&event, &path);
+    for above in path.ancestors().skip(1).take_while(|above| *above != scene.inside) {
+        scene.change(&report, "created", above);
+    }
+}
+
+fn directory_renamed(scene: &Scene<'_>) {
+    let (from, to) = (scene.path("d/sub"), scene.path("d/other"));
+    let report = scene.operate(Op::Rename { from: Raw::from(&from), to: Raw::from(&to) });
+    scene.change(&report, "moved", &to);
+    created(scene, &to.join("new"));
+    // What was in it has a new path as well.
+    let bytes = b"changed\n".to_vec();
+    let report = scene.operate(Op::Write { path: Raw::from(&to.join("a")), bytes: bytes.clone() });
+    scene.change_of_content(&report, &to.join("a"), b"inside\n", &bytes);
+}
+
+fn directory_above_renamed(scene: &Scene<'_>) {
+    let (from, to) = (scene.path("d"), scene.path("e"));
+    // Something is known of the directory below under its old path.
+    created(scene, &scene.path("d/sub/before"));
+    let report = scene.operate(Op::Rename { from: Raw::from(&from), to: Raw::from(&to) });
+    scene.change(&report, "moved", &to);
+    created(scene, &scene.path("e/sub/after"));
+}
+
+/// Nothing happened to the file in it, and yet it is new here.
+fn directory_moved_in(scene: &Scene<'_>) {
+    let (from, to) = (scene.outside.join("tree"), scene.path("tree"));
+    let report = scene.operate(Op::Rename { from: Raw::from(&from), to: Raw::from(&to) });
+    scene.change(&report, "moved", &to);
+    let file = to.join("sub/a");
+    let event = scene.wait("the file in the directory", |event| {
+        event.path() == path_text(&file) && event.text("fim.hash_state") == Some("exact")
+    });
+    expect::change_of_any_provider(&event);
+    expect::exact_hash(&event, b"outside\n");
+    created(scene, &to.join("sub/new"));
+}
+
+/// What happens there is no longer of interest.
+fn directory_moved_out(scene: &Scene<'_>) {
+    let (from, to) = (scene.path("d"), scene.outside.join("d"));
+    let report = scene.operate(Op::Rename { from: Raw::from(&from), to: Raw::from(&to) });
+    scene.change(&report, "moved", &to);
+    let before = scene.settled().len();
+    let new = to.join("sub/new");
+    scene.operate(Op::CreateWrite { path: Raw::from(&new), bytes: b"x".to_vec() });
+    scene.mark();
+    let about = scene.agent.stream.lines_below(&new);
+    assert!(about.is_empty(), "{}", about[0].text);
+    // The files that went along are told, if at all, as what they are: gone from here.
+    for event in &scene.events()[before..] {
+        assert_eq!(event.action(), "deleted", "{}", scene.dump());
+    }
+}
+
+/// Another file under the same name: nothing of the first one is told of it.
+fn name_reused(scene: &Scene<'_>) {
+    let path = scene.path("a");
+    created(scene, &path);
+    let gone = expect::Known::of(&path);
+    let report = scene.operate(Op::Unlink { path: Raw::from(&path) });
+    let deleted = scene.change(&report, "deleted", &path);
+    gone.is(&deleted, "fim.before");
+    created(scene, &path);
+}
