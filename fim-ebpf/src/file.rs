@@ -421,7 +421,7 @@ pub(crate) unsafe fn rename_enter(renamedata: *const u8) {
         (*pending).name_len = len;
         let name: *const u8 = Typed::read(old, off::dentry_name());
         bpf_probe_read_kernel((&raw mut (*pending).name).cast(), len, name.cast());
-        if RENAMES.insert(old as u64, &*pending, 0).is_err() {
+        if RENAMES.insert(old as u64, pending.as_ref_unchecked(), 0).is_err() {
             count::seen(hook);
             count::error(hook);
         }
@@ -581,6 +581,11 @@ pub(crate) unsafe fn released(file: *const u8) {
         };
         let _ = FILES.remove(file as u64);
         count::seen(hook);
+        // First what the verifier has to look at most: once, before the ways part.
+        let Some(mut draft) = Draft::new(hook, Op::CloseWrite) else { return count::error(hook) };
+        let dentry: *const u8 = Typed::read(file, off::file_dentry());
+        draft.path::<Typed, true>(dentry);
+        let actor = draft.actor();
         let identity = object::<Typed>(inode);
         let now = attrs::<Typed>(inode);
         let mut writers = 0;
@@ -594,9 +599,6 @@ pub(crate) unsafe fn released(file: *const u8) {
                 let _ = WRITTEN.remove(inode as u64);
             }
         }
-        let Some(mut draft) = Draft::new(hook, Op::CloseWrite) else { return count::error(hook) };
-        // __fput() may run in a kernel worker: the writer is who opened the file.
-        let actor = draft.actor();
         if (*actor).tgid != open.tgid {
             // Whose credentials these are is not known here; the process table has the opener's.
             (*actor).uid = ID_UNSET;
@@ -616,8 +618,6 @@ pub(crate) unsafe fn released(file: *const u8) {
         }
         (*draft.body).object = identity;
         (*draft.body).after = now;
-        let dentry: *const u8 = Typed::read(file, off::file_dentry());
-        draft.path::<Typed, true>(dentry);
         draft.send();
     }
 }

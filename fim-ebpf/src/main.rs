@@ -8,6 +8,8 @@
 //! one with a computed offset into the context.)
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "the attribute macros make functions without the documentation")]
+#![allow(unreachable_pub, reason = "a program is found by its symbol")]
 #![feature(asm_experimental_arch)]
 
 mod atomic;

@@ -30,7 +30,6 @@ offsets! {
     dentry_name OFF_DENTRY_NAME;
     dentry_name_len OFF_DENTRY_NAME_LEN;
     dentry_inode OFF_DENTRY_INODE;
-    dentry_sb OFF_DENTRY_SB;
     dentry_alias OFF_DENTRY_ALIAS;
     inode_ino OFF_INODE_INO;
     inode_sb OFF_INODE_SB;

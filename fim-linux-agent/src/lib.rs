@@ -5,6 +5,8 @@ pub mod bpf;
 pub mod cli;
 pub mod commands;
 pub mod fanotify;
+#[cfg(test)]
+mod fuzz_seeds;
 pub mod host;
 mod mounts;
 pub mod process;

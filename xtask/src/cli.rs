@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    ebpf,
+    btf, ebpf,
     kernels::{self, Kernel},
     lint,
     setup::{self, Need},
@@ -50,6 +50,12 @@ enum Task {
     },
     /// Boot a Debian kernel in QEMU with the agent at /usr/bin/fim: a shell, or one command.
     Vm(VmArgs),
+    /// Cut the type information that the agent's tests resolve out of Debian kernels.
+    BtfFixture {
+        /// Only for this kernel: 5.10, 6.1, 6.12, 6.18, 7.x, or a Debian suite. May be repeated.
+        #[arg(long = "kernel", value_name = "NAME", value_parser = Kernel::named)]
+        kernels: Vec<&'static Kernel>,
+    },
     /// Run all static checks: rustfmt, clippy, dependencies, tidy.
     Lint {
         /// Check the dependencies for known vulnerabilities as well (needs GitHub).
@@ -148,6 +154,13 @@ fn dispatch(ws: &Workspace, task: Task) -> Result<ExitCode> {
             return Err(error).with_context(|| format!("cannot start {}", fim.display()));
         }
         Task::Vm(args) => return vm(ws, args),
+        Task::BtfFixture { kernels } => {
+            let every = || kernels::KERNELS.iter().collect();
+            let kernels = if kernels.is_empty() { every() } else { kernels };
+            for kernel in kernels {
+                btf::write_fixture(ws, kernel)?;
+            }
+        }
         Task::Lint { advisories } => lint::lint(ws, advisories)?,
         Task::Test { only, args } => test::test(ws, &only, &args)?,
     }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "progress of a terminal tool; stdout is for results")]
 
+mod btf;
 mod cli;
 mod e2e;
 mod ebpf;

@@ -17,8 +17,18 @@ pub const MINIMUM_FREE: u64 = 2 * 1024 * 1024;
 pub struct StateDir {
     path: PathBuf,
     agent_id: String,
-    /// The lock goes with the descriptor, so also with a process that is killed.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// flock(2) on the lock file: it goes with the process, also with one that is killed.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Not left to close(2): a child between fork(2) and exec(2) has the descriptor too.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 /// Why a state directory cannot be used.
@@ -184,10 +194,10 @@ impl StateDir {
     }
 }
 
-fn lock(directory: &Path) -> Result<File, StateDirError> {
+fn lock(directory: &Path) -> Result<Lock, StateDirError> {
     let path = directory.join("lock");
     let io = |source| sort(directory, &path, source);
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
@@ -207,9 +217,10 @@ fn lock(directory: &Path) -> Result<File, StateDirError> {
         }
         Err(error) => return Err(io(error.into())),
     }
-    file.set_len(0).map_err(io)?;
-    file.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(io)?;
-    Ok(file)
+    let mut lock = Lock(file);
+    lock.0.set_len(0).map_err(io)?;
+    lock.0.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(io)?;
+    Ok(lock)
 }
 
 fn read_agent_id(directory: &Path) -> Result<Option<String>, StateDirError> {

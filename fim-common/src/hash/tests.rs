@@ -101,7 +101,7 @@ fn rewritten_while_hashed(directory: &Path, part: usize) {
                 b"bca".iter().copied().for_each(write);
             }
         });
-        while exact + raced < 500 {
+        while exact + raced < 150 {
             let outcome = content(&path, None, u64::MAX);
             let version = outcome.after.and_then(|after| after.ctime);
             match outcome.sha256 {

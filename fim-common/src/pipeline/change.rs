@@ -155,6 +155,13 @@ pub(super) fn event(
             _ => Some(overlay(&draft.before, &known.unwrap_or_default())),
         };
         let (mut after, hash_state) = after(&draft, outcome, before.as_ref());
+        if draft.action == Action::Moved
+            && hash_state == Some(HashState::Gone)
+            && let Some(before) = &before
+        {
+            // A new name changes nothing else.
+            after = overlay(&after, before);
+        }
         if draft.action == Action::AttributesModified {
             // What the kernel said is of the moment; what the disk says may already be later.
             after = overlay(&draft.after, &after);

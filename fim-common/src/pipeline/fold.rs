@@ -12,12 +12,16 @@ use crate::collector::Observation;
 use crate::event::actor::Actor;
 use crate::event::{Action, FoldedOperation};
 use crate::operation::{Modified, Operation, OperationKind};
+use crate::object;
 use crate::state::{HashState, ObjectKind};
+use crate::time::Timestamp;
 
 /// A file that is modified without a pause is told of at least this often.
 const STEADY: Duration = Duration::from_secs(60);
 /// Processes remembered as writers of one file.
 const WRITERS_MAX: usize = 64;
+/// How often a file is looked at that is open for writing and seems not to be modified, at most.
+const POLL: Duration = Duration::from_secs(1);
 
 /// A file that was created, opened for writing or modified, and what of it is still to be told.
 pub(super) struct Session {
@@ -35,6 +39,11 @@ pub(super) struct Session {
     /// Since when there is something to tell.
     since: Instant,
     due: Option<Instant>,
+    /// Its modification time when it was last looked at, while it is open: some file systems
+    /// change it where no hook is (btrfs and xfs before Linux 6.6).
+    seen: Option<Timestamp>,
+    /// Who is named when such a change is found.
+    opener: Option<Box<Operation>>,
 }
 
 impl Session {
@@ -49,6 +58,8 @@ impl Session {
             reported: false,
             since: now,
             due: None,
+            seen: None,
+            opener: None,
         }
     }
 
@@ -87,6 +98,13 @@ impl Sessions {
     /// Drops what has nothing to tell.
     pub(super) fn forget_quiet(&mut self) {
         self.by_path.retain(|_, session| session.pending.is_some());
+        let by_path = &self.by_path;
+        self.due.retain(|(_, path)| by_path.contains_key(path));
+    }
+
+    /// With very many files open, each is looked at less often: some 10,000 looks a second.
+    fn poll_factor(&self) -> u32 {
+        1 + (self.by_path.len() / 10_000) as u32
     }
 
     fn set_due(&mut self, path: &Path, at: Option<Instant>) {
@@ -204,13 +222,39 @@ fn created(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
 }
 
 fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
-    let session =
-        pipeline.sessions.by_path.entry(path).or_insert_with(|| Session::new(Instant::now()));
+    let session = pipeline
+        .sessions
+        .by_path
+        .entry(path.clone())
+        .or_insert_with(|| Session::new(Instant::now()));
     session.open = true;
     session.writer(&operation.actor);
     // Opening alone is nothing to tell; it is told with the modification that follows.
-    if session.operations.len() < WRITERS_MAX {
-        note(&mut session.operations, operation);
+    note(&mut session.operations, operation);
+    session.seen = session.seen.or(operation.after.mtime);
+    session.opener = Some(Box::new(operation.clone()));
+    if session.due.is_none() {
+        pipeline.sessions.set_due(&path, Some(Instant::now() + pipeline.settle));
+    }
+}
+
+/// Looks at a file that is open for writing and of which no modification was reported: there may
+/// be no hook for it.
+fn poll(pipeline: &mut Pipeline, path: &Path) {
+    let next = Instant::now() + pipeline.settle.max(POLL) * pipeline.sessions.poll_factor();
+    let Some(session) = pipeline.sessions.by_path.get_mut(path) else { return };
+    let seen = session.seen;
+    let now = object::stat(path).ok().and_then(|state| state.mtime);
+    let changed = seen.is_some() && now.is_some() && now != seen;
+    session.seen = now.or(seen);
+    let opener = session.opener.clone();
+    pipeline.sessions.set_due(path, Some(next));
+    if changed && let (Some(opener), Some(time)) = (opener, now) {
+        modified(
+            pipeline,
+            path.to_owned(),
+            Operation { kind: OperationKind::Modify, time, ..*opener },
+        );
     }
 }
 
@@ -231,6 +275,7 @@ fn modified(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     } else {
         session.due
     };
+    // (A due time while nothing was pending was only that of the next look.)
     pipeline.sessions.set_due(&path, due);
 }
 
@@ -267,8 +312,8 @@ fn closed(
     if last {
         session.open = false;
         flush(pipeline, &path, true);
-    } else if session.pending.is_some() && session.due.is_none() {
-        let due = now + pipeline.fold;
+    } else if session.pending.is_some() {
+        let due = session.due.map_or(now + pipeline.fold, |due| due.min(now + pipeline.fold));
         pipeline.sessions.set_due(&path, Some(due));
     }
 }
@@ -380,6 +425,10 @@ fn flush(pipeline: &mut Pipeline, path: &Path, closed: bool) {
     // Without knowledge of who has it open, every report ends the session.
     if closed || !session.open {
         pipeline.sessions.remove(path);
+    } else {
+        session.seen = object::stat(path).ok().and_then(|state| state.mtime);
+        let next = Instant::now() + pipeline.settle.max(POLL);
+        pipeline.sessions.set_due(path, Some(next));
     }
     if let Some(mut draft) = draft {
         draft.being_written = being_written;
@@ -397,6 +446,8 @@ impl Pipeline {
             if self.tickets.contains_key(&path) {
                 // Its turn comes when the event before it is complete.
                 self.sessions.set_due(&path, Some(now + Duration::from_millis(5)));
+            } else if self.sessions.by_path.get(&path).is_some_and(|s| s.pending.is_none()) {
+                poll(self, &path);
             } else {
                 flush(self, &path, false);
             }

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ use crate::time::Timestamp;
 const FLUSH: Duration = Duration::from_millis(20);
 /// Lines that may wait for standard output.
 const LINES: usize = 65_536;
+/// How long a program that reads JSON may keep the pipeline waiting, once.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What standard output gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +61,17 @@ pub struct OutputOptions {
 pub struct Sinks {
     lines: Option<SyncSender<String>>,
     thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread has written its last line.
+    ended: Option<Receiver<()>>,
 }
 
 impl Sinks {
     fn new(format: Format) -> std::io::Result<Self> {
         if format == Format::None {
-            return Ok(Self { lines: None, thread: None });
+            return Ok(Self { lines: None, thread: None, ended: None });
         }
         let (lines, inbox) = sync_channel::<String>(LINES);
+        let (done, ended) = sync_channel::<()>(1);
         let thread = std::thread::Builder::new().name("stdout".to_owned()).spawn(move || {
             let mut stdout = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout());
             while let Ok(line) = inbox.recv() {
@@ -79,8 +84,22 @@ impl Sinks {
                     return;
                 }
             }
+            drop(done);
         })?;
-        Ok(Self { lines: Some(lines), thread: Some(thread) })
+        Ok(Self { lines: Some(lines), thread: Some(thread), ended: Some(ended) })
+    }
+
+    /// Waits until everything is written, but not for a reader that does not read.
+    fn finish(&mut self) {
+        self.lines = None;
+        let (Some(thread), Some(ended)) = (self.thread.take(), self.ended.take()) else { return };
+        if let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(PATIENCE) {
+            tracing::error!("standard output is not read; its last lines are dropped");
+            return;
+        }
+        if thread.join().is_err() {
+            tracing::error!("the writer of standard output has panicked");
+        }
     }
 }
 
@@ -100,6 +119,8 @@ pub struct Output {
     /// Events that the journal has refused since it last took one.
     refused: u64,
     refused_since: Option<Timestamp>,
+    /// Standard output was not read for too long.
+    stalled: bool,
 }
 
 impl Output {
@@ -123,6 +144,7 @@ impl Output {
             dirty: None,
             refused: 0,
             refused_since: None,
+            stalled: false,
         })
     }
 
@@ -238,21 +260,31 @@ impl Output {
             },
         };
         let Some(lines) = &self.sinks.lines else { return };
-        let closed = match self.format {
-            // A program reads this: it gets every line, or holds the pipeline up until the
-            // collector says what was lost.
-            Format::Json => lines.send(line).is_err(),
-            Format::Pretty | Format::None => match lines.try_send(line) {
-                Ok(()) => false,
-                Err(TrySendError::Full(_)) => {
-                    self.metrics.dropped("stdout", "slow_consumer", 1);
-                    false
-                }
-                Err(TrySendError::Disconnected(_)) => true,
-            },
+        // A program that reads this may be slow for a while; the queues in front of here hold what
+        // comes meanwhile. One that does not read at all must not stop the journal.
+        let patience = match self.format {
+            Format::Json if !self.stalled => Instant::now() + PATIENCE,
+            _ => Instant::now(),
         };
-        if closed {
-            self.sinks.lines = None;
+        let mut line = line;
+        loop {
+            match lines.try_send(line) {
+                Ok(()) => self.stalled = false,
+                Err(TrySendError::Full(again)) if Instant::now() < patience => {
+                    line = again;
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                Err(TrySendError::Full(_)) => {
+                    if !self.stalled && self.format == Format::Json {
+                        tracing::error!("standard output is not read; lines are dropped");
+                    }
+                    self.stalled = true;
+                    self.metrics.dropped("stdout", "slow_consumer", 1);
+                }
+                Err(TrySendError::Disconnected(_)) => self.sinks.lines = None,
+            }
+            return;
         }
     }
 
@@ -305,12 +337,7 @@ impl Output {
         if let Err(error) = self.journal.sync() {
             tracing::error!(%error, "the journal could not be synchronised");
         }
-        self.sinks.lines = None;
-        if let Some(thread) = self.sinks.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the writer of standard output has panicked");
-        }
+        self.sinks.finish();
     }
 }
 

@@ -69,12 +69,16 @@ impl Scanner {
         let thread = std::thread::Builder::new().name("rescan".to_owned()).spawn({
             let (wake, cancel) = (Arc::clone(&wake), Arc::clone(&cancel));
             move || {
-                while let Ok(request) = inbox.recv() {
+                while let Ok(first) = inbox.recv() {
+                    // A scan begun now covers every request that is already here for the same.
+                    let (request, ends) = gather(first, &inbox);
                     rescan(&baseline, &policy, &request, &cancel, &mut |difference| {
                         let _ = outbox.send(Found::Difference(Box::new(difference)));
                         wake.notify_one();
                     });
-                    let _ = outbox.send(Found::End { gap: request.gap });
+                    for gap in ends {
+                        let _ = outbox.send(Found::End { gap });
+                    }
                     wake.notify_one();
                 }
             }
@@ -118,6 +122,26 @@ impl Drop for Scanner {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// One request for all that are waiting, and what each of them was for.
+fn gather(first: Request, inbox: &Receiver<Request>) -> (Request, Vec<bool>) {
+    let mut ends = vec![first.gap];
+    let mut all = first;
+    while let Ok(next) = inbox.try_recv() {
+        ends.push(next.gap);
+        all.gap |= next.gap;
+        if all.paths.is_empty() || next.paths.is_empty() {
+            all.paths.clear();
+        } else {
+            for path in next.paths {
+                if !all.paths.iter().any(|known| path.starts_with(known)) {
+                    all.paths.push(path);
+                }
+            }
+        }
+    }
+    (all, ends)
 }
 
 fn rescan(

@@ -1,1 +1,297 @@
-//! The pipeline without a kernel.
+//! The pipeline without a kernel: operations on real files in, events out of the journal.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::event::actor::{Actor, Process};
+use crate::event::{Agent, Event, Host, Property};
+use crate::hash::PoolOptions;
+use crate::journal::{Journal, JournalOptions, segments};
+use crate::metrics::{Health, Metrics};
+use crate::operation::{Modified, OperationKind};
+use crate::policy::{Pattern, Rule};
+use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
+
+struct NoNames;
+
+impl Names for NoNames {
+    fn user(&mut self, _: u32) -> Option<String> {
+        None
+    }
+    fn group(&mut self, _: u32) -> Option<String> {
+        None
+    }
+}
+
+struct Bench {
+    watched: tempfile::TempDir,
+    state: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { watched: tempfile::tempdir().unwrap(), state: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.watched.path().join(name)
+    }
+
+    fn policy(&self) -> Policy {
+        let pattern = Pattern::literal(self.watched.path().to_owned());
+        Policy::new(vec![Rule::new("test", vec![pattern])])
+    }
+
+    /// Runs the steps against a pipeline, and returns what the journal then holds.
+    fn run(&self, steps: impl AsyncFnOnce(&mpsc::Sender<Observation>)) -> Vec<Event> {
+        let journal_dir = self.state.path().join("journal");
+        let baseline = Arc::new(Baseline::open(self.state.path()).unwrap());
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let output = Output::new(OutputOptions {
+            journal: Journal::open(&journal_dir, JournalOptions::default()).unwrap(),
+            format: Format::None,
+            host: Arc::new(Host::default()),
+            agent: Arc::new(Agent::default()),
+            metrics: Arc::clone(&metrics),
+            health: Arc::new(Health::starting()),
+        })
+        .unwrap();
+        let policy = self.policy();
+        let mut pipeline = Pipeline::new(Options {
+            policy: policy.clone(),
+            baseline: Arc::clone(&baseline),
+            output,
+            hashes: HashPool::new(PoolOptions::default()).unwrap(),
+            names: Box::new(NoNames),
+            fold: Duration::from_millis(20),
+            settle: Duration::from_millis(200),
+            alert_severity: 70,
+            ignore: vec![],
+            scanner: Scanner::new(baseline, policy).unwrap(),
+        });
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (sender, receiver) = mpsc::channel(1024);
+            pipeline.begin("test".to_owned(), vec![]);
+            let work =
+                tokio::spawn(pipeline.run(receiver, Duration::from_secs(10), || "end".to_owned()));
+            steps(&sender).await;
+            drop(sender);
+            work.await.unwrap();
+        });
+        let events: Vec<Event> = segments(&journal_dir)
+            .unwrap()
+            .iter()
+            .flat_map(|segment| {
+                fs::read_to_string(segment).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .map(|line| serde_json::from_str(&line).unwrap())
+            .collect();
+        let numbers: Vec<u64> = events.iter().map(|event| event.event.sequence).collect();
+        assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>(), "gapless");
+        assert_eq!(events.first().unwrap().event.action, Action::AgentStarted);
+        assert_eq!(events.last().unwrap().event.action, Action::AgentStopped);
+        events[1..events.len() - 1].to_vec()
+    }
+}
+
+fn object(path: &Path) -> Option<ObjectId> {
+    let metadata = path.symlink_metadata().ok()?;
+    Some(ObjectId { device: metadata.dev(), inode: metadata.ino() })
+}
+
+fn operation(kind: OperationKind, path: &Path, pid: u32) -> Operation {
+    let actor = Actor {
+        process: Some(Process { pid, ..Process::default() }),
+        ..Actor::default()
+    };
+    Operation {
+        time: Timestamp::now(),
+        provider: crate::event::Provider::Bpf,
+        kind,
+        path: Some(path.to_owned()),
+        path_in_process: None,
+        object: object(path),
+        before: ObjectState::default(),
+        after: ObjectState { kind: Some(ObjectKind::File), ..ObjectState::default() },
+        failure: None,
+        actor: Arc::new(actor),
+    }
+}
+
+async fn send(sender: &mpsc::Sender<Observation>, operation: Operation) {
+    sender.send(Observation::Operation(Box::new(operation))).await.unwrap();
+}
+
+const OPEN: OperationKind = OperationKind::OpenWrite { truncate: false };
+
+fn close(writers: u32, modified: Modified) -> OperationKind {
+    OperationKind::CloseWrite { writers: Some(writers), modified }
+}
+
+fn actions(events: &[Event]) -> Vec<(Action, String)> {
+    events
+        .iter()
+        .map(|event| {
+            let path = Path::new(&event.file.as_ref().unwrap().path);
+            (event.event.action, path.file_name().unwrap().to_string_lossy().into_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn a_new_file_is_one_event_with_the_hash_of_its_content() {
+    let bench = Bench::new();
+    let path = bench.path("a");
+    let events = bench.run(async |sender| {
+        fs::write(&path, "x\n").unwrap();
+        send(sender, operation(OperationKind::Create, &path, 7)).await;
+        send(sender, operation(OPEN, &path, 7)).await;
+        send(sender, operation(OperationKind::Modify, &path, 7)).await;
+        send(sender, operation(close(0, Modified::Yes), &path, 7)).await;
+    });
+    assert_eq!(actions(&events), [(Action::Created, "a".to_owned())]);
+    let event = &events[0];
+    assert_eq!(
+        event.file.as_ref().unwrap().hash.as_ref().unwrap().sha256,
+        "73cb3858a687a8494ca3323053016282f3dad39d42cf62ca4e79dda2aac7d9ac"
+    );
+    assert_eq!(event.fim.hash_state, Some(HashState::Exact));
+    let names: Vec<&str> =
+        event.fim.operations.iter().map(|folded| folded.operation.as_str()).collect();
+    assert_eq!(names, ["create", "open_write", "modify", "close_write"]);
+    assert!(event.fim.writers.is_empty(), "the only writer is the process");
+}
+
+#[test]
+fn the_first_modification_is_told_before_the_close_and_the_hash_after_it() {
+    let bench = Bench::new();
+    let path = bench.path("log");
+    fs::write(&path, "1").unwrap();
+    let events = bench.run(async |sender| {
+        send(sender, operation(OPEN, &path, 1)).await;
+        send(sender, operation(OPEN, &path, 2)).await;
+        fs::write(&path, "12").unwrap();
+        send(sender, operation(OperationKind::Modify, &path, 1)).await;
+        // Longer than the fold window, by the pipeline's own clock: the event is out when the
+        // queue behind it is taken.
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        send(sender, operation(close(1, Modified::Yes), &path, 2)).await;
+        send(sender, operation(close(0, Modified::Yes), &path, 1)).await;
+    });
+    let states: Vec<_> =
+        events.iter().map(|event| (event.event.action, event.fim.hash_state)).collect();
+    assert_eq!(
+        states,
+        [
+            (Action::Updated, Some(HashState::Skipped)),
+            (Action::Updated, Some(HashState::Exact))
+        ]
+    );
+    let named: Vec<u32> =
+        events[0].fim.writers.iter().map(|writer| writer.process.pid).collect();
+    assert_eq!(named, [2], "everybody who had it open is named");
+}
+
+#[test]
+fn a_doubtful_close_is_told_only_when_the_content_differs() {
+    let bench = Bench::new();
+    let path = bench.path("f");
+    let events = bench.run(async |sender| {
+        fs::write(&path, "same").unwrap();
+        send(sender, operation(OperationKind::Create, &path, 1)).await;
+        send(sender, operation(close(0, Modified::Yes), &path, 1)).await;
+        send(sender, operation(OPEN, &path, 2)).await;
+        send(sender, operation(close(0, Modified::Unknown), &path, 2)).await;
+    });
+    assert_eq!(actions(&events), [(Action::Created, "f".to_owned())]);
+}
+
+#[test]
+fn events_of_one_path_keep_their_order_even_when_it_is_gone_before_it_was_read() {
+    let bench = Bench::new();
+    let events = bench.run(async |sender| {
+        for number in 0..50 {
+            let path = bench.path(&format!("n{number}"));
+            fs::write(&path, "x").unwrap();
+            send(sender, operation(OperationKind::Create, &path, 1)).await;
+            send(sender, operation(close(0, Modified::Yes), &path, 1)).await;
+            let delete = operation(OperationKind::Delete, &path, 1);
+            fs::remove_file(&path).unwrap();
+            send(sender, delete).await;
+        }
+    });
+    assert_eq!(events.len(), 100);
+    for number in 0..50 {
+        let name = format!("n{number}");
+        let of_name: Vec<Action> = actions(&events)
+            .into_iter()
+            .filter(|(_, path)| *path == name)
+            .map(|(action, _)| action)
+            .collect();
+        assert_eq!(of_name, [Action::Created, Action::Deleted], "{name}");
+    }
+}
+
+#[test]
+fn a_rename_takes_the_known_state_along_and_tells_what_it_replaced() {
+    let bench = Bench::new();
+    let (from, to) = (bench.path("new"), bench.path("old"));
+    let events = bench.run(async |sender| {
+        for (path, text) in [(&to, "old content"), (&from, "x\n")] {
+            fs::write(path, text).unwrap();
+            send(sender, operation(OperationKind::Create, path, 1)).await;
+            send(sender, operation(close(0, Modified::Yes), path, 1)).await;
+        }
+        // Both events have to be complete before the names change on disk.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let replaced = object(&to);
+        fs::rename(&from, &to).unwrap();
+        let kind = OperationKind::Rename {
+            from: Some(from.clone()),
+            from_in_scope: true,
+            to_in_scope: true,
+            replaced,
+            exchange: false,
+        };
+        send(sender, operation(kind, &to, 1)).await;
+    });
+    let moved = events.last().unwrap();
+    assert_eq!(moved.event.action, Action::Moved);
+    let before = moved.fim.before.as_ref().unwrap();
+    assert!(before.path.as_ref().unwrap().ends_with("/new"));
+    let sha = "73cb3858a687a8494ca3323053016282f3dad39d42cf62ca4e79dda2aac7d9ac";
+    assert_eq!(before.sha256.as_deref(), Some(sha));
+    assert_eq!(moved.file.as_ref().unwrap().hash.as_ref().unwrap().sha256, sha);
+    assert_eq!(moved.fim.replaced.as_ref().unwrap().size, Some(11));
+    assert_eq!(moved.fim.changes.first(), Some(&Property::Path));
+}
+
+#[test]
+fn what_a_gap_covers_is_found_on_disk() {
+    let bench = Bench::new();
+    let path = bench.path("unseen");
+    let events = bench.run(async |sender| {
+        fs::write(&path, "x").unwrap();
+        let now = Timestamp::now();
+        let gap = Gap { from: now, to: now, count: Some(3), hooks: vec![], scope: vec![] };
+        sender.send(Observation::Gap(gap)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    });
+    let found: Vec<Action> = events.iter().map(|event| event.event.action).collect();
+    assert_eq!(found.first(), Some(&Action::Gap));
+    assert_eq!(found.last(), Some(&Action::GapClosed));
+    let created: Vec<&Event> = events
+        .iter()
+        .filter(|event| event.file.as_ref().is_some_and(|file| file.path.ends_with("/unseen")))
+        .collect();
+    assert_eq!(created.len(), 1);
+    assert_eq!(created[0].event.provider, Some(crate::event::Provider::Scan));
+}

@@ -90,8 +90,7 @@ fn walks_everything_once_with_hashes() {
     }
     let roots = [Root { path: bed.path(""), depth: None }];
     let scope = Scope { roots: &roots, rule: &all, descend: &|_| true };
-    let mut files = 0;
-    let mut directories = 0;
+    let (mut files, mut directories) = (0, 0);
     let summary = walk(scope, bed.options(), &mut |path, state, hash| match state.kind {
         Some(ObjectKind::File) => {
             let content = expected.remove(&path).expect("once");
@@ -106,8 +105,7 @@ fn walks_everything_once_with_hashes() {
     })
     .unwrap();
     assert_eq!((files, directories), (1200, 1 + 30 + 1200));
-    assert_eq!(summary.objects, 2431);
-    assert_eq!(summary.errors, 0);
+    assert_eq!((summary.objects, summary.errors), (2431, 0));
 }
 
 #[test]
@@ -366,8 +364,7 @@ fn pseudo_file_systems_are_not_entered() {
     let bed = Bed::new();
     let mut found = Vec::new();
     let summary = walk(scope, bed.options(), &mut |path, _, _| found.push(path)).unwrap();
-    assert_eq!(found, [PathBuf::from("/proc"), PathBuf::from("/sys")]);
-    assert_eq!(summary.errors, 0);
+    assert_eq!((found, summary.errors), (vec!["/proc".into(), "/sys".into()], 0));
 }
 
 #[test]

@@ -31,6 +31,10 @@ const FUNC: u32 = 12;
 const FUNC_PROTO: u32 = 13;
 const MODIFIERS: [u32; 5] = [8, 9, 10, 11, 18]; // typedef, volatile, const, restrict, type tag
 
+/// How many members are looked at for one field, those of anonymous structs included. The largest
+/// kernel struct has some 300; damaged data could nest them without end.
+const MEMBERS_MAX: u32 = 1 << 16;
+
 /// Parsed type information.
 #[derive(Debug)]
 pub struct Btf {
@@ -149,16 +153,17 @@ impl Btf {
     /// structs and unions are found by their own name. `None`: there is no such field.
     pub fn offset(&self, structure: &str, field: &str) -> Option<u32> {
         let mut id = *self.structs.get(structure.as_bytes())?;
-        let mut total = 0;
+        let mut total = 0_u32;
+        let mut budget = MEMBERS_MAX;
         for part in field.split('.') {
-            let (offset, member) = self.member(id, part.as_bytes(), 0)?;
-            total += offset;
+            let (offset, member) = self.member(id, part.as_bytes(), 0, &mut budget)?;
+            total = offset.checked_add(total)?;
             id = self.plain(member)?;
         }
         Some(total)
     }
 
-    fn member(&self, id: usize, name: &[u8], depth: u32) -> Option<(u32, usize)> {
+    fn member(&self, id: usize, name: &[u8], depth: u32, budget: &mut u32) -> Option<(u32, usize)> {
         let at = *self.types.get(id)?;
         let (kind, vlen) = self.kind_at(at).ok()?;
         if (kind != STRUCT && kind != UNION) || depth > 8 {
@@ -166,6 +171,7 @@ impl Btf {
         }
         let bitfields = u32_at(&self.data, at + 4).ok()? >> 31 == 1;
         for index in 0..vlen {
+            *budget = budget.checked_sub(1)?;
             let member = at + 12 + index * 12;
             let inner = u32_at(&self.data, member + 4).ok()? as usize;
             let bits = u32_at(&self.data, member + 8).ok()?;
@@ -175,9 +181,10 @@ impl Btf {
                 return Some((offset, inner));
             }
             if this.is_empty()
-                && let Some((more, found)) = self.member(self.plain(inner)?, name, depth + 1)
+                && let Some((more, found)) =
+                    self.member(self.plain(inner)?, name, depth + 1, budget)
             {
-                return Some((offset + more, found));
+                return Some((offset.checked_add(more)?, found));
             }
         }
         None
@@ -232,6 +239,20 @@ mod tests {
     }
 
     #[test]
+    fn a_struct_in_itself_ends() {
+        const MEMBERS: u32 = 100;
+        let mut types = vec![1, STRUCT << 24 | MEMBERS, 8];
+        (0..MEMBERS).for_each(|_| types.extend([0, 1, 0]));
+        let len = types.len() as u32 * 4;
+        let mut data = 0xeb9f_u16.to_ne_bytes().to_vec();
+        data.extend([1, 0]);
+        let words = [24, 0, len, len, 3].into_iter().chain(types);
+        data.extend(words.flat_map(u32::to_ne_bytes));
+        data.extend(b"\0a\0");
+        assert_eq!(Btf::parse(data).unwrap().offset("a", "b"), None);
+    }
+
+    #[test]
     fn running_kernel() {
         let Ok(data) = std::fs::read("/sys/kernel/btf/vmlinux") else {
             println!("skipped: this kernel has no BTF");
@@ -239,7 +260,10 @@ mod tests {
         };
         let btf = Btf::parse(data).unwrap();
         assert_eq!(btf.offset("inode", "i_mode"), Some(0));
-        assert_eq!(btf.offset("dentry", "d_name.len"), btf.offset("dentry", "d_name").map(|o| o + 4));
+        assert_eq!(
+            btf.offset("dentry", "d_name.len"),
+            btf.offset("dentry", "d_name").map(|o| o + 4)
+        );
         assert_eq!(btf.offset("inode", "no_such_field"), None);
         assert_eq!(btf.offset("no_such_struct", "x"), None);
         assert_eq!(btf.function("security_file_open").unwrap().params, ["file"]);

@@ -26,6 +26,8 @@ use crate::process::Table;
 
 /// How often loss is looked for, and the clock offset and mounts are brought up to date.
 const TEND: Duration = Duration::from_millis(500);
+/// How often operations too deep to be placed make everything be compared with the baseline.
+const UNPLACED: Duration = Duration::from_secs(60);
 /// Records between the two threads; with 300 bytes each some 80 MiB at the most.
 const QUEUE: usize = 262_144;
 
@@ -284,6 +286,9 @@ struct Resolver {
     lost: [u64; HOOKS],
     overflowed: u64,
     malformed: u64,
+    /// Operations so deep in a tree that it is not known whether they are in scope.
+    unplaced: u64,
+    unplaced_reported: Option<Instant>,
 }
 
 impl Resolver {
@@ -297,6 +302,8 @@ impl Resolver {
             lost: [0; HOOKS],
             overflowed: 0,
             malformed: 0,
+            unplaced: 0,
+            unplaced_reported: None,
         }
     }
 
@@ -355,11 +362,15 @@ impl Resolver {
             });
             (operations, pivotal)
         };
+        if file.fixed.flags & flag::PATH_TRUNCATED != 0 {
+            self.unplaced += 1;
+        }
         for operation in operations {
             if operation.path.is_none()
                 && file.fixed.flags & (flag::NAMELESS | flag::PATH_TRUNCATED) == 0
             {
-                tracing::debug!(?file.op, "an operation in a file system that is not mounted here");
+                let op = file.op;
+                tracing::debug!(?op, "an operation in a file system that is not mounted here");
             }
             self.send(Observation::Operation(Box::new(operation)));
         }
@@ -426,6 +437,13 @@ impl Resolver {
                 hooks.push(name.to_owned());
                 *before = now;
             }
+        }
+        // Each makes everything be looked at: not again and again.
+        let rested = self.unplaced_reported.is_none_or(|at| at.elapsed() >= UNPLACED);
+        if self.unplaced > 0 && rested {
+            count += std::mem::take(&mut self.unplaced);
+            hooks.push("depth".to_owned());
+            self.unplaced_reported = Some(Instant::now());
         }
         let now = Timestamp::now();
         let from = std::mem::replace(&mut self.checked, now);

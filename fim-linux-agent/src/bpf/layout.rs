@@ -37,7 +37,6 @@ const FIELDS: &[Field] = fields! {
     needed OFF_DENTRY_NAME dentry "d_name.name";
     needed OFF_DENTRY_NAME_LEN dentry "d_name.len";
     needed OFF_DENTRY_INODE dentry "d_inode";
-    needed OFF_DENTRY_SB dentry "d_sb";
     needed OFF_DENTRY_ALIAS dentry "d_u.d_alias" | "d_alias";
     needed OFF_INODE_INO inode "i_ino";
     needed OFF_INODE_SB inode "i_sb";
@@ -136,7 +135,128 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use super::super::fixtures::{self, FIXTURES};
     use super::*;
+
+    /// What `bpftool btf dump` says of the whole BTF of each fixture's kernel: 5.10, 6.1, 6.12,
+    /// 6.18, 7.x. A sum is that of a member and a member of it.
+    #[rustfmt::skip]
+    const OFFSETS: &[(&str, [u32; 5])] = &[
+        ("OFF_FILE_DENTRY", [16 + 8, 16 + 8, 64 + 8, 64 + 8, 64 + 8]),
+        ("OFF_FILE_MNT", [16 + 0, 16 + 0, 64 + 0, 64 + 0, 64 + 0]),
+        ("OFF_FILE_INODE", [32, 32, 40, 32, 32]),
+        ("OFF_FILE_MODE", [68, 68, 12, 4, 4]),
+        ("OFF_FILE_FLAGS", [64, 64, 48, 40, 40]),
+        ("OFF_DENTRY_PARENT", [24, 24, 24, 24, 24]),
+        ("OFF_DENTRY_NAME", [32 + 8, 32 + 8, 32 + 8, 32 + 8, 32 + 8]),
+        ("OFF_DENTRY_NAME_LEN", [32 + 4, 32 + 4, 32 + 4, 32 + 4, 32 + 4]),
+        ("OFF_DENTRY_INODE", [48, 48, 48, 48, 48]),
+        ("OFF_DENTRY_SB", [104, 104, 104, 104, 104]),
+        ("OFF_DENTRY_ALIAS", [176, 176, 176, 176, 176]),
+        ("OFF_INODE_INO", [64, 64, 64, 64, 64]),
+        ("OFF_INODE_SB", [40, 40, 40, 40, 40]),
+        ("OFF_INODE_MODE", [0, 0, 0, 0, 0]),
+        ("OFF_INODE_UID", [4, 4, 4, 4, 24]),
+        ("OFF_INODE_GID", [8, 8, 8, 8, 28]),
+        ("OFF_INODE_SIZE", [80, 80, 80, 80, 80]),
+        ("OFF_INODE_NLINK", [72, 72, 72, 72, 72]),
+        ("OFF_INODE_GENERATION", [560, 592, 124, 124, 124]),
+        ("OFF_INODE_MTIME_SEC", [104, 104, 96, 96, 96]),
+        ("OFF_INODE_MTIME_NSEC", [112, 112, 116, 116, 116]),
+        ("OFF_INODE_ALIASES", [312, 312, 304, 304, 296]),
+        ("OFF_SB_DEV", [16, 16, 16, 16, 16]),
+        ("OFF_TASK_TGID", [2236, 2420, 2436, 2708, 2876]),
+        ("OFF_TASK_PID", [2232, 2416, 2432, 2704, 2872]),
+        ("OFF_TASK_LEADER", [2296, 2480, 2496, 2768, 2936]),
+        ("OFF_TASK_START", [2544, 2784, 2784, 3056, 3224]),
+        ("OFF_TASK_EXEC_ID", [2968, 3240, 3240, 3512, 3688]),
+        ("OFF_TASK_CRED", [2720, 2960, 2960, 3232, 3392]),
+        ("OFF_TASK_LOGINUID", [2936, 3176, 3176, 3448, 3624]),
+        ("OFF_TASK_SESSIONID", [2940, 3180, 3180, 3452, 3628]),
+        ("OFF_TASK_PARENT", [2248, 2432, 2448, 2720, 2888]),
+        ("OFF_TASK_MM", [2056, 2272, 2304, 2576, 2744]),
+        ("OFF_TASK_FS", [2800, 3040, 3040, 3312, 3480]),
+        ("OFF_TASK_NSPROXY", [2824, 3064, 3064, 3336, 3512]),
+        ("OFF_TASK_SIGNAL", [2832, 3072, 3072, 3344, 3520]),
+        ("OFF_TASK_COMM", [2736, 2976, 2976, 3248, 3408]),
+        ("OFF_TASK_FLAGS", [36, 44, 44, 44, 44]),
+        ("OFF_TASK_THREAD_PID", [2336, 2520, 2536, 2808, 2976]),
+        ("OFF_CRED_UID", [8, 8, 8, 8, 8]),
+        ("OFF_CRED_GID", [12, 12, 12, 12, 12]),
+        ("OFF_CRED_EUID", [24, 24, 24, 24, 24]),
+        ("OFF_CRED_EGID", [28, 28, 28, 28, 28]),
+        ("OFF_CRED_FSUID", [32, 32, 32, 32, 32]),
+        ("OFF_CRED_USER_NS", [136, 136, 144, 144, 144]),
+        ("OFF_MM_EXE_FILE", [928, 944, 1160, 1280, 1536]),
+        ("OFF_MM_ARG_START", [312, 312, 368, 480, 728]),
+        ("OFF_MM_ARG_END", [320, 320, 376, 488, 736]),
+        ("OFF_FS_PWD_MNT", [40 + 0, 40 + 0, 40 + 0, 40 + 0, 40 + 0]),
+        ("OFF_FS_PWD_DENTRY", [40 + 8, 40 + 8, 40 + 8, 40 + 8, 40 + 8]),
+        ("OFF_NSPROXY_MNT_NS", [24, 24, 24, 24, 24]),
+        ("OFF_MNT_NS_INUM", [24, 16, 16, 24, 88]),
+        ("OFF_PID_NS_INUM", [136, 128, 128, 136, 344]),
+        ("OFF_USER_NS_INUM", [264, 256, 232, 240, 344]),
+        ("OFF_PID_LEVEL", [4, 4, 4, 4, 4]),
+        ("OFF_PID_NUMBERS", [96, 96, 112, 144, 128]),
+        ("OFF_UPID_NR", [0, 0, 0, 0, 0]),
+        ("OFF_UPID_NS", [8, 8, 8, 8, 8]),
+        ("OFF_SIGNAL_TTY", [400, 416, 408, 416, 432]),
+        ("OFF_SIGNAL_LIVE", [4, 4, 4, 4, 4]),
+        ("OFF_TTY_INDEX", [32, 32, 4, 4, 4]),
+        ("OFF_TTY_DRIVER", [16, 16, 16, 16, 16]),
+        ("OFF_TTY_DRIVER_MAJOR", [44, 44, 44, 44, 44]),
+        ("OFF_TTY_DRIVER_MINOR_START", [48, 48, 48, 48, 48]),
+        ("OFF_MOUNT_MNT", [32, 32, 32, 32, 32]),
+        ("OFF_MOUNT_MOUNTPOINT", [24, 24, 24, 24, 24]),
+        ("OFF_MOUNT_PARENT", [16, 16, 16, 16, 16]),
+        ("OFF_VFSMOUNT_ROOT", [0, 0, 0, 0, 0]),
+        ("OFF_IATTR_VALID", [0, 0, 0, 0, 0]),
+        ("OFF_RENAME_OLD_DENTRY", [8, 16, 16, 16, 16]),
+        ("OFF_RENAME_NEW_DENTRY", [24, 40, 40, 32, 32]),
+        ("OFF_RENAME_FLAGS", [40, 56, 56, 48, 48]),
+        ("OFF_UPID_SIZE", [16, 16, 16, 16, 16]),
+    ];
+
+    #[test]
+    fn offsets_of_each_kernel() {
+        for (column, fixture) in FIXTURES.iter().enumerate() {
+            let kernel = fixture.kernel;
+            let layout = Layout::resolve(&fixture.btf()).unwrap();
+            assert_eq!(layout.missing, Vec::<String>::new(), "{kernel}");
+            let expected: Vec<_> =
+                OFFSETS.iter().map(|(global, offsets)| (*global, offsets[column])).collect();
+            for (found, expected) in layout.globals.iter().zip(&expected) {
+                assert_eq!(found, expected, "{kernel}");
+            }
+            assert_eq!(layout.globals.len(), expected.len(), "{kernel}");
+        }
+    }
+
+    #[test]
+    fn the_object_has_each_global() {
+        let layout = Layout::resolve(&FIXTURES[0].btf()).unwrap();
+        let values: Vec<_> =
+            layout.globals.iter().map(|&(global, value)| (global, value.to_ne_bytes())).collect();
+        let globals: HashMap<_, _> =
+            values.iter().map(|(global, value)| (*global, (&value[..], true))).collect();
+        assert_eq!(globals.len(), FIELDS.len() + 1, "a global stands for two fields");
+        // Fails for a global that is not there or of another size.
+        fixtures::object().patch_map_data(globals).unwrap();
+    }
+
+    #[test]
+    fn a_kernel_without_the_fields_is_refused() {
+        let mut nothing = 0xeb9f_u16.to_ne_bytes().to_vec();
+        nothing.extend([1, 0]);
+        nothing.extend([24_u32, 0, 0, 0, 1].into_iter().flat_map(u32::to_ne_bytes));
+        nothing.push(0);
+        let lacks = Layout::resolve(&Btf::parse(nothing).unwrap()).unwrap_err();
+        assert_eq!(lacks.len(), FIELDS.iter().filter(|field| field.needed).count());
+        assert!(lacks.contains(&"file.f_path.dentry".to_owned()));
+        assert!(!lacks.contains(&"task_struct.loginuid".to_owned()));
+    }
 
     #[test]
     fn running_kernel_resolves() {

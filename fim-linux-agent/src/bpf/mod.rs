@@ -7,6 +7,8 @@
 
 pub mod btf;
 pub mod collector;
+#[cfg(test)]
+mod fixtures;
 pub mod layout;
 pub mod loader;
 pub mod processes;

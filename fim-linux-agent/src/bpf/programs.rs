@@ -72,6 +72,7 @@ use Attach::{Entry as At, Exit, Tracepoint};
 
 /// In the order of attachment: exits before entries, so that nothing an entry takes down waits
 /// for an exit that is not there yet.
+#[rustfmt::skip] // A table.
 const CATALOGUE: &[Entry] = &[
     entry(Hook::Exec, Tracepoint, &["sched_process_exec"], Name::Fixed("exec"), "processes are described at their first operation only"),
     entry(Hook::Fork, Tracepoint, &["sched_process_fork"], Name::Fixed("fork"), "parents that have exited may be unknown"),
@@ -159,5 +160,104 @@ fn name(rule: Name, prototype: Option<&Prototype>) -> Result<String, String> {
             Some("type") => Ok("time_update_t1".to_owned()),
             _ => Err(format!("unknown signature ({})", prototype.params.join(", "))),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use aya_obj::ProgramSection;
+
+    use super::super::fixtures::{self, FIXTURES};
+    use super::*;
+
+    /// Target and program in the order of attachment, for 5.10, 6.1, 6.12, 6.18 and 7.x: by the
+    /// parameters that these kernels' functions have. `""`: as on the kernel before; `-`: nothing
+    /// is attached.
+    #[rustfmt::skip]
+    const PLANNED: &[[&str; 5]] = &[
+        ["sched_process_exec exec", "", "", "", ""],
+        ["sched_process_fork fork", "", "", "", ""],
+        ["sched_process_exit exit", "", "", "", ""],
+        ["__fput file_release", "", "", "", ""],
+        ["security_file_open file_open", "", "", "", ""],
+        // (inode, time, flags), (inode, flags), (inode, type, flags).
+        ["generic_update_time time_update_f2", "", "inode_update_timestamps time_update_f1", "", "generic_update_time time_update_t1"],
+        ["security_mmap_file mmap", "", "", "", ""],
+        // 7.x: (idmap, dentry, mode, di).
+        ["vfs_create create_d1_r4", "vfs_create create_d2_r5", "", "", "vfs_create create_d1_r4"],
+        // 6.15 and newer return the dentry.
+        ["vfs_mkdir mkdir_d1_r3", "vfs_mkdir mkdir_d2_r4", "", "vfs_mkdir mkdir_d2_p4", "vfs_mkdir mkdir_d2_p5"],
+        ["vfs_mknod mknod_d1_r4", "vfs_mknod mknod_d2_r5", "", "", "vfs_mknod mknod_d2_r6"],
+        ["vfs_symlink symlink_d1_r3", "vfs_symlink symlink_d2_r4", "", "", "vfs_symlink symlink_d2_r5"],
+        ["vfs_link link_d2_r4", "vfs_link link_d3_r5", "", "", ""],
+        ["vfs_unlink unlink_d1_r3", "vfs_unlink unlink_d2_r4", "", "", ""],
+        ["vfs_unlink unlink_enter_d1", "vfs_unlink unlink_enter_d2", "", "", ""],
+        ["vfs_rmdir rmdir_d1_r2", "vfs_rmdir rmdir_d2_r3", "", "", "vfs_rmdir rmdir_d2_r4"],
+        ["vfs_rmdir rmdir_enter_d1", "vfs_rmdir rmdir_enter_d2", "", "", ""],
+        ["vfs_rename rename_r1", "", "", "", ""],
+        ["vfs_rename rename_enter", "", "", "", ""],
+        ["notify_change setattr_d0_r3", "notify_change setattr_d1_r4", "", "", ""],
+        ["notify_change setattr_enter_d0", "notify_change setattr_enter_d1", "", "", ""],
+        ["__vfs_setxattr_noperm setxattr_d0_r5", "__vfs_setxattr_noperm setxattr_d1_r6", "", "", ""],
+        ["__vfs_removexattr_locked removexattr_d0_r3", "__vfs_removexattr_locked removexattr_d1_r4", "", "", ""],
+        ["-", "", "vfs_set_acl set_acl_d1_r4", "", ""],
+        ["-", "", "vfs_remove_acl remove_acl_d1_r3", "", ""],
+    ];
+
+    #[test]
+    fn programs_of_each_kernel() {
+        for (column, fixture) in FIXTURES.iter().enumerate() {
+            let expected = PLANNED.iter().filter_map(|row| {
+                row[..=column].iter().rev().find(|cell| !cell.is_empty()).filter(|&&cell| cell != "-")
+            });
+            let planned: Vec<_> = plan(&fixture.btf())
+                .into_iter()
+                .map(|plan| format!("{} {}", plan.target, plan.program.unwrap()))
+                .collect();
+            assert_eq!(planned, expected.copied().collect::<Vec<_>>(), "{}", fixture.kernel);
+        }
+    }
+
+    #[test]
+    fn the_object_has_each_program_and_no_other() {
+        let object = fixtures::object();
+        let mut used = BTreeSet::new();
+        for fixture in &FIXTURES {
+            for plan in plan(&fixture.btf()) {
+                let name = plan.program.unwrap();
+                let program = object.programs.get(&name);
+                let program =
+                    program.unwrap_or_else(|| panic!("{}: no program {name}", fixture.kernel));
+                let attach = match program.section {
+                    ProgramSection::FEntry { .. } => At,
+                    ProgramSection::FExit { .. } => Exit,
+                    ProgramSection::BtfTracePoint => Tracepoint,
+                    _ => panic!("{name} is of another type"),
+                };
+                assert_eq!(attach, plan.attach, "{name}");
+                used.insert(name);
+            }
+        }
+        let all: BTreeSet<_> = object.programs.keys().cloned().collect();
+        assert_eq!(all, used, "programs that no kernel needs");
+    }
+
+    #[test]
+    fn an_unknown_signature_names_what_it_is() {
+        let prototype = |params: &[&str], returns_pointer| Prototype {
+            params: params.iter().map(|&param| param.to_owned()).collect(),
+            returns_pointer,
+        };
+        let odd = prototype(&["a", "b"], false);
+        let error = name(Name::Result("unlink", "dentry"), Some(&odd)).unwrap_err();
+        assert_eq!(error, "no parameter `dentry` among (a, b)");
+        let error = name(Name::TimeUpdate, Some(&odd)).unwrap_err();
+        assert_eq!(error, "unknown signature (a, b)");
+        let fitting = prototype(&["a", "dentry", "c"], true);
+        let planned = name(Name::Result("mkdir", "dentry"), Some(&fitting));
+        assert_eq!(planned.as_deref(), Ok("mkdir_d1_p3"));
+        assert_eq!(name(Name::Position("x", "c"), Some(&fitting)).as_deref(), Ok("x_d2"));
     }
 }

@@ -9,7 +9,7 @@ use fim_common::event::Provider;
 use fim_common::event::actor::Actor;
 use fim_common::operation::{Modified, Operation, OperationKind};
 use fim_common::record::decode::{File, Record};
-use fim_common::record::{Attrs, Hook, Object, Op, flag};
+use fim_common::record::{Attrs, Hook, ID_UNSET, Object, Op, flag};
 use fim_common::state::{ObjectId, ObjectKind, ObjectState};
 use fim_common::time::Timestamp;
 
@@ -132,7 +132,16 @@ fn actor(record: &Record<'_>, table: &mut Table) -> Arc<Actor> {
     let key = Key::from(&record.actor);
     // The thread that released a file need not be the one that opened it.
     let tid = (record.hook != Hook::FileRelease).then_some(record.actor.tid);
-    table.actor(key, tid, &Credentials::from(&record.actor))
+    let mut credentials = Credentials::from(&record.actor);
+    if record.hook == Hook::FileRelease
+        && credentials.uid == ID_UNSET
+        && let Some(last) = table.credentials(key)
+    {
+        // The file was released by another process than the one that opened it (it was passed
+        // on, or a kernel worker did it): the ids in the record are not the opener's.
+        credentials = last;
+    }
+    table.actor(key, tid, &credentials)
 }
 
 fn id(object: &Object) -> Option<ObjectId> {

@@ -223,13 +223,13 @@ impl FileSystems {
 
     /// Marks every file system that holds a watched path, or will once the path is there, and the
     /// file systems mounted below. Takes marks away that are not needed any more. Returns the
-    /// mount points at which something else is seen than before.
+    /// mount points at which something else is seen than before, and whether paths may be others.
     pub(super) fn arm(
         &mut self,
         group: &Group,
         mask: u64,
         watched: &[PathBuf],
-    ) -> io::Result<Vec<PathBuf>> {
+    ) -> io::Result<(Vec<PathBuf>, bool)> {
         let mounts = mounts::visible()?;
         let changed = changes(&self.mounts, &mounts);
         self.problems.clear();
@@ -251,6 +251,12 @@ impl FileSystems {
         }
         for device in &needed {
             match arm_one(group, mask, *device, &mounts, watched) {
+                Ok(filesystem) if self.by_fsid.contains_key(&filesystem.fsid) => {
+                    // A snapshot or copy: events do not tell which one they are of.
+                    let twin = "has the same id as another file system".to_owned();
+                    let point = filesystem.views.first().map(|view| view.point.clone());
+                    self.problems.push((point.unwrap_or_default(), twin));
+                }
                 Ok(filesystem) => {
                     self.by_fsid.insert(filesystem.fsid, self.list.len());
                     self.list.push(filesystem);
@@ -259,7 +265,11 @@ impl FileSystems {
             }
         }
         self.mounts = mounts;
-        Ok(changed)
+        let same = |(old, new): (&FileSystem, &FileSystem)| {
+            old.device == new.device && old.fsid == new.fsid && old.views == new.views
+        };
+        let moved = before.len() != self.list.len() || !before.iter().zip(&self.list).all(same);
+        Ok((changed, moved))
     }
 }
 
@@ -327,6 +337,8 @@ fn arm_one(
                 .iter()
                 .map(|other| &other.point)
                 .filter(|point| point.starts_with(&mount.point) && **point != mount.point)
+                // The others matter to nobody, and there are many on a host with containers.
+                .filter(|point| rank(point, watched) > 1)
                 .cloned()
                 .collect(),
         })

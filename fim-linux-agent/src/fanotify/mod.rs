@@ -159,6 +159,7 @@ impl FanotifyCollector {
             options.table,
             Arc::clone(&counters),
             Outlet::new(options.sender, Arc::clone(&counters), options.spill),
+            features.names_objects(),
         );
         let mut reader = Reader::new(
             group,

@@ -241,8 +241,10 @@ impl Places {
     /// Marks what has to be marked, and forgets paths that may be others now. Returns the mount
     /// points at which something else is seen than before.
     pub(super) fn arm(&mut self, group: &Group, mask: u64) -> std::io::Result<Vec<PathBuf>> {
-        let changed = self.filesystems.arm(group, mask, &self.watched)?;
-        self.forget();
+        let (changed, moved) = self.filesystems.arm(group, mask, &self.watched)?;
+        if moved {
+            self.forget();
+        }
         let walks: Vec<(PathBuf, PathBuf, [u8; 8])> = self
             .filesystems
             .iter_mut()

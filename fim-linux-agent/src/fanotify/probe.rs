@@ -31,6 +31,11 @@ const BASE: u32 = libc::FAN_CLASS_NOTIF
 const UNLIMITED: u32 = libc::FAN_UNLIMITED_QUEUE | libc::FAN_UNLIMITED_MARKS;
 
 impl Features {
+    /// Whether creations and removals name their object.
+    pub(super) fn names_objects(self) -> bool {
+        self.target
+    }
+
     /// What is asked of a mark.
     pub(super) fn mask(self) -> u64 {
         let rename = match self.rename {

@@ -156,6 +156,7 @@ impl Reader {
                         self.take_in();
                         self.translator.scope = scope;
                         self.translator.places.watched = watched;
+                        self.translator.places.forget();
                         // Whoever asked may have given up waiting.
                         let _ = reply.send(self.arm());
                     }

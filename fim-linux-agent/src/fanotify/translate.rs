@@ -46,6 +46,10 @@ pub(super) struct Translator {
     pub(super) table: Arc<Mutex<Table>>,
     pub(super) counters: Arc<Counters>,
     pub(super) outlet: Outlet,
+    /// Creations and removals name their object (5.17).
+    pub(super) names_objects: bool,
+    /// Operations of the batch at hand whose path is not known.
+    pathless: u64,
     /// What was born before the first instant was there when the marks were set; what was born
     /// after the second was not. File systems take times from a clock that stands still between
     /// two ticks of 1 to 10 ms, or from an exact one (multigrain times, 6.13).
@@ -75,6 +79,7 @@ pub(super) struct Draft {
 }
 
 impl Translator {
+    #[expect(clippy::too_many_arguments, reason = "it is made in one place, from its parts")]
     pub(super) fn new(
         places: Places,
         scope: Scope,
@@ -83,6 +88,7 @@ impl Translator {
         table: Arc<Mutex<Table>>,
         counters: Arc<Counters>,
         outlet: Outlet,
+        names_objects: bool,
     ) -> Self {
         Self {
             places,
@@ -92,6 +98,8 @@ impl Translator {
             table,
             counters,
             outlet,
+            names_objects,
+            pathless: 0,
             armed: (coarse_now(), Timestamp::now()),
             relinked: None,
             created: Recent::new(),
@@ -115,6 +123,15 @@ impl Translator {
     pub(super) fn finish(&mut self, read: Timestamp) {
         // Who is alive, and with which user, is asked anew for each batch.
         self.actors.clear();
+        if self.pathless > 0 {
+            self.outlet.notice(Observation::Gap(Gap {
+                from: self.complete,
+                to: read,
+                count: Some(std::mem::take(&mut self.pathless)),
+                hooks: vec!["fanotify_path".to_owned()],
+                scope: Vec::new(),
+            }));
+        }
         self.complete = read;
         self.age_halves();
         for path in std::mem::take(&mut self.rechecks) {
@@ -243,7 +260,9 @@ impl Translator {
         object: Option<Fid<'_>>,
     ) {
         let stamped = batch.events[at];
-        let seen = self.look(&path, object);
+        // What has only been removed is not there.
+        let only_removed = mask & COUNTED == libc::FAN_DELETE;
+        let seen = if only_removed { None } else { self.look(&path, object) };
         let count = u64::from((mask & COUNTED).count_ones());
         if seen.is_none()
             && mask & (libc::FAN_CREATE | libc::FAN_DELETE) == 0
@@ -300,7 +319,12 @@ impl Translator {
                         if self.modified.remove(&key) { Modified::Yes } else { Modified::Unknown };
                     (OperationKind::CloseWrite { writers: None, modified }, true)
                 }
-                _ => (OperationKind::Delete, false),
+                _ => {
+                    if mask & libc::FAN_ONDIR != 0 && !self.names_objects {
+                        self.recheck(Some(path.clone()));
+                    }
+                    (OperationKind::Delete, false)
+                }
             };
             let state = seen.as_ref().map(|seen| seen.state.clone()).unwrap_or_default();
             let directory = (mask & libc::FAN_ONDIR != 0).then_some(ObjectKind::Dir);
@@ -382,6 +406,11 @@ impl Translator {
     pub(super) fn lost(&mut self, stamped: Stamped<'_>, count: u64) {
         tracing::trace!(event = ?stamped.event, "directory of an event is gone");
         Counters::add(&self.counters.error, count);
+        // Before 5.17 this is what every removal of a tree looks like, wherever it was; there the
+        // removed directories are compared instead.
+        if self.names_objects {
+            self.pathless += count;
+        }
     }
 
     pub(super) fn in_scope(&self, path: &Path) -> bool {

@@ -48,6 +48,11 @@ impl Table {
         self.make(key, tid, credentials, names)
     }
 
+    /// The credentials an execution was last seen with.
+    pub fn credentials(&self, key: Key) -> Option<Credentials> {
+        self.find(key).map(|entry| entry.description.credentials)
+    }
+
     /// The actor of an operation of which only the process id is known.
     ///
     /// fanotify does not say when an event happened: a process that has executed another program,

@@ -102,7 +102,8 @@ impl Agent {
     pub(crate) fn stop(&self) {
         let asked = Instant::now();
         self.signal(Signal::TERM);
-        let status = self.exit.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience());
+        let status =
+            self.exit.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience());
         let status = status.unwrap_or_else(|error| match error {
             RecvTimeoutError::Timeout => panic!("fim run does not stop\n{}", self.log()),
             RecvTimeoutError::Disconnected => panic!("fim run was stopped before"),

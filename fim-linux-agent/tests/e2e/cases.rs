@@ -47,11 +47,7 @@ pub(crate) struct Place {
 
 impl Case {
     /// A case on the usual volume.
-    pub(crate) const fn new(
-        name: &'static str,
-        prepare: fn(&Place),
-        run: fn(&Scene<'_>),
-    ) -> Self {
+    pub(crate) const fn new(name: &'static str, prepare: fn(&Place), run: fn(&Scene<'_>)) -> Self {
         Self { name, volume: Volume::Usual, prepare, run }
     }
 
@@ -90,7 +86,12 @@ pub(crate) fn run(table: &'static Table) {
     }
     let left = shared.leave();
     drop(guards);
-    assert!(failed.is_empty(), "{} of {} cases failed: {failed:?}", failed.len(), table.cases.len());
+    assert!(
+        failed.is_empty(),
+        "{} of {} cases failed: {failed:?}",
+        failed.len(),
+        table.cases.len()
+    );
     left.unwrap();
 }
 

@@ -91,38 +91,42 @@ pub(crate) struct Account {
     pub(crate) gid: u32,
 }
 
-fn accounts() -> Vec<Account> {
+/// `/etc/passwd`; read once, since it is asked for every event.
+static ACCOUNTS: LazyLock<Vec<Account>> = LazyLock::new(|| {
     let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?.to_owned();
-            let uid = fields.nth(1)?.parse().ok()?;
-            let gid = fields.next()?.parse().ok()?;
-            Some(Account { name, uid, gid })
-        })
-        .collect()
-}
+    let accounts = text.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?.to_owned();
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        Some(Account { name, uid, gid })
+    });
+    accounts.collect()
+});
+
+/// `/etc/group`: names and numbers.
+static GROUPS: LazyLock<Vec<(String, u32)>> = LazyLock::new(|| {
+    let text = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let groups = text.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        Some((fields.next()?.to_owned(), fields.nth(1)?.parse().ok()?))
+    });
+    groups.collect()
+});
 
 /// The name of a user, where it has one.
 pub(crate) fn user_name(uid: u32) -> Option<String> {
-    accounts().into_iter().find(|account| account.uid == uid).map(|account| account.name)
+    ACCOUNTS.iter().find(|account| account.uid == uid).map(|account| account.name.clone())
 }
 
 /// The name of a group, where it has one.
 pub(crate) fn group_name(gid: u32) -> Option<String> {
-    let text = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(gid)).then(|| name.to_owned())
-    })
+    GROUPS.iter().find(|group| group.1 == gid).map(|group| group.0.clone())
 }
 
 /// A user with a name and without privileges: a person where there is one, else `nobody`.
 pub(crate) fn ordinary_user() -> Account {
-    let accounts = accounts();
-    let person = accounts.iter().find(|account| (1000..60_000).contains(&account.uid));
-    let nobody = || accounts.iter().find(|account| account.uid == 65_534);
+    let person = ACCOUNTS.iter().find(|account| (1000..60_000).contains(&account.uid));
+    let nobody = || ACCOUNTS.iter().find(|account| account.uid == 65_534);
     person.or_else(nobody).expect("neither a person nor nobody in /etc/passwd").clone()
 }

@@ -62,8 +62,7 @@ pub(crate) fn actor(event: &Event, report: &Report) {
     args(event, report);
 
     assert_eq!(event.number("process.parent.pid"), Some(report.ppid.into()), "{event}");
-    let own = path_text(&fs::read_link("/proc/self/exe").unwrap());
-    assert_eq!(event.text("process.parent.executable"), Some(&*own), "{event}");
+    assert_eq!(event.text("process.parent.executable"), Some(&**OWN), "{event}");
     let ancestor = &event.at("fim.ancestors")[0];
     assert_eq!(ancestor["pid"].as_u64(), Some(report.ppid.into()), "{event}");
     user(event, report);
@@ -200,7 +199,8 @@ impl Known {
         if metadata.is_file() {
             fields.push(("sha256", sha256(&fs::read(path).unwrap())));
         }
-        let mtime = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+        let mtime =
+            i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
         Self { fields, size: metadata.len(), mtime, is_directory: metadata.is_dir() }
     }
 
@@ -217,6 +217,10 @@ impl Known {
         }
     }
 }
+
+/// This program, which starts all others.
+static OWN: LazyLock<String> =
+    LazyLock::new(|| path_text(&fs::read_link("/proc/self/exe").unwrap()));
 
 /// What the shell is here: a path to its program, links resolved.
 pub(crate) static SHELL: LazyLock<String> =

@@ -174,7 +174,12 @@ impl<'a> Scene<'a> {
             assert_eq!(events.len(), 1, "took {} ns\n{}", report.took(), self.dump());
         }
         let event = events.last().unwrap();
-        assert_eq!(event.id(), last.id(), "the hash is not that of the last event\n{}", self.dump());
+        assert_eq!(
+            event.id(),
+            last.id(),
+            "the hash is not that of the last event\n{}",
+            self.dump()
+        );
         expect::state(event, path);
         expect::exact_hash(event, &content);
         event.clone()
@@ -232,7 +237,8 @@ impl<'a> Scene<'a> {
     /// So many events, and no others than `action` of `path`.
     pub(crate) fn only_action(&self, action: &str, path: &Path, count: RangeInclusive<usize>) {
         let found = self.settled();
-        let is_expected = |event: &Event| event.action() == action && event.path() == path_text(path);
+        let is_expected =
+            |event: &Event| event.action() == action && event.path() == path_text(path);
         assert!(found.iter().all(is_expected), "not only {action}\n{}", self.dump());
         assert!(count.contains(&found.len()), "not {count:?} events\n{}", self.dump());
     }

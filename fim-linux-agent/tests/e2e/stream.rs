@@ -130,11 +130,8 @@ impl Stream {
                 if left.is_zero() {
                     return Err(format!("nothing within {} s", patience().as_secs()));
                 }
-                read = self
-                    .changed
-                    .wait_timeout(read, left)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
+                read =
+                    self.changed.wait_timeout(read, left).unwrap_or_else(PoisonError::into_inner).0;
             }
             let lines = read.lines[next..].to_vec();
             drop(read);

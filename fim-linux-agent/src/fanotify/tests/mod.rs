@@ -55,8 +55,13 @@ impl Drop for Tmpfs {
     }
 }
 
-/// Held for writing by tests in which no process may be forked.
 static FORKS: RwLock<()> = RwLock::new(());
+
+/// While this is held no process is forked: one would share open files until it executes
+/// something, and be the one that closes them.
+fn alone() -> impl Drop {
+    FORKS.write().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn spawn(command: &mut Command) -> std::process::Child {
     let _forks = FORKS.read().unwrap_or_else(PoisonError::into_inner);

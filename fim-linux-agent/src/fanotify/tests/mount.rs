@@ -153,6 +153,7 @@ fn overlayfs() {
         println!("skipped: this kernel has no overlayfs");
         return;
     }
+    let _alone = alone();
     let mut watch = Watch::new(&merged);
     println!("{}", watch.collector.summary());
     fs::create_dir(merged.join("new")).unwrap();

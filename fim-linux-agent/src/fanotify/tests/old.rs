@@ -12,6 +12,7 @@ fn table(operation: fn(&Path), want: &[&str]) {
         return;
     }
     let tmpfs = Tmpfs::new();
+    let _alone = alone();
     let watched = tmpfs.path().join("in");
     for name in ["in/d/sub", "in/e", "out"] {
         fs::create_dir_all(tmpfs.path().join(name)).unwrap();

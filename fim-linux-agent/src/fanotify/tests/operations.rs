@@ -21,6 +21,7 @@ fn table(prepare: fn(&Path), operation: fn(&Path), want: &[&str]) {
     }
     let tmpfs = Tmpfs::new();
     let disk = tempfile::tempdir().unwrap();
+    let _alone = alone();
     for base in [tmpfs.path(), disk.path().canonicalize().unwrap()] {
         let watched = base.join("in");
         fs::create_dir(&watched).unwrap();
@@ -94,6 +95,7 @@ fn tmpfile_then_link() {
         return;
     }
     let tmpfs = Tmpfs::new();
+    let _alone = alone();
     let mut watch = Watch::new(&tmpfs.path());
     operation(&tmpfs.path());
     let short = watch.short();
@@ -229,6 +231,7 @@ fn names_that_are_not_utf8() {
         return;
     }
     let tmpfs = Tmpfs::new();
+    let _alone = alone();
     let directory = tmpfs.path().join(OsStr::from_bytes(b"d\xff \n"));
     let path = directory.join(OsStr::from_bytes(b"\xfe\x80"));
     let mut watch = Watch::new(&tmpfs.path());
@@ -246,6 +249,7 @@ fn the_state_after() {
         return;
     }
     let tmpfs = Tmpfs::new();
+    let _alone = alone();
     let path = tmpfs.path().join("a");
     let mut watch = Watch::new(&tmpfs.path());
     fs::write(&path, "abc").unwrap();

@@ -39,8 +39,13 @@ fn cases() {
 
 const ACL: &str = "system.posix_acl_access";
 /// `user::rw-,user:1000:r--,group::r--,mask::r--,other::r--`: the mode stays 0644.
-const ENTRIES: [(u16, u16, u32); 5] =
-    [(0x01, 6, u32::MAX), (0x02, 4, 1000), (0x04, 4, u32::MAX), (0x10, 4, u32::MAX), (0x20, 4, u32::MAX)];
+const ENTRIES: [(u16, u16, u32); 5] = [
+    (0x01, 6, u32::MAX),
+    (0x02, 4, 1000),
+    (0x04, 4, u32::MAX),
+    (0x10, 4, u32::MAX),
+    (0x20, 4, u32::MAX),
+];
 const ENTRIES_TEXT: [&str; 5] =
     ["user::rw-", "user:1000:r--", "group::r--", "mask::r--", "other::r--"];
 
@@ -145,25 +150,25 @@ fn setxattr_trusted(scene: &Scene<'_>) {
 
 fn removexattr(scene: &Scene<'_>) {
     let name = "user.note";
-    let event = modified(scene, "a", &["xattrs"], |path| {
-        Op::RemoveXattr { path, name: name.to_owned() }
-    });
+    let event =
+        modified(scene, "a", &["xattrs"], |path| Op::RemoveXattr { path, name: name.to_owned() });
     assert_eq!(xattr(&event, "fim.before", name), Some("cmVtb3ZlIG1l"), "{event}");
     assert_eq!(xattr(&event, "fim.after", name), None, "{event}");
 }
 
 fn acl_set(scene: &Scene<'_>) {
-    let event = modified(scene, "a", &["acl"], |path| {
-        Op::SetXattr { path, name: ACL.to_owned(), value: acl() }
+    let event = modified(scene, "a", &["acl"], |path| Op::SetXattr {
+        path,
+        name: ACL.to_owned(),
+        value: acl(),
     });
     assert_eq!(event.list("fim.before.acl"), [""; 0], "{event}");
     assert_eq!(event.list("fim.after.acl"), ENTRIES_TEXT, "{event}");
 }
 
 fn acl_remove(scene: &Scene<'_>) {
-    let event = modified(scene, "a", &["acl"], |path| {
-        Op::RemoveXattr { path, name: ACL.to_owned() }
-    });
+    let event =
+        modified(scene, "a", &["acl"], |path| Op::RemoveXattr { path, name: ACL.to_owned() });
     assert_eq!(event.list("fim.before.acl"), ENTRIES_TEXT, "{event}");
     assert_eq!(event.list("fim.after.acl"), [""; 0], "{event}");
 }

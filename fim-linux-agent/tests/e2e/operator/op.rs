@@ -148,7 +148,8 @@ impl Op {
             Self::Read { path } => drop(fs::read(path.as_path())?),
             Self::WriteAt { path, offset, bytes } => open(path)?.write_all_at(bytes, *offset)?,
             Self::WriteVectored { path, parts } => {
-                let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+                let slices: Vec<IoSlice<'_>> =
+                    parts.iter().map(|part| IoSlice::new(part)).collect();
                 let length: usize = parts.iter().map(Vec::len).sum();
                 let written = open(path)?.write_vectored(&slices)?;
                 assert_eq!(written, length, "writev wrote a part only");
@@ -207,7 +208,8 @@ impl Op {
             }
             Self::Rewrite { path, times, chunks } => {
                 for round in 0..*times {
-                    let mut file = File::options().write(true).truncate(true).open(path.as_path())?;
+                    let mut file =
+                        File::options().write(true).truncate(true).open(path.as_path())?;
                     file.rewind()?;
                     let chunk = pattern(round);
                     for _ in 0..*chunks {

@@ -47,9 +47,7 @@ fn a_million_small_writes(scene: &Scene<'_>) {
     running.finish();
     let content = fs::read(&path).unwrap();
     let hash = sha256(&content);
-    let last = scene.wait("the final hash", |event| {
-        event.text("file.hash.sha256") == Some(&hash)
-    });
+    let last = scene.wait("the final hash", |event| event.text("file.hash.sha256") == Some(&hash));
     expect::change(&last);
     expect::actor(&last, &report);
     expect::exact_hash(&last, &content);
@@ -87,8 +85,8 @@ fn two_writers(scene: &Scene<'_>) {
     for event in &events {
         let of_process = [("process", event.at("process")), ("user", event.at("user"))];
         let of_writers = event.at("fim.writers").as_array().into_iter().flatten();
-        let of_writers =
-            of_writers.flat_map(|writer| [("process", &writer["process"]), ("user", &writer["user"])]);
+        let of_writers = of_writers
+            .flat_map(|writer| [("process", &writer["process"]), ("user", &writer["user"])]);
         for (name, value) in of_process.into_iter().chain(of_writers) {
             match name {
                 "process" => assert_eq!(value["executable"], *first.exe.text(), "{event}"),
