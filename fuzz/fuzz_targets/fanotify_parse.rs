@@ -28,6 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn names_of<'a>(event: &parse::Event<'a>) -> impl Iterator<Item = parse::Fid<'a>> + use<'a> {
-    let directories = [event.name, event.old, event.new].map(|name| name.map(|name| name.directory));
+    let directories =
+        [event.name, event.old, event.new].map(|name| name.map(|name| name.directory));
     directories.into_iter().chain([event.object]).flatten()
 }

@@ -101,7 +101,7 @@ table! {
     /// Keys outside of every table; they stand before the first one.
     File "Top level" {
         /// The source of events. `auto` takes `bpf` where the kernel lets it load its programs,
-        /// else `fanotify`, which does not see denied attempts.
+        /// else `fanotify`, which has no exact times and less to say of attributes.
         backend: String {
             values: "`\"auto\"`, `\"bpf\"` or `\"fanotify\"`",
             default: "\"auto\"",

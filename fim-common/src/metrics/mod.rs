@@ -56,7 +56,7 @@ pub struct Metrics {
 pub struct Error(#[from] prometheus::Error);
 
 /// What a hook in the kernel has counted since it was armed, over all CPUs.
-/// `seen = filtered + submitted + lost`.
+/// `seen = filtered + submitted + lost + error`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HookCounts {
     /// Operations that came by.
@@ -67,7 +67,7 @@ pub struct HookCounts {
     pub submitted: u64,
     /// In scope and lost.
     pub lost: u64,
-    /// Something could not be read; the operation is counted above all the same.
+    /// In scope, but no record could be made of it.
     pub error: u64,
 }
 

@@ -1,8 +1,8 @@
 //! An object's state, read from disk: the one place of the pipeline that knows the operating
 //! system's files.
 //!
-//! Invariant: everything of one [`ObjectState`] is read through one descriptor, so it is of one
-//! object, whatever happens to its name meanwhile.
+//! Invariant: everything of one [`crate::state::ObjectState`] is read through one descriptor, so
+//! it is of one object, whatever happens to its name meanwhile.
 //!
 //! Invariant: nothing here follows a symbolic link in the last component, changes an access time
 //! where the kernel lets us not to, or opens anything but a regular file or directory for reading.

@@ -85,6 +85,11 @@ impl Draft {
         })
     }
 
+    /// Whether nobody can tell if the object is open for writing.
+    pub(super) fn may_be_open(&self) -> bool {
+        self.provider == Provider::Fanotify
+    }
+
     /// Whether there is content to hash.
     pub(super) fn wants_hash(&self) -> bool {
         let tells_content = matches!(
@@ -200,7 +205,9 @@ pub(super) fn event(
         }
         Action::Updated => {
             let same = !changes.contains(&Property::Content);
-            if draft.content == Content::Doubtful && same {
+            let compared = before.as_ref().is_some_and(|before| before.sha256.is_some())
+                && hash_state == Some(HashState::Exact);
+            if draft.content == Content::Doubtful && same && compared {
                 return None;
             }
             if same && hash_state != Some(HashState::Exact) && !changes.contains(&Property::Size) {

@@ -243,6 +243,10 @@ fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
 fn poll(pipeline: &mut Pipeline, path: &Path) {
     let next = Instant::now() + pipeline.settle.max(POLL) * pipeline.sessions.poll_factor();
     let Some(session) = pipeline.sessions.by_path.get_mut(path) else { return };
+    if !session.open {
+        pipeline.sessions.remove(path);
+        return;
+    }
     let seen = session.seen;
     let now = object::stat(path).ok().and_then(|state| state.mtime);
     let changed = seen.is_some() && now.is_some() && now != seen;
@@ -422,8 +426,10 @@ fn flush(pipeline: &mut Pipeline, path: &Path, closed: bool) {
     let being_written = session.open && !closed && !session.reported;
     let draft = draft_of(session);
     session.reported = true;
-    // Without knowledge of who has it open, every report ends the session.
-    if closed || !session.open {
+    // fanotify does not tell who has it open: steady writing without an end is told as rarely as
+    // if it did.
+    let unsure = draft.as_ref().is_some_and(Draft::may_be_open);
+    if closed || !(session.open || unsure) {
         pipeline.sessions.remove(path);
     } else {
         session.seen = object::stat(path).ok().and_then(|state| state.mtime);

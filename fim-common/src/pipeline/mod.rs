@@ -273,6 +273,7 @@ impl Pipeline {
     fn hashed(&mut self, ticket: u64, outcome: HashOutcome) {
         // Gone: something else happened to the path, and the event did not wait.
         let Some(draft) = self.waiting.remove(&ticket) else { return };
+        self.output.metrics().set_queue_depth("hash", self.waiting.len());
         if self.tickets.get(&draft.path) == Some(&ticket) {
             self.tickets.remove(&draft.path);
         }

@@ -153,7 +153,6 @@ mod tests {
         ("OFF_DENTRY_NAME", [32 + 8, 32 + 8, 32 + 8, 32 + 8, 32 + 8]),
         ("OFF_DENTRY_NAME_LEN", [32 + 4, 32 + 4, 32 + 4, 32 + 4, 32 + 4]),
         ("OFF_DENTRY_INODE", [48, 48, 48, 48, 48]),
-        ("OFF_DENTRY_SB", [104, 104, 104, 104, 104]),
         ("OFF_DENTRY_ALIAS", [176, 176, 176, 176, 176]),
         ("OFF_INODE_INO", [64, 64, 64, 64, 64]),
         ("OFF_INODE_SB", [40, 40, 40, 40, 40]),

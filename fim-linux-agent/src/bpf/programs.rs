@@ -210,7 +210,11 @@ mod tests {
     fn programs_of_each_kernel() {
         for (column, fixture) in FIXTURES.iter().enumerate() {
             let expected = PLANNED.iter().filter_map(|row| {
-                row[..=column].iter().rev().find(|cell| !cell.is_empty()).filter(|&&cell| cell != "-")
+                row[..=column]
+                    .iter()
+                    .rev()
+                    .find(|cell| !cell.is_empty())
+                    .filter(|&&cell| cell != "-")
             });
             let planned: Vec<_> = plan(&fixture.btf())
                 .into_iter()

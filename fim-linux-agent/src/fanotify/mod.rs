@@ -12,6 +12,7 @@
 mod batch;
 mod directories;
 mod filesystems;
+mod names;
 mod object;
 mod outlet;
 pub mod parse;

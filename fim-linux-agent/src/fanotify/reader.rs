@@ -22,7 +22,7 @@ use super::batch::Raw;
 use super::filesystems::Lookup;
 use super::outlet::Counters;
 use super::sys::{Group, MarkOn};
-use super::translate::Translator;
+use super::translate::{Patience, Translator};
 use super::{Scope, Standing};
 use crate::process::clock::Boot;
 
@@ -35,12 +35,16 @@ const EVENT_MAX: usize = 1024;
 const BATCH: usize = 1024 * 1024;
 /// A batch may grow to this while something is looked for that is about to be queued.
 const BATCH_MAX: usize = 8 * BATCH;
-/// Most times in one batch that it is waited for.
-const PATIENT_MAX: u32 = 16;
 /// Most rounds of asking for paths and reading on.
 const SETTLE_MAX: usize = 32;
-/// How long an event that the kernel must be about to queue is waited for.
-const PATIENCE: Duration = Duration::from_millis(5);
+/// How long the event that belongs to the last one is waited for: the kernel queues it next.
+const NEXT_PATIENCE: Duration = Duration::from_millis(5);
+/// How long the removal of a directory is waited for. The kernel takes the directory away a moment
+/// before it queues the event (d_delete_notify), and on a busy machine the remover may have to wait
+/// for its turn in between.
+const PATH_PATIENCE: Duration = Duration::from_millis(250);
+/// How often it is looked for meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// A batch of nothing but writes is followed by a pause: the kernel merges the writes of one
 /// process to one file that come meanwhile, and a loop of small writes costs a handful of events.
 const WRITES_PAUSE: Duration = Duration::from_millis(5);
@@ -222,24 +226,33 @@ impl Reader {
 
     /// Works on what was read. Returns whether it was nothing but writes.
     fn work(&mut self) -> bool {
-        let (mut patience, mut only_writes) = (PATIENT_MAX, true);
+        let mut only_writes = true;
+        let mut waiting: Option<Instant> = None;
         while self.raw.events() > 0 {
             let end = self.raw.events();
             self.settle(end);
             // Processes first: who made these events has been recorded before them.
             (self.sync)();
             let batch = self.raw.batch();
-            let worked = self.translator.work(&batch, end, patience > 0);
+            let within = |limit| waiting.is_none_or(|since: Instant| since.elapsed() < limit);
+            let patience = Patience {
+                next: within(NEXT_PATIENCE),
+                path: self.translator.names_objects && within(PATH_PATIENCE),
+            };
+            let worked = self.translator.work(&batch, end, patience);
             only_writes &=
                 batch.events.iter().all(|stamped| stamped.event.mask == libc::FAN_MODIFY);
             self.raw.consume(worked);
             self.walk();
             self.translator.finish(self.complete);
+            if worked > 0 {
+                waiting = None;
+            }
             if worked < end {
-                patience -= 1;
-                if !self.fill(self.more()) {
-                    let mut fds = [PollFd::new(&self.group, PollFlags::IN)];
-                    let _ = poll_for(&mut fds, Some(PATIENCE));
+                let again = waiting.is_some();
+                waiting.get_or_insert_with(Instant::now);
+                if !self.fill(self.more()) || again {
+                    self.pause(LOOK_AGAIN);
                     self.fill(self.more());
                 }
             }
@@ -287,7 +300,7 @@ impl Reader {
                 Err(error) => {
                     // The event at the head of the queue is lost: fanotify_read drops it.
                     self.gap(Timestamp::now(), "fanotify_read", &error);
-                    self.pause(PATIENCE);
+                    self.pause(LOOK_AGAIN);
                     break;
                 }
             }

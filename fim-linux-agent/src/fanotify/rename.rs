@@ -11,7 +11,7 @@ use super::directories::Directory;
 use super::outlet::Counters;
 use super::parse::{Fid, Name};
 use super::places::{Place, os};
-use super::translate::{Draft, Translator};
+use super::translate::{Draft, Patience, Translator};
 
 /// The first half of a rename on a kernel that tells of it in two.
 #[derive(Debug)]
@@ -61,12 +61,12 @@ impl Translator {
         at: usize,
         (old, new): (Option<Name<'_>>, Option<Name<'_>>),
         object: Option<Fid<'_>>,
-        patient: bool,
+        patience: Patience,
     ) -> bool {
         let stamped = batch.events[at];
         let (from, to) = (self.side(batch, at, old), self.side(batch, at, new));
         let lost = matches!(from, Known::Lost) || matches!(to, Known::Lost);
-        if patient && lost {
+        if patience.path && lost {
             return false;
         }
         let (from, to) = (from.side(), to.side());
@@ -85,7 +85,7 @@ impl Translator {
         let to_path = to.as_ref().and_then(|side| side.path.clone());
         // Something stands at the old name: this may be half of an exchange, and the other half a
         // moment away.
-        if patient
+        if patience.next
             && half.is_none()
             && at + 1 == batch.events.len()
             && from_path.as_deref().is_some_and(|path| path.symlink_metadata().is_ok())
@@ -191,7 +191,8 @@ impl Translator {
             return false;
         };
         let from = Fid::new(&half.directory).map(|directory| Name { directory, name: &half.name });
-        self.renamed(batch, at, (from, Some(to)), None, false)
+        let patience = Patience { next: false, path: false };
+        self.renamed(batch, at, (from, Some(to)), None, patience)
     }
 
     /// First halves that have found no other in the next batch either: the second one was merged

@@ -13,6 +13,7 @@ use fim_common::time::Timestamp;
 
 use super::Scope;
 use super::batch::{Batch, Stamped};
+use super::names::coarse_now;
 use super::object::Seen;
 use super::outlet::{Counters, Outlet};
 use super::parse::{Fid, Name};
@@ -33,7 +34,17 @@ pub(super) const OPERATIONS: u64 = libc::FAN_CREATE
     | libc::FAN_DELETE;
 
 /// Every bit that is one operation: the halves of a rename are one together.
-const COUNTED: u64 = OPERATIONS & !libc::FAN_MOVED_FROM;
+pub(super) const COUNTED: u64 = OPERATIONS & !libc::FAN_MOVED_FROM;
+
+/// What is worth waiting for, because the kernel must be about to queue it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// The event that belongs to the last one: the other half of an exchange, the removal that
+    /// changed a number of names.
+    pub(super) next: bool,
+    /// The removal of a directory that is gone: it tells where it was.
+    pub(super) path: bool,
+}
 
 /// Turns batches into operations and hands them over.
 pub(super) struct Translator {
@@ -53,10 +64,10 @@ pub(super) struct Translator {
     /// What was born before the first instant was there when the marks were set; what was born
     /// after the second was not. File systems take times from a clock that stands still between
     /// two ticks of 1 to 10 ms, or from an exact one (multigrain times, 6.13).
-    armed: (Timestamp, Timestamp),
+    pub(super) armed: (Timestamp, Timestamp),
     /// The object whose number of names changed last, and the process that did it.
-    relinked: Option<(Box<[u8]>, i32)>,
-    created: Recent,
+    pub(super) relinked: Option<(Box<[u8]>, i32)>,
+    pub(super) created: Recent,
     modified: Recent,
     /// Actors of the batch at hand.
     actors: HashMap<(i32, Alive), Arc<Actor>>,
@@ -112,11 +123,11 @@ impl Translator {
         }
     }
 
-    /// Works on the first `end` events; what comes behind them is for looking ahead. With
-    /// `patient` it stops at one whose directory is gone without a trace, or whose other half is
-    /// missing: that is about to be readable. Returns the number of the first event that is left.
-    pub(super) fn work(&mut self, batch: &Batch<'_>, end: usize, patient: bool) -> usize {
-        (0..end).find(|&at| !self.event(batch, at, patient)).unwrap_or(end)
+    /// Works on the first `end` events; what comes behind them is for looking ahead. Stops at one
+    /// that something is missing for, as far as there is patience. Returns the number of the
+    /// first event that is left.
+    pub(super) fn work(&mut self, batch: &Batch<'_>, end: usize, patience: Patience) -> usize {
+        (0..end).find(|&at| !self.event(batch, at, patience)).unwrap_or(end)
     }
 
     /// The events read until `read` have been worked on.
@@ -146,7 +157,7 @@ impl Translator {
     }
 
     /// Whether the event was dealt with.
-    fn event(&mut self, batch: &Batch<'_>, at: usize, patient: bool) -> bool {
+    fn event(&mut self, batch: &Batch<'_>, at: usize, patience: Patience) -> bool {
         let stamped = batch.events[at];
         let event = stamped.event;
         if event.mask & libc::FAN_Q_OVERFLOW != 0 {
@@ -155,10 +166,10 @@ impl Translator {
         }
         let count = u64::from((event.mask & COUNTED).count_ones());
         let dealt = match (event.old, event.new, event.name, event.object) {
-            (None, None, Some(name), object) => self.named(batch, at, name, object, patient),
-            (None, None, None, Some(object)) => self.nameless(batch, at, object),
+            (None, None, Some(name), object) => self.named(batch, at, name, object, patience),
+            (None, None, None, Some(object)) => self.nameless(batch, at, object, patience),
             (None, None, None, None) => true,
-            (old, new, ..) => self.renamed(batch, at, (old, new), event.object, patient),
+            (old, new, ..) => self.renamed(batch, at, (old, new), event.object, patience),
         };
         if dealt {
             Counters::add(&self.counters.seen, count);
@@ -187,14 +198,14 @@ impl Translator {
         at: usize,
         name: Name<'_>,
         object: Option<Fid<'_>>,
-        patient: bool,
+        patience: Patience,
     ) -> bool {
         let stamped = batch.events[at];
         let mut mask = stamped.event.mask;
         let count = u64::from((mask & COUNTED).count_ones());
         let directory = match self.places.directory(batch, at, name.directory) {
             Place::At(directory) => directory,
-            Place::Lost if patient => return false,
+            Place::Lost if patience.path => return false,
             Place::Lost => {
                 self.lost(stamped, count);
                 return true;
@@ -250,7 +261,7 @@ impl Translator {
 
     /// One operation for each bit, in causal order: the kernel merges what one process did to one
     /// object under one name while the event was waiting.
-    fn expand(
+    pub(super) fn expand(
         &mut self,
         batch: &Batch<'_>,
         at: usize,
@@ -338,71 +349,6 @@ impl Translator {
         }
     }
 
-    /// Creation of an object, or of another name of one.
-    fn creation(
-        &mut self,
-        seen: Option<&Seen>,
-        object: Option<Fid<'_>>,
-        stamped: Stamped<'_>,
-    ) -> OperationKind {
-        let link = OperationKind::Link { existing: None, first: false };
-        if stamped.event.mask & libc::FAN_ONDIR != 0 {
-            return OperationKind::Create;
-        }
-        if let Some(object) = object
-            && !self.created.insert(object.key())
-        {
-            return link;
-        }
-        // link(2) changes the number of names first (fsnotify_link); so does a link to a file from
-        // O_TMPFILE, which is its creation.
-        let relinked = || {
-            self.relinked.as_ref().is_some_and(|(key, pid)| {
-                *pid == stamped.event.pid && object.is_some_and(|object| object.key() == &**key)
-            })
-        };
-        let is_link = match seen {
-            Some(Seen { born: Some(born), .. }) if *born < self.armed.0 => true,
-            Some(Seen { born: Some(born), .. }) if *born > self.armed.1 => false,
-            // The number of names is that of now, and has to do where the time does not tell.
-            Some(Seen { born, state }) => {
-                state.nlink.is_some_and(|n| n > 1) && (born.is_none() || relinked())
-            }
-            None => false,
-        };
-        if is_link { link } else { OperationKind::Create }
-    }
-
-    /// An event about an object that was reached without a name.
-    fn nameless(&mut self, batch: &Batch<'_>, at: usize, object: Fid<'_>) -> bool {
-        let stamped = batch.events[at];
-        let mask = stamped.event.mask;
-        let count = u64::from((mask & COUNTED).count_ones());
-        // A change of the number of names: the event that tells of it, by unlink(2) or link(2),
-        // comes next.
-        let links = mask & OPERATIONS == libc::FAN_ATTRIB;
-        let told = |event: &Stamped<'_>| {
-            // Before 5.17 that event does not name the object.
-            event.event.object.is_none_or(|told| told == object)
-                && event.event.pid == stamped.event.pid
-                && event.event.mask & (libc::FAN_DELETE | libc::FAN_CREATE) != 0
-        };
-        if links {
-            self.relinked = Some((object.key().into(), stamped.event.pid));
-        }
-        let links = links && batch.events.get(at + 1).is_some_and(told);
-        // A file server or debugger that opened it by handle: some name of it will do.
-        let path = (!links).then(|| self.places.path_of_object(object)).flatten();
-        match path.filter(|path| self.in_scope(path) && !self.is_own(stamped)) {
-            Some(path) if self.look(&path, Some(object)).is_some() => {
-                let name = Name { directory: object, name: b"." };
-                self.expand(batch, at, mask, path, name, Some(object));
-            }
-            _ => Counters::add(&self.counters.filtered, count),
-        }
-        true
-    }
-
     pub(super) fn lost(&mut self, stamped: Stamped<'_>, count: u64) {
         tracing::trace!(event = ?stamped.event, "directory of an event is gone");
         Counters::add(&self.counters.error, count);
@@ -419,19 +365,6 @@ impl Translator {
 
     pub(super) fn is_own(&self, stamped: Stamped<'_>) -> bool {
         self.own == Some(stamped.event.pid)
-    }
-
-    /// `#<inode number>` is what the kernel calls a file that was opened with `O_TMPFILE`
-    /// (d_mark_tmpfile).
-    fn is_nameless(&mut self, name: &[u8], object: Option<Fid<'_>>) -> bool {
-        let number = name
-            .strip_prefix(b"#")
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| digits.parse::<u64>().ok());
-        number.is_some()
-            && object.is_none_or(|object| {
-                self.places.number(object).0.is_none_or(|inode| number == Some(inode))
-            })
     }
 
     /// What stands at `path`, if that is the object of the event.
@@ -481,10 +414,4 @@ impl Translator {
         };
         Arc::clone(self.actors.entry((pid, stamped.alive)).or_insert_with(make))
     }
-}
-
-/// The clock that file systems take times from (ktime_get_coarse_real_ts64).
-fn coarse_now() -> Timestamp {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    Timestamp::from_unix(now.tv_sec, now.tv_nsec as u32)
 }

@@ -26,9 +26,9 @@ fn refused_with_usage() {
         outcome(command).is_refusal(&format!("fim run {args:?}"), USAGE, needles);
         assert!(!bench.setup.state_dir.exists(), "{args:?}: something was begun all the same");
     }
-    for args in [&["frobnicate"][..], &[]] {
+    for (args, needle) in [(&["frobnicate"][..], "frobnicate"), (&[], "run")] {
         let mut command = Command::new(fim());
         command.args(args);
-        outcome(command).is_refusal(&format!("fim {args:?}"), USAGE, &["run"]);
+        outcome(command).is_refusal(&format!("fim {args:?}"), USAGE, &[needle]);
     }
 }

@@ -1,0 +1,106 @@
+//! Objects with no name, with one, and with several.
+
+use fim_common::operation::OperationKind;
+use fim_common::time::Timestamp;
+
+use super::batch::{Batch, Stamped};
+use super::object::Seen;
+use super::outlet::Counters;
+use super::parse::{Fid, Name};
+use super::translate::{COUNTED, OPERATIONS, Patience, Translator};
+
+impl Translator {
+    /// Creation of an object, or of another name of one.
+    pub(super) fn creation(
+        &mut self,
+        seen: Option<&Seen>,
+        object: Option<Fid<'_>>,
+        stamped: Stamped<'_>,
+    ) -> OperationKind {
+        let link = OperationKind::Link { existing: None, first: false };
+        if stamped.event.mask & libc::FAN_ONDIR != 0 {
+            return OperationKind::Create;
+        }
+        if let Some(object) = object
+            && !self.created.insert(object.key())
+        {
+            return link;
+        }
+        // link(2) changes the number of names first (fsnotify_link); so does a link to a file from
+        // O_TMPFILE, which is its creation.
+        let relinked = || {
+            self.relinked.as_ref().is_some_and(|(key, pid)| {
+                *pid == stamped.event.pid && object.is_some_and(|object| object.key() == &**key)
+            })
+        };
+        let is_link = match seen {
+            Some(Seen { born: Some(born), .. }) if *born < self.armed.0 => true,
+            Some(Seen { born: Some(born), .. }) if *born > self.armed.1 => false,
+            // The number of names is that of now, and has to do where the time does not tell.
+            Some(Seen { born, state }) => {
+                state.nlink.is_some_and(|n| n > 1) && (born.is_none() || relinked())
+            }
+            None => false,
+        };
+        if is_link { link } else { OperationKind::Create }
+    }
+
+    /// An event about an object that was reached without a name.
+    pub(super) fn nameless(
+        &mut self,
+        batch: &Batch<'_>,
+        at: usize,
+        object: Fid<'_>,
+        patience: Patience,
+    ) -> bool {
+        let stamped = batch.events[at];
+        let mask = stamped.event.mask;
+        let count = u64::from((mask & COUNTED).count_ones());
+        // A change of the number of names: the event that tells of it, by unlink(2) or link(2),
+        // comes next, but for what others do meanwhile.
+        const NEAR: usize = 16;
+        let is_links = mask & OPERATIONS == libc::FAN_ATTRIB;
+        let tells = |event: &Stamped<'_>| {
+            // Before 5.17 that event does not name the object.
+            event.event.object.is_none_or(|told| told == object)
+                && event.event.pid == stamped.event.pid
+                && event.event.mask & (libc::FAN_DELETE | libc::FAN_CREATE) != 0
+        };
+        let is_told = is_links && batch.events.iter().skip(at + 1).take(NEAR).any(tells);
+        if is_links && !is_told && patience.next && at + 1 == batch.events.len() {
+            return false;
+        }
+        if is_links {
+            self.relinked = Some((object.key().into(), stamped.event.pid));
+        }
+        // A file server or debugger that opened it by handle: some name of it will do.
+        let path = (!is_told).then(|| self.places.path_of_object(object)).flatten();
+        match path.filter(|path| self.in_scope(path) && !self.is_own(stamped)) {
+            Some(path) if self.look(&path, Some(object)).is_some() => {
+                let name = Name { directory: object, name: b"." };
+                self.expand(batch, at, mask, path, name, Some(object));
+            }
+            _ => Counters::add(&self.counters.filtered, count),
+        }
+        true
+    }
+
+    /// `#<inode number>` is what the kernel calls a file that was opened with `O_TMPFILE`
+    /// (d_mark_tmpfile).
+    pub(super) fn is_nameless(&mut self, name: &[u8], object: Option<Fid<'_>>) -> bool {
+        let number = name
+            .strip_prefix(b"#")
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| digits.parse::<u64>().ok());
+        number.is_some()
+            && object.is_none_or(|object| {
+                self.places.number(object).0.is_none_or(|inode| number == Some(inode))
+            })
+    }
+}
+
+/// The clock that file systems take times from (ktime_get_coarse_real_ts64).
+pub(super) fn coarse_now() -> Timestamp {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    Timestamp::from_unix(now.tv_sec, now.tv_nsec as u32)
+}
