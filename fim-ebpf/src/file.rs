@@ -5,8 +5,8 @@ use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel_str,
 };
 use fim_common::record::{
-    Actor, Attrs, FileBody, Header, Hook, ID_UNSET, Kind, NAME_MAX, Object, Op, PATH_MAX, RECORD_MAX, flag,
-    maps::Armed,
+    Actor, Attrs, FileBody, Header, Hook, ID_UNSET, Kind, NAME_MAX, Object, Op, PATH_MAX,
+    RECORD_MAX, flag, maps::Armed,
 };
 
 use crate::{
@@ -16,9 +16,7 @@ use crate::{
         SETTINGS, Scratch, WRITTEN, Written,
     },
     mem::{Memory, Probed, Typed},
-    offsets as off,
-    process,
-    record,
+    offsets as off, process, record,
     scope::{self, Walk, walk},
 };
 
@@ -209,7 +207,13 @@ impl Draft {
 
 /// After an object got its first name through a call that returned `ret`.
 #[inline(always)]
-pub(crate) unsafe fn created(hook: Hook, op: Op, dentry: *const u8, failed: bool, target: *const u8) {
+pub(crate) unsafe fn created(
+    hook: Hook,
+    op: Op,
+    dentry: *const u8,
+    failed: bool,
+    target: *const u8,
+) {
     count::seen(hook);
     // SAFETY: `dentry` is typed by the hook's signature, here and in all functions below.
     unsafe {
@@ -335,7 +339,13 @@ pub(crate) unsafe fn attributes_set(dentry: *const u8, iattr: *const u8, ret: i3
 
 /// After an extended attribute or ACL was set or removed.
 #[inline(always)]
-pub(crate) unsafe fn xattr_changed(hook: Hook, op: Op, dentry: *const u8, name: *const u8, ret: i32) {
+pub(crate) unsafe fn xattr_changed(
+    hook: Hook,
+    op: Op,
+    dentry: *const u8,
+    name: *const u8,
+    ret: i32,
+) {
     count::seen(hook);
     // SAFETY: as above.
     unsafe {

@@ -1,8 +1,7 @@
 //! Who: the acting task, and the description of its execution.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
-    bpf_probe_read_user,
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_user,
 };
 use fim_common::record::{
     ANCESTORS_MAX, ARGS_MAX, Actor, Ancestor, COMM_LEN, Header, Hook, ID_UNSET, Kind, PATH_MAX,
@@ -13,8 +12,7 @@ use crate::{
     count,
     maps::{DESCRIBED, Execution, PROCESS_SCRATCH, Scratch},
     mem::{Memory, Probed},
-    offsets as off,
-    record,
+    offsets as off, record,
 };
 
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -141,7 +139,8 @@ unsafe fn fill_namespaces(task: *const u8, body: *mut ProcessBody) {
         let pid: *const u8 = Probed::read(task, off::task_thread_pid());
         let level: u32 = Probed::read(pid, off::pid_level());
         let number = pid.wrapping_add(
-            (off::pid_numbers() as usize).wrapping_add((level & 0x3f) as usize * off::upid_size() as usize),
+            (off::pid_numbers() as usize)
+                .wrapping_add((level & 0x3f) as usize * off::upid_size() as usize),
         );
         (*body).ns_pid = Probed::read(number, off::upid_nr());
         let pid_ns: *const u8 = Probed::read(number, off::upid_ns());

@@ -51,7 +51,9 @@ pub(crate) fn settings() -> Option<&'static Settings> {
 pub(crate) fn is_agent() -> bool {
     match settings() {
         // SAFETY: a helper without arguments.
-        Some(settings) => settings.agent_tgid == (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32,
+        Some(settings) => {
+            settings.agent_tgid == (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32
+        }
         None => false,
     }
 }

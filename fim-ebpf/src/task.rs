@@ -7,8 +7,7 @@ use crate::{
     count,
     maps::SCRATCH,
     mem::{Memory, Probed},
-    offsets as off,
-    process, record,
+    offsets as off, process, record,
 };
 
 const BODY: usize = size_of::<Header>() + size_of::<Actor>();

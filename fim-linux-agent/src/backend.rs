@@ -103,8 +103,7 @@ impl Monitor {
                 };
                 metrics.set_kernel_operations("fanotify", counts);
                 metrics.set_hook_armed("fanotify", true);
-                metrics
-                    .set_queue_depth("fanotify_spill", counters.spilled.load(Relaxed) as usize);
+                metrics.set_queue_depth("fanotify_spill", counters.spilled.load(Relaxed) as usize);
             }
         }
     }

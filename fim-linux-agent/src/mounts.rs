@@ -27,10 +27,31 @@ impl Mount {
     /// objects change without anybody's doing.
     pub(crate) fn is_pseudo(&self) -> bool {
         const PSEUDO: [&str; 25] = [
-            "autofs", "binder", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "cpuset",
-            "debugfs", "devpts", "efivarfs", "fuse.lxcfs", "fusectl", "hugetlbfs", "mqueue", "nsfs",
-            "proc", "pstore", "resctrl", "rpc_pipefs", "securityfs", "selinuxfs", "smackfs",
-            "sysfs", "tracefs",
+            "autofs",
+            "binder",
+            "binfmt_misc",
+            "bpf",
+            "cgroup",
+            "cgroup2",
+            "configfs",
+            "cpuset",
+            "debugfs",
+            "devpts",
+            "efivarfs",
+            "fuse.lxcfs",
+            "fusectl",
+            "hugetlbfs",
+            "mqueue",
+            "nsfs",
+            "proc",
+            "pstore",
+            "resctrl",
+            "rpc_pipefs",
+            "securityfs",
+            "selinuxfs",
+            "smackfs",
+            "sysfs",
+            "tracefs",
         ];
         PSEUDO.contains(&self.kind.as_str())
     }
@@ -40,7 +61,9 @@ impl Mount {
     fn is_visible(&self) -> bool {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
         match rustix::fs::statx(CWD, &self.point, flags, StatxFlags::MNT_ID) {
-            Ok(stat) if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 => stat.stx_mnt_id == self.id,
+            Ok(stat) if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 => {
+                stat.stx_mnt_id == self.id
+            }
             // A kernel before 5.8 does not tell.
             Ok(_) => true,
             Err(_) => false,

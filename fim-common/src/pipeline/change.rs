@@ -336,10 +336,14 @@ fn assemble(
     let writers = draft
         .writers
         .iter()
-        .filter_map(|writer| Some(Writer { process: writer.process.clone()?, user: writer.user.clone() }))
-        .filter(|writer| primary.is_none_or(|primary| {
-            primary.pid != writer.process.pid || primary.entity_id != writer.process.entity_id
-        }))
+        .filter_map(|writer| {
+            Some(Writer { process: writer.process.clone()?, user: writer.user.clone() })
+        })
+        .filter(|writer| {
+            primary.is_none_or(|primary| {
+                primary.pid != writer.process.pid || primary.entity_id != writer.process.entity_id
+            })
+        })
         .collect();
     let moved = draft.from.as_deref();
     let fim = Fim {

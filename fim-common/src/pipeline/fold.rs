@@ -11,8 +11,8 @@ use super::change::{Content, Draft};
 use crate::collector::Observation;
 use crate::event::actor::Actor;
 use crate::event::{Action, FoldedOperation};
-use crate::operation::{Modified, Operation, OperationKind};
 use crate::object;
+use crate::operation::{Modified, Operation, OperationKind};
 use crate::state::{HashState, ObjectKind};
 use crate::time::Timestamp;
 
@@ -339,11 +339,12 @@ fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     let result = (|| {
         if exchange {
             let pair = (path.clone(), from.clone().unwrap_or_default());
-            if pipeline.sessions.exchanged.take() != Some(pair) {
-                if let Some(from) = &from {
-                    pipeline.baseline.exchange_trees(from, &path)?;
-                    pipeline.sessions.exchanged = Some((from.clone(), path.clone()));
-                }
+            let second = pipeline.sessions.exchanged.take() == Some(pair);
+            if let Some(from) = &from
+                && !second
+            {
+                pipeline.baseline.exchange_trees(from, &path)?;
+                pipeline.sessions.exchanged = Some((from.clone(), path.clone()));
             }
             draft.known = pipeline.baseline.get(&path)?;
             return Ok(());
@@ -385,9 +386,7 @@ fn renamed_around(pipeline: &mut Pipeline, operation: &Operation, path: &Path) {
         .watches()
         .into_iter()
         .map(|watch| watch.base)
-        .filter(|base| {
-            base.starts_with(path) || from.is_some_and(|from| base.starts_with(from))
-        })
+        .filter(|base| base.starts_with(path) || from.is_some_and(|from| base.starts_with(from)))
         .collect();
     for base in concerned {
         pipeline.observe(Observation::Recheck(base));

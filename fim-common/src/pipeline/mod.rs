@@ -324,12 +324,8 @@ impl Pipeline {
         if self.ignore.iter().any(|tree| difference.path.starts_with(tree)) {
             return;
         }
-        let event = change::difference(
-            difference,
-            &self.policy,
-            self.names.as_mut(),
-            self.alert_severity,
-        );
+        let event =
+            change::difference(difference, &self.policy, self.names.as_mut(), self.alert_severity);
         if let Some(event) = event {
             self.output.event(event);
         }

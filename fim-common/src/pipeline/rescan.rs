@@ -1,9 +1,9 @@
 //! Looks at the disk while the agent runs: after a loss, and where something appeared.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::Notify;

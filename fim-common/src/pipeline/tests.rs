@@ -75,8 +75,11 @@ impl Bench {
             ignore: vec![],
             scanner: Scanner::new(baseline, policy).unwrap(),
         });
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let (sender, receiver) = mpsc::channel(1024);
             pipeline.begin("test".to_owned(), vec![]);
@@ -108,10 +111,7 @@ fn object(path: &Path) -> Option<ObjectId> {
 }
 
 fn operation(kind: OperationKind, path: &Path, pid: u32) -> Operation {
-    let actor = Actor {
-        process: Some(Process { pid, ..Process::default() }),
-        ..Actor::default()
-    };
+    let actor = Actor { process: Some(Process { pid, ..Process::default() }), ..Actor::default() };
     Operation {
         time: Timestamp::now(),
         provider: crate::event::Provider::Bpf,
@@ -190,13 +190,9 @@ fn the_first_modification_is_told_before_the_close_and_the_hash_after_it() {
         events.iter().map(|event| (event.event.action, event.fim.hash_state)).collect();
     assert_eq!(
         states,
-        [
-            (Action::Updated, Some(HashState::Skipped)),
-            (Action::Updated, Some(HashState::Exact))
-        ]
+        [(Action::Updated, Some(HashState::Skipped)), (Action::Updated, Some(HashState::Exact))]
     );
-    let named: Vec<u32> =
-        events[0].fim.writers.iter().map(|writer| writer.process.pid).collect();
+    let named: Vec<u32> = events[0].fim.writers.iter().map(|writer| writer.process.pid).collect();
     assert_eq!(named, [2], "everybody who had it open is named");
 }
 

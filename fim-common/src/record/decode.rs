@@ -208,8 +208,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
             if fixed.ancestors_len as usize > ANCESTORS_MAX {
                 return Err(DecodeError::Tail);
             }
-            let [exe, cwd, args] =
-                tail(cursor.0, [fixed.exe_len, fixed.cwd_len, fixed.args_len])?;
+            let [exe, cwd, args] = tail(cursor.0, [fixed.exe_len, fixed.cwd_len, fixed.args_len])?;
             Body::Process(Process { fixed, exe, cwd, args })
         }
         Kind::Fork => {

@@ -142,7 +142,9 @@ impl BpfCollector {
             counters: Mutex::new([Counters::default(); HOOKS]),
             status,
         });
-        let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(std::io::Error::from)?);
+        let wake = Arc::new(
+            rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(std::io::Error::from)?,
+        );
         let (records, receiver) = sync_channel(QUEUE);
         let threads = vec![
             spawn("ring", {
@@ -344,8 +346,7 @@ impl Resolver {
         };
         let (operations, pivotal) = {
             let roots = lock(&self.shared.roots);
-            let operations =
-                resolve::operations(&record, file, &roots, &mut lock(&self.table));
+            let operations = resolve::operations(&record, file, &roots, &mut lock(&self.table));
             let pivotal = operations.iter().any(|operation| {
                 use fim_common::operation::OperationKind as Kind;
                 let names = matches!(

@@ -145,7 +145,7 @@ mod tests {
     #[rustfmt::skip]
     const OFFSETS: &[(&str, [u32; 5])] = &[
         ("OFF_FILE_DENTRY", [16 + 8, 16 + 8, 64 + 8, 64 + 8, 64 + 8]),
-        ("OFF_FILE_MNT", [16 + 0, 16 + 0, 64 + 0, 64 + 0, 64 + 0]),
+        ("OFF_FILE_MNT", [16, 16, 64, 64, 64]),
         ("OFF_FILE_INODE", [32, 32, 40, 32, 32]),
         ("OFF_FILE_MODE", [68, 68, 12, 4, 4]),
         ("OFF_FILE_FLAGS", [64, 64, 48, 40, 40]),
@@ -191,7 +191,7 @@ mod tests {
         ("OFF_MM_EXE_FILE", [928, 944, 1160, 1280, 1536]),
         ("OFF_MM_ARG_START", [312, 312, 368, 480, 728]),
         ("OFF_MM_ARG_END", [320, 320, 376, 488, 736]),
-        ("OFF_FS_PWD_MNT", [40 + 0, 40 + 0, 40 + 0, 40 + 0, 40 + 0]),
+        ("OFF_FS_PWD_MNT", [40, 40, 40, 40, 40]),
         ("OFF_FS_PWD_DENTRY", [40 + 8, 40 + 8, 40 + 8, 40 + 8, 40 + 8]),
         ("OFF_NSPROXY_MNT_NS", [24, 24, 24, 24, 24]),
         ("OFF_MNT_NS_INUM", [24, 16, 16, 24, 88]),

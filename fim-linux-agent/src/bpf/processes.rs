@@ -8,9 +8,7 @@ use std::path::PathBuf;
 use fim_common::record::decode::{Body, Process, Record, components};
 use fim_common::record::process_flag as flag;
 
-use crate::process::{
-    Ancestor, ArgsState, Credentials, Description, Key, Namespaces, Table, Tty,
-};
+use crate::process::{Ancestor, ArgsState, Credentials, Description, Key, Namespaces, Table, Tty};
 
 /// Takes a record in if it is about a process; whether it was.
 pub fn apply(table: &mut Table, record: &Record<'_>) -> bool {
@@ -50,11 +48,7 @@ fn description(key: Key, credentials: Credentials, process: &Process<'_>) -> Des
         .iter()
         .take(fixed.ancestors_len as usize)
         .map(|ancestor| Ancestor {
-            key: Key {
-                tgid: ancestor.tgid,
-                start: ancestor.start,
-                exec_id: ancestor.exec_id,
-            },
+            key: Key { tgid: ancestor.tgid, start: ancestor.start, exec_id: ancestor.exec_id },
             comm: comm(&ancestor.comm),
         })
         .collect();

@@ -66,9 +66,8 @@ pub fn operations(
         }
         Op::Rename => {
             let exchange = flags & flag::EXCHANGE != 0;
-            let replaced = (flags & flag::REPLACED != 0 && !exchange)
-                .then(|| id(&fixed.other))
-                .flatten();
+            let replaced =
+                (flags & flag::REPLACED != 0 && !exchange).then(|| id(&fixed.other)).flatten();
             let kind = OperationKind::Rename {
                 from: first.clone(),
                 from_in_scope: flags & flag::PATH_IN_SCOPE != 0,
@@ -81,7 +80,9 @@ pub fn operations(
     };
     // A content operation on an object without a name belongs to no path.
     let path = match file.op {
-        Op::OpenWrite | Op::Modify | Op::CloseWrite | Op::Truncate | Op::SetAttr if nameless => None,
+        Op::OpenWrite | Op::Modify | Op::CloseWrite | Op::Truncate | Op::SetAttr if nameless => {
+            None
+        }
         _ => path,
     };
     let operation = Operation {
@@ -101,10 +102,8 @@ pub fn operations(
         actor: actor(record, table),
     };
     if file.op == Op::Create && flags & flag::OPENED_WRITE != 0 {
-        let opened = Operation {
-            kind: OperationKind::OpenWrite { truncate: false },
-            ..operation.clone()
-        };
+        let opened =
+            Operation { kind: OperationKind::OpenWrite { truncate: false }, ..operation.clone() };
         return vec![operation, opened];
     }
     match &operation.kind {

@@ -212,9 +212,18 @@ impl Roots {
 
     /// The watched directories that exist, topmost only.
     pub fn watched(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> =
-            self.roots.values().filter(|root| root.directory.depth != 0).map(|root| root.path.clone()).collect();
-        paths.extend(self.watches.iter().filter(|watch| watch.first.is_none() && look(&watch.base) == Existing::Other).map(|watch| watch.base.clone()));
+        let mut paths: Vec<PathBuf> = self
+            .roots
+            .values()
+            .filter(|root| root.directory.depth != 0)
+            .map(|root| root.path.clone())
+            .collect();
+        paths.extend(
+            self.watches
+                .iter()
+                .filter(|watch| watch.first.is_none() && look(&watch.base) == Existing::Other)
+                .map(|watch| watch.base.clone()),
+        );
         paths.sort();
         paths
     }
@@ -242,7 +251,11 @@ impl Roots {
             // The mount that shows most of the file system is the one people know it by.
             .min_by_key(|(mount, _)| mount.root.components().count())
             .map(|(mount, below)| {
-                if below.as_os_str().is_empty() { mount.point.clone() } else { mount.point.join(below) }
+                if below.as_os_str().is_empty() {
+                    mount.point.clone()
+                } else {
+                    mount.point.join(below)
+                }
             })
     }
 }

@@ -149,7 +149,12 @@ mod tests {
                     })
                     .collect();
                 let exclude = if directory.exclude { "!" } else { "" };
-                format!("{exclude}{} {} [{}]", path.display(), text(directory.depth), filters.join(" "))
+                format!(
+                    "{exclude}{} {} [{}]",
+                    path.display(),
+                    text(directory.depth),
+                    filters.join(" ")
+                )
             })
             .collect()
     }
@@ -164,10 +169,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_known_by_name() {
-        assert_eq!(
-            known(&[watch("/a/x/y", None, None)], &[], &[]),
-            ["/ 0 [a:1]", "/a 0 [x:*]"]
-        );
+        assert_eq!(known(&[watch("/a/x/y", None, None)], &[], &[]), ["/ 0 [a:1]", "/a 0 [x:*]"]);
     }
 
     #[test]

@@ -175,9 +175,7 @@ fn fanotify() -> Backend {
     Backend {
         name: "fanotify",
         usable,
-        reason: (!usable)
-            .then(|| hooks.first().and_then(|hook| hook.reason.clone()))
-            .flatten(),
+        reason: (!usable).then(|| hooks.first().and_then(|hook| hook.reason.clone())).flatten(),
         advice: (!usable)
             .then(|| "run as root on Linux 5.9 or newer with CONFIG_FANOTIFY=y".to_owned()),
         hooks,

@@ -14,8 +14,8 @@ use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::journal::{Journal, JournalOptions, Torn};
 use fim_common::metrics::{self, Health, Metrics};
 use fim_common::pipeline::{
-    Format, Names, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner, scope_of,
-    scan_rule,
+    Format, Names, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner, scan_rule,
+    scope_of,
 };
 use fim_common::policy::{self, Policy};
 use fim_common::scan::{self, Difference, Mode, Progress, Scope};
@@ -74,8 +74,9 @@ impl Failure {
 pub fn configuration(arguments: &Arguments) -> Result<Config, Failure> {
     let mut watch = Vec::with_capacity(arguments.watch.len());
     for path in &arguments.watch {
-        let absolute = std::path::absolute(path)
-            .map_err(|error| Failure::new(exit::USAGE, format!("--watch {}: {error}", path.display())))?;
+        let absolute = std::path::absolute(path).map_err(|error| {
+            Failure::new(exit::USAGE, format!("--watch {}: {error}", path.display()))
+        })?;
         watch.push(absolute);
     }
     let mut config = if arguments.config.is_none() && !watch.is_empty() {
@@ -204,11 +205,11 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         table,
         sender,
     };
-    let mut running = tokio::task::block_in_place(|| backend::start(&request)).map_err(|error| {
-        let code =
-            if error.is_permission() { exit::NOT_PERMITTED } else { exit::UNAVAILABLE };
-        Failure::new(code, error)
-    })?;
+    let mut running =
+        tokio::task::block_in_place(|| backend::start(&request)).map_err(|error| {
+            let code = if error.is_permission() { exit::NOT_PERMITTED } else { exit::UNAVAILABLE };
+            Failure::new(code, error)
+        })?;
     drop(request);
     let provider = running.collector.provider();
     metrics.set_backend(provider.as_str());
@@ -233,8 +234,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         health: Arc::clone(&health),
     })
     .map_err(Failure::runtime)?;
-    let scanner =
-        Scanner::new(Arc::clone(&baseline), policy.clone()).map_err(Failure::runtime)?;
+    let scanner = Scanner::new(Arc::clone(&baseline), policy.clone()).map_err(Failure::runtime)?;
     let mut pipeline = Pipeline::new(PipelineOptions {
         policy: policy.clone(),
         baseline: Arc::clone(&baseline),
@@ -362,9 +362,7 @@ fn catch_up(
     let rule = |path: &Path| scan_rule(policy, path);
     let descend = |path: &Path| {
         policy.covers(path).is_some()
-            || roots.iter().any(|root| {
-                path.starts_with(&root.path) || root.path.starts_with(path)
-            })
+            || roots.iter().any(|root| path.starts_with(&root.path) || root.path.starts_with(path))
     };
     let scope = Scope { roots: &roots, rule: &rule, descend: &descend };
     let mut fresh = Vec::new();

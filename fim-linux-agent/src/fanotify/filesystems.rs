@@ -249,19 +249,22 @@ impl FileSystems {
         for old in before.iter().filter(|old| !needed.contains(&old.device)) {
             old.disarm(group, mask);
         }
+        let arming = Arming { group, mask, mounts: &mounts, watched, before: &before };
         for device in &needed {
-            match arm_one(group, mask, *device, &mounts, watched) {
-                Ok(filesystem) if self.by_fsid.contains_key(&filesystem.fsid) => {
-                    // A snapshot or copy: events do not tell which one they are of.
-                    let twin = "has the same id as another file system".to_owned();
-                    let point = filesystem.views.first().map(|view| view.point.clone());
-                    self.problems.push((point.unwrap_or_default(), twin));
+            for armed in arming.device(*device) {
+                match armed {
+                    Ok(filesystem) if self.by_fsid.contains_key(&filesystem.fsid) => {
+                        // A snapshot or copy: events do not tell which one they are of.
+                        let twin = "has the same id as another file system".to_owned();
+                        let point = filesystem.views.first().map(|view| view.point.clone());
+                        self.problems.push((point.unwrap_or_default(), twin));
+                    }
+                    Ok(filesystem) => {
+                        self.by_fsid.insert(filesystem.fsid, self.list.len());
+                        self.list.push(filesystem);
+                    }
+                    Err(problem) => self.problems.push(problem),
                 }
-                Ok(filesystem) => {
-                    self.by_fsid.insert(filesystem.fsid, self.list.len());
-                    self.list.push(filesystem);
-                }
-                Err((path, why)) => self.problems.push((path, why)),
             }
         }
         self.mounts = mounts;
@@ -288,74 +291,118 @@ fn changes(before: &[Mount], after: &[Mount]) -> Vec<PathBuf> {
     points
 }
 
-fn arm_one(
-    group: &Group,
+/// A path, and why it cannot be watched.
+type Problem = (PathBuf, String);
+
+/// What it takes to mark file systems.
+struct Arming<'a> {
+    group: &'a Group,
     mask: u64,
-    device: (u32, u32),
-    mounts: &[Mount],
-    watched: &[PathBuf],
-) -> Result<FileSystem, (PathBuf, String)> {
-    let mut own: Vec<&Mount> = mounts.iter().filter(|mount| mount.device == device).collect();
-    // The one that shows most of it first.
-    own.sort_by_key(|mount| mount.root.as_os_str().len());
-    let Some(first) = own.first().copied() else {
-        return Err((PathBuf::from("/"), "not mounted".to_owned()));
-    };
-    let failed = |what: &str, error: io::Error| {
-        (first.point.clone(), format!("{} {what}: {error}", first.kind))
-    };
-    let fsid = sys::fsid_of(&first.point).map_err(|error| failed("cannot be looked at", error))?;
-    let marked = match group.add(MarkOn::Filesystem, mask, &first.point) {
-        Ok(()) => MarkOn::Filesystem,
-        // fanotify_mark(2): no file system id, a subvolume with an id of its own, no handles.
-        Err(error)
-            if matches!(
-                Errno::from_io_error(&error),
-                Some(Errno::NODEV | Errno::XDEV | Errno::OPNOTSUPP)
-            ) =>
-        {
-            group
-                .add(MarkOn::Directory, mask | libc::FAN_EVENT_ON_CHILD, &first.point)
-                .map_err(|_| failed("gives no file handles", error))?;
-            MarkOn::Directory
+    mounts: &'a [Mount],
+    watched: &'a [PathBuf],
+    before: &'a [FileSystem],
+}
+
+impl Arming<'_> {
+    /// Marks one device: one file system; or several of its subvolumes, when these have ids of
+    /// their own (btrfs) and the whole is not mounted.
+    fn device(&self, device: (u32, u32)) -> Vec<Result<FileSystem, Problem>> {
+        let mut own: Vec<&Mount> =
+            self.mounts.iter().filter(|mount| mount.device == device).collect();
+        // The one that shows most of it first.
+        own.sort_by_key(|mount| mount.root.as_os_str().len());
+        let whole = self.one(&own);
+        if !matches!(&whole, Ok(filesystem) if filesystem.marked == MarkOn::Directory) {
+            return vec![whole];
         }
-        Err(error) => return Err(failed("cannot be marked", error)),
-    };
-    let lookup = match lookup_of(fsid, first) {
-        Some(lookup) if marked == MarkOn::Filesystem => lookup,
-        Some(_) => Lookup::ByWalk,
-        None => return Err((first.point.clone(), format!("{} gives no file handles", first.kind))),
-    };
-    let views = own
-        .iter()
-        .enumerate()
-        .filter(|(at, mount)| *at == 0 || rank(&mount.point, watched) > 1)
-        .map(|(_, mount)| View {
-            root: mount.root.clone(),
-            point: mount.point.clone(),
-            hidden: mounts
-                .iter()
-                .map(|other| &other.point)
-                .filter(|point| point.starts_with(&mount.point) && **point != mount.point)
-                // The others matter to nobody, and there are many on a host with containers.
-                .filter(|point| rank(point, watched) > 1)
-                .cloned()
-                .collect(),
+        let mut parts: Vec<([u8; 8], Vec<&Mount>)> = Vec::new();
+        for mount in own {
+            let Ok(fsid) = sys::fsid_of(&mount.point) else { continue };
+            match parts.iter_mut().find(|(known, _)| *known == fsid) {
+                Some((_, part)) => part.push(mount),
+                None => parts.push((fsid, vec![mount])),
+            }
+        }
+        parts.iter().map(|(_, part)| self.one(part)).collect()
+    }
+
+    fn one(&self, own: &[&Mount]) -> Result<FileSystem, Problem> {
+        let Self { group, mask, mounts, watched, before } = *self;
+        let Some(first) = own.first().copied() else {
+            return Err((PathBuf::from("/"), "not mounted".to_owned()));
+        };
+        let failed = |what: &str, error: io::Error| {
+            (first.point.clone(), format!("{} {what}: {error}", first.kind))
+        };
+        let fsid =
+            sys::fsid_of(&first.point).map_err(|error| failed("cannot be looked at", error))?;
+        let marked = match group.add(MarkOn::Filesystem, mask, &first.point) {
+            Ok(()) => MarkOn::Filesystem,
+            // fanotify_mark(2): no file system id, a subvolume with an id of its own, no handles.
+            Err(error)
+                if matches!(
+                    Errno::from_io_error(&error),
+                    Some(Errno::NODEV | Errno::XDEV | Errno::OPNOTSUPP)
+                ) =>
+            {
+                group
+                    .add(MarkOn::Directory, mask | libc::FAN_EVENT_ON_CHILD, &first.point)
+                    .map_err(|again| match Errno::from_io_error(&again) {
+                        // The kernel takes marks in one subvolume of a file system only.
+                        Some(Errno::XDEV) => failed(
+                            "subvolume beside another that is watched (mount the whole file \
+                             system somewhere to watch both)",
+                            again,
+                        ),
+                        _ => failed("gives no file handles", error),
+                    })?;
+                MarkOn::Directory
+            }
+            Err(error) => return Err(failed("cannot be marked", error)),
+        };
+        // What is known already is not tried again: that needs the mount open, and would be in the way
+        // of its being unmounted.
+        let known = before.iter().find(|known| {
+            known.device == first.device && known.fsid == fsid && known.marked == marked
+        });
+        let lookup = match known.map(|known| known.lookup).or_else(|| lookup_of(fsid, first)) {
+            Some(lookup) if marked == MarkOn::Filesystem => lookup,
+            Some(_) => Lookup::ByWalk,
+            None => {
+                return Err((first.point.clone(), format!("{} gives no file handles", first.kind)));
+            }
+        };
+        let views = own
+            .iter()
+            .enumerate()
+            .filter(|(at, mount)| *at == 0 || rank(&mount.point, watched) > 1)
+            .map(|(_, mount)| View {
+                root: mount.root.clone(),
+                point: mount.point.clone(),
+                hidden: mounts
+                    .iter()
+                    .map(|other| &other.point)
+                    .filter(|point| point.starts_with(&mount.point) && **point != mount.point)
+                    // The others matter to nobody, and there are many on a host with containers.
+                    .filter(|point| rank(point, watched) > 1)
+                    .cloned()
+                    .collect(),
+            })
+            .collect();
+        Ok(FileSystem {
+            device: first.device,
+            fsid,
+            st_dev: (first.kind != "btrfs")
+                .then(|| rustix::fs::lstat(&first.point).ok().map(|stat| stat.st_dev))
+                .flatten(),
+            kind: first.kind.clone(),
+            lookup,
+            marked,
+            numbers: object::Numbers::of(fsid, &first.point, lookup == Lookup::ByHandle),
+            views,
+            mount: None,
         })
-        .collect();
-    Ok(FileSystem {
-        device,
-        fsid,
-        st_dev: (first.kind != "btrfs")
-            .then(|| rustix::fs::lstat(&first.point).ok().map(|stat| stat.st_dev))
-            .flatten(),
-        kind: first.kind.clone(),
-        lookup,
-        marked,
-        numbers: object::Numbers::of(fsid, &first.point, lookup == Lookup::ByHandle),
-        views,
-        mount: None,
-    })
+    }
 }
 
 /// Whether the kernel takes back the handles that it gives.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::environment::{backend, fim, patience};
+use crate::environment::{backend, fim, patience, patience_with_start};
 use crate::event::Event;
 use crate::operator::launch::Launch;
 use crate::stream::{Line, Stream};
@@ -92,7 +92,7 @@ impl Agent {
             .unwrap();
         let pid = pid.recv().unwrap();
         let agent = Self { setup, stream, pid, exit: Mutex::new(exit) };
-        if let Err(error) = agent.stream.wait(|_| Some(())) {
+        if let Err(error) = agent.stream.wait_for(patience_with_start(), |_| Some(())) {
             panic!("fim run does not start: {error}\n{}", agent.log());
         }
         agent

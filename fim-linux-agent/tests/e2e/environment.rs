@@ -52,6 +52,12 @@ pub(crate) fn patience() -> Duration {
     Duration::from_secs(if is_emulated() { 120 } else { 60 })
 }
 
+/// As [`patience`], for the start of an agent: the kernel's verifier takes half a minute of emulated
+/// instructions for the BPF programs, and longer when something else runs beside it.
+pub(crate) fn patience_with_start() -> Duration {
+    Duration::from_secs(if is_emulated() { 400 } else { 60 })
+}
+
 /// Whether the tests can be run at all; if not, says why.
 pub(crate) fn is_ready(test: &str) -> bool {
     if !rustix::process::geteuid().is_root() {

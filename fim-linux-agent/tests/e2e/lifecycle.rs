@@ -1,5 +1,6 @@
 //! One agent from its start to its stop, and the next one after it: metrics, journal, what others
-//! are refused meanwhile, and what happened while nobody watched.
+//! are refused meanwhile, damage to what it left, and what happened while nobody watched. It is one
+//! test, since under emulation a start takes longer than everything else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,6 +13,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::agent::{Agent, Setup, dump, free_address};
+use crate::bad_input::damaged::real_files_are_refused;
 use crate::bad_input::{FAILURE, outcome};
 use crate::environment::{backend, beside_others, is_ready, patience};
 use crate::event::{Event, path_text};
@@ -42,6 +44,7 @@ fn from_start_to_restart() {
     first.stop();
     journal_has(&first, &first.events());
 
+    real_files_are_refused(&setup);
     let changes = change_unwatched(&watched);
     let second = Agent::start(setup);
     changes.are_found(&second);

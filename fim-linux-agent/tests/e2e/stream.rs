@@ -1,9 +1,14 @@
 //! What an agent prints, read as it comes.
+//!
+//! `standard output -> line (reader) -> schema and sequence (checker)`: the reader is to be faster
+//! than any agent, which would wait for it, or give up on it.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
 
 use crate::environment::patience;
 use crate::event::{Event, path_text, violations};
@@ -14,13 +19,59 @@ pub(crate) struct Line {
     pub(crate) text: String,
     pub(crate) arrived: Instant,
     pub(crate) action: String,
+    sequence: u64,
     /// `file.path`, and `fim.before.path` where there is one.
     paths: [String; 2],
 }
 
+/// As much of an event as it takes to find it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Brief {
+    event: BriefMeta,
+    file: BriefPath,
+    fim: BriefFim,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct BriefMeta {
+    action: String,
+    sequence: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct BriefPath {
+    path: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct BriefFim {
+    before: BriefPath,
+}
+
 impl Line {
+    fn parse(text: String, arrived: Instant) -> Result<Self, String> {
+        match serde_json::from_str::<Brief>(&text) {
+            Ok(Brief { event, file, fim }) => Ok(Self {
+                text,
+                arrived,
+                action: event.action,
+                sequence: event.sequence,
+                paths: [file.path, fim.before.path],
+            }),
+            Err(error) => Err(format!("no event ({error}): {text}")),
+        }
+    }
+
     pub(crate) fn event(&self) -> Event {
         Event::parse(&self.text, self.arrived).unwrap()
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.paths[0]
     }
 
     /// Whether it tells of `tree` or something in it, now or before.
@@ -29,6 +80,18 @@ impl Line {
             path.strip_prefix(tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     }
+
+    /// What is wrong with it, as the event number `number`.
+    fn fault(&self, number: u64) -> Option<String> {
+        if self.sequence != number {
+            return Some(format!("event.sequence should be {number}: {}", self.text));
+        }
+        if (self.action == "agent_started") != (number == 1) {
+            return Some(format!("agent_started is the first event and no other: {}", self.text));
+        }
+        let violations = violations(&self.event().value)?;
+        Some(format!("against the schema: {violations}: {}", self.text))
+    }
 }
 
 #[derive(Default)]
@@ -36,6 +99,8 @@ struct State {
     lines: Vec<Arc<Line>>,
     /// What no event may ever be: against the schema, out of sequence.
     problems: Vec<String>,
+    /// Lines that have been checked.
+    checked: usize,
     ended: bool,
 }
 
@@ -50,55 +115,52 @@ pub(crate) struct Stream {
 const PROBLEMS: usize = 20;
 
 impl Stream {
-    /// Reads on a thread of its own until `source` ends.
+    /// Reads on threads of its own until `source` ends.
     pub(crate) fn read(source: impl Read + Send + 'static) -> Arc<Self> {
         let stream = Arc::new(Self::default());
-        let reading = Arc::clone(&stream);
-        std::thread::Builder::new()
-            .name("stream".to_owned())
-            .spawn(move || reading.read_all(source))
-            .unwrap();
+        let (reading, checking) = (Arc::clone(&stream), Arc::clone(&stream));
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        thread("reader").spawn(move || reading.read_all(source)).unwrap();
+        thread("checker").spawn(move || checking.check_all()).unwrap();
         stream
     }
 
     fn read_all(&self, source: impl Read) {
         let mut source = BufReader::with_capacity(1 << 20, source);
-        let mut sequence = 0;
         let mut bytes = Vec::new();
         while matches!(source.read_until(b'\n', &mut bytes), Ok(1..)) {
             let arrived = Instant::now();
+            let whole = bytes.ends_with(b"\n");
             let text = String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned();
-            if !bytes.ends_with(b"\n") {
-                self.problem(format!("the last line is cut: {text}"));
-            }
-            match Event::parse(&text, arrived) {
-                Ok(event) => {
-                    sequence += 1;
-                    self.check(&event, sequence);
-                    let place = |name| event.text(name).unwrap_or_default().to_owned();
-                    let paths = [place("file.path"), place("fim.before.path")];
-                    let action = event.action().to_owned();
-                    self.lock().lines.push(Arc::new(Line { text, arrived, action, paths }));
-                }
-                Err(error) => self.problem(format!("no event ({error}): {text}")),
+            bytes.clear();
+            match Line::parse(text, arrived) {
+                Ok(line) if whole => self.lock().lines.push(Arc::new(line)),
+                Ok(line) => self.problem(format!("the last line is cut: {}", line.text)),
+                Err(error) => self.problem(error),
             }
             self.changed.notify_all();
-            bytes.clear();
         }
         self.lock().ended = true;
         self.changed.notify_all();
     }
 
-    /// What holds for every event.
-    fn check(&self, event: &Event, sequence: u64) {
-        if let Some(violations) = violations(&event.value) {
-            self.problem(format!("against the schema: {violations}: {event}"));
-        }
-        if event.number("event.sequence") != Some(sequence) {
-            self.problem(format!("event.sequence should be {sequence}: {event}"));
-        }
-        if (event.action() == "agent_started") != (sequence == 1) {
-            self.problem(format!("agent_started is the first event and no other: {event}"));
+    fn check_all(&self) {
+        loop {
+            let mut state = self.lock();
+            while state.checked == state.lines.len() {
+                if state.ended {
+                    return;
+                }
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            let number = state.checked;
+            let line = Arc::clone(&state.lines[number]);
+            drop(state);
+            if let Some(fault) = line.fault(number as u64 + 1) {
+                self.problem(fault);
+            }
+            self.lock().checked += 1;
+            self.changed.notify_all();
         }
     }
 
@@ -116,9 +178,21 @@ impl Stream {
     /// Waits until `find` finds something in a line, from the first one on.
     ///
     /// # Errors
-    /// When it does not within [`patience`], or when the stream ends before.
-    pub(crate) fn wait<T>(&self, mut find: impl FnMut(&Line) -> Option<T>) -> Result<T, String> {
-        let deadline = Instant::now() + patience();
+    /// When nothing at all has come for as long as [`patience`], or when the stream ends before.
+    pub(crate) fn wait<T>(&self, find: impl FnMut(&Line) -> Option<T>) -> Result<T, String> {
+        self.wait_for(patience(), find)
+    }
+
+    /// As [`Stream::wait`], for as long as `limit`.
+    ///
+    /// # Errors
+    /// As [`Stream::wait`].
+    pub(crate) fn wait_for<T>(
+        &self,
+        limit: Duration,
+        mut find: impl FnMut(&Line) -> Option<T>,
+    ) -> Result<T, String> {
+        let mut deadline = Instant::now() + limit;
         let mut next = 0;
         loop {
             let mut read = self.lock();
@@ -128,7 +202,7 @@ impl Stream {
                     return Err("the agent has ended".to_owned());
                 }
                 if left.is_zero() {
-                    return Err(format!("nothing within {} s", patience().as_secs()));
+                    return Err(format!("nothing within {} s", limit.as_secs()));
                 }
                 read =
                     self.changed.wait_timeout(read, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -136,6 +210,8 @@ impl Stream {
             let lines = read.lines[next..].to_vec();
             drop(read);
             next += lines.len();
+            // On a slow machine much may be on its way.
+            deadline = Instant::now() + limit;
             if let Some(found) = lines.iter().find_map(|line| find(line)) {
                 return Ok(found);
             }
@@ -160,16 +236,21 @@ impl Stream {
         })
     }
 
-    /// Waits for the end.
+    /// Waits for the end, and until everything has been checked.
     ///
     /// # Errors
     /// When it does not come within [`patience`].
     pub(crate) fn wait_end(&self) -> Result<(), String> {
         match self.wait(|_| None::<()>) {
-            Err(_) if self.lock().ended => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => Ok(()),
+            Err(_) if self.lock().ended => {}
+            Err(error) => return Err(error),
+            Ok(()) => {}
         }
+        let mut state = self.lock();
+        while state.checked < state.lines.len() {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
     }
 
     /// Everything so far.

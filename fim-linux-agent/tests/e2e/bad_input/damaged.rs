@@ -5,14 +5,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::{Bench, FAILURE};
-use crate::agent::Agent;
+use super::{Bench, FAILURE, outcome};
+use crate::agent::Setup;
 use crate::environment::{beside_others, is_ready};
 
 /// `path` with `content`: the agent refuses it, and leaves it as it is.
-fn refused(bench: &Bench, case: &str, path: &Path, content: &[u8]) {
+fn refused(setup: &Setup, case: &str, path: &Path, content: &[u8]) {
     fs::write(path, content).unwrap();
-    bench.run().is_refusal(case, FAILURE, &[path.to_str().unwrap(), "untouched"]);
+    outcome(setup.command()).is_refusal(case, FAILURE, &[path.to_str().unwrap(), "untouched"]);
     let now = fs::read(path).unwrap();
     assert!(now == content, "{case}: {} was changed", path.display());
 }
@@ -34,12 +34,12 @@ fn baseline() {
     let bench = bench("damaged-baseline");
     let path = bench.setup.state_dir.join("baseline.db");
     let text = b"this is no database, and longer than the header of one ".repeat(4);
-    refused(&bench, "text", &path, &text);
-    refused(&bench, "empty", &path, b"");
-    refused(&bench, "zeros", &path, &[0; 8192]);
+    refused(&bench.setup, "text", &path, &text);
+    refused(&bench.setup, "empty", &path, b"");
+    refused(&bench.setup, "zeros", &path, &[0; 8192]);
     let mut header = b"SQLite format 3\0".to_vec();
     header.resize(4096, 0xff);
-    refused(&bench, "another database", &path, &header);
+    refused(&bench.setup, "another database", &path, &header);
 }
 
 #[test]
@@ -58,11 +58,11 @@ fn journal() {
              \"event\":{{\"id\":\"{sequence}\",\"sequence\":{sequence}}}}}\n"
         )
     };
-    refused(&bench, "text", &path, b"this is no journal\nnor is this\n");
+    refused(&bench.setup, "text", &path, b"this is no journal\nnor is this\n");
     let middle = format!("{}{{\"@timestamp\":\"2026-01\n{}", line(1), line(3));
-    refused(&bench, "a line in the middle", &path, middle.as_bytes());
+    refused(&bench.setup, "a line in the middle", &path, middle.as_bytes());
     let zeros = [line(1).as_bytes(), &[0; 512], b"\n", line(3).as_bytes()].concat();
-    refused(&bench, "zeros in the middle", &path, &zeros);
+    refused(&bench.setup, "zeros in the middle", &path, &zeros);
 }
 
 #[test]
@@ -72,24 +72,12 @@ fn agent_id() {
     }
     let _guard = beside_others();
     let bench = bench("damaged-id");
-    refused(&bench, "text", &bench.setup.state_dir.join("agent-id"), b"number one\n");
+    refused(&bench.setup, "text", &bench.setup.state_dir.join("agent-id"), b"number one\n");
 }
 
-/// What an agent really left, with a few bytes turned over.
-#[test]
-fn files_of_a_real_agent() {
-    if !is_ready("damaged files of a real agent") {
-        return;
-    }
-    let _guard = beside_others();
-    let bench = Bench::new("damaged-real");
-    for number in 0..40 {
-        fs::write(bench.setup.watch[0].join(format!("file {number}")), "content\n").unwrap();
-    }
-    let agent = Agent::start(bench.setup.clone());
-    agent.stop();
-
-    let path = bench.setup.state_dir.join("baseline.db");
+/// What an agent really left, with a few bytes turned over; then as it was.
+pub(crate) fn real_files_are_refused(setup: &Setup) {
+    let path = setup.state_dir.join("baseline.db");
     let whole = fs::read(&path).unwrap();
     let turned = |from: usize, length: usize| {
         let mut bytes = whole.clone();
@@ -97,17 +85,14 @@ fn files_of_a_real_agent() {
         bytes
     };
     // The schema and the first page of a table; then a file that lacks its second half.
-    refused(&bench, "the first page", &path, &turned(100, 3000));
-    refused(&bench, "a page of a table", &path, &turned(4096, 512));
-    refused(&bench, "the first half", &path, &whole[..whole.len() / 2]);
+    refused(setup, "the first page", &path, &turned(100, 3000));
+    refused(setup, "a page of a table", &path, &turned(4096, 512));
+    refused(setup, "the first half", &path, &whole[..whole.len() / 2]);
     fs::write(&path, &whole).unwrap();
 
-    let journal = bench.setup.state_dir.join("journal/journal-000000000001.jsonl");
+    let journal = setup.state_dir.join("journal/journal-000000000001.jsonl");
     let whole = fs::read(&journal).unwrap();
     let turned = [b"!", &whole[1..]].concat();
-    refused(&bench, "the first byte of the journal", &journal, &turned);
+    refused(setup, "the first byte of the journal", &journal, &turned);
     fs::write(&journal, &whole).unwrap();
-
-    // With everything as it was, it is taken again.
-    Agent::start(bench.setup.clone()).stop();
 }

@@ -3,7 +3,7 @@
 
 mod command_line;
 mod configuration;
-mod damaged;
+pub(crate) mod damaged;
 mod host;
 mod state_dir;
 

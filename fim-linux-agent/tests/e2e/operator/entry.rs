@@ -154,7 +154,7 @@ fn identity() -> Report {
         gid: getgid().as_raw(),
         euid: uids[1],
         fsuid: uids[3],
-        loginuid: fs::read_to_string("/proc/self/loginuid")
+        loginuid: fs::read_to_string("/proc/thread-self/loginuid")
             .ok()
             .and_then(|text| text.trim().parse().ok())
             .filter(|&uid| uid != u32::MAX),

@@ -71,9 +71,9 @@ impl Launch {
             return format!("prctl: {error}");
         }
         if let Some(login) = self.login
-            && let Err(error) = std::fs::write("/proc/self/loginuid", login.to_string())
+            && let Err(error) = std::fs::write("/proc/thread-self/loginuid", login.to_string())
         {
-            return format!("/proc/self/loginuid: {error}");
+            return format!("/proc/thread-self/loginuid: {error}");
         }
         let mut command = Command::new(self.program.as_os_str());
         command.args(self.args.iter().map(Raw::as_os_str));

@@ -35,9 +35,13 @@ fn files_created_and_removed(scene: &Scene<'_>) {
     let directory = Raw::from(&scene.inside);
     let report = scene.operate(Op::CreateAndRemove { directory, count: FILES });
     let last = path_text(&scene.path(&numbered(FILES - 1)));
-    scene.wait("the last removal", |event| {
-        event.path() == last && event.operations().contains(&"delete")
-    });
+    let found = scene
+        .agent
+        .stream
+        .wait(|line| (line.action == "deleted" && line.path() == last).then_some(()));
+    if let Err(error) = found {
+        panic!("the last removal: {error}\n{}", scene.dump());
+    }
     scene.mark();
     let took = started.elapsed();
 
