@@ -49,13 +49,9 @@ pub(crate) fn settings() -> Option<&'static Settings> {
 /// Whether the current task belongs to the agent, whose own work is not reported.
 #[inline(always)]
 pub(crate) fn is_agent() -> bool {
-    match settings() {
-        // SAFETY: a helper without arguments.
-        Some(settings) => {
-            settings.agent_tgid == (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32
-        }
-        None => false,
-    }
+    // SAFETY: a helper without arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    settings().is_some_and(|settings| settings.agent_tgid == (pid_tgid >> 32) as u32)
 }
 
 /// Voids every cached verdict: a directory has another place.

@@ -110,6 +110,15 @@ fn look(path: &Path, object: Option<ObjectId>) -> Option<ObjectState> {
     same.then_some(state)
 }
 
+/// Whether this is what the kernel calls a file that was opened with `O_TMPFILE` and has no name
+/// (d_mark_tmpfile: `#` and the inode number). fanotify tells of writes to it; it is told with
+/// its first name.
+fn is_nameless(path: &Path) -> bool {
+    path.file_name()
+        .and_then(|name| name.as_encoded_bytes().strip_prefix(b"#"))
+        .is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+}
+
 /// `over` where it knows something, else `under`.
 fn overlay(over: &ObjectState, under: &ObjectState) -> ObjectState {
     ObjectState {
@@ -146,6 +155,7 @@ pub(super) fn event(
         None
     });
     let covered = policy.covers(&draft.path).is_some();
+    let was_known = stored.is_some();
 
     let (before, after, hash_state) = if draft.action == Action::Deleted {
         if let Err(error) = baseline.remove(&draft.path) {
@@ -157,6 +167,12 @@ pub(super) fn event(
         let known = draft.known.clone().or(stored);
         let before = match draft.action {
             Action::Created | Action::Linked => None,
+            // A rename changes none of these: the kernel's word is newer than the baseline's,
+            // which does not follow the times of directories.
+            Action::Moved => {
+                let unchanged = ObjectState { ctime: None, ..draft.after.clone() };
+                Some(overlay(&unchanged, &known.unwrap_or_default()))
+            }
             _ => Some(overlay(&draft.before, &known.unwrap_or_default())),
         };
         let (mut after, hash_state) = after(&draft, outcome, before.as_ref());
@@ -181,6 +197,13 @@ pub(super) fn event(
             if let Err(error) = result {
                 tracing::error!(%error, "the baseline cannot be written");
             }
+        }
+        if hash_state == Some(HashState::Gone)
+            && draft.action == Action::Updated
+            && !was_known
+            && is_nameless(&draft.path)
+        {
+            return None;
         }
         (before, Some(after), hash_state)
     };

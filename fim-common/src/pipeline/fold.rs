@@ -325,10 +325,15 @@ fn closed(
 fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     let OperationKind::Rename { from, exchange, .. } = &operation.kind else { return };
     let (from, exchange) = (from.clone(), *exchange);
-    if let Some(from) = &from {
-        settle_before(pipeline, from);
+    // The second half of an exchange follows on the first, whose event may wait for its hash.
+    let pair = (path.clone(), from.clone().unwrap_or_default());
+    let second = exchange && pipeline.sessions.exchanged.take() == Some(pair);
+    if !second {
+        if let Some(from) = &from {
+            settle_before(pipeline, from);
+        }
+        settle_before(pipeline, &path);
     }
-    settle_before(pipeline, &path);
     let directory = operation.after.kind == Some(ObjectKind::Dir);
     let covered = pipeline.policy.covers(&path).is_some();
     let from_covered = from.as_ref().is_some_and(|from| pipeline.policy.covers(from).is_some());
@@ -338,8 +343,6 @@ fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     let Some(mut draft) = Draft::new(Action::Moved, operation, operations) else { return };
     let result = (|| {
         if exchange {
-            let pair = (path.clone(), from.clone().unwrap_or_default());
-            let second = pipeline.sessions.exchanged.take() == Some(pair);
             if let Some(from) = &from
                 && !second
             {

@@ -24,6 +24,8 @@ pub(crate) struct Setup {
     pub(crate) metrics: SocketAddr,
     /// Where its log goes.
     pub(crate) log: PathBuf,
+    /// The socket of a service manager.
+    pub(crate) notify: Option<PathBuf>,
 }
 
 impl Setup {
@@ -35,6 +37,7 @@ impl Setup {
             state_dir: base.join("state"),
             metrics: free_address(),
             log: base.join("log"),
+            notify: None,
         }
     }
 
@@ -73,6 +76,9 @@ impl Agent {
         let (reader, writer) = std::io::pipe().unwrap();
         let log = File::options().create(true).append(true).open(&setup.log).unwrap();
         let mut command = Launch::of(&setup.command()).with_parent().command();
+        if let Some(socket) = &setup.notify {
+            command.env("NOTIFY_SOCKET", socket);
+        }
         // It becomes the agent's standard output; see `Launch`.
         command.stdin(writer).stdout(Stdio::null()).stderr(log);
         let stream = Stream::read(reader);
@@ -100,15 +106,20 @@ impl Agent {
 
     /// Asks the agent to stop, and checks how it does.
     pub(crate) fn stop(&self) {
+        self.stop_by(Signal::TERM);
+    }
+
+    /// As [`Agent::stop`], by this signal.
+    pub(crate) fn stop_by(&self, signal: Signal) {
         let asked = Instant::now();
-        self.signal(Signal::TERM);
+        self.signal(signal);
         let status =
             self.exit.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience());
         let status = status.unwrap_or_else(|error| match error {
             RecvTimeoutError::Timeout => panic!("fim run does not stop\n{}", self.log()),
             RecvTimeoutError::Disconnected => panic!("fim run was stopped before"),
         });
-        assert_eq!(status.code(), Some(0), "{status} after SIGTERM\n{}", self.log());
+        assert_eq!(status.code(), Some(0), "{status} after {signal:?}\n{}", self.log());
         let took = asked.elapsed();
         assert!(took < Duration::from_secs(30), "stopping took {took:?}");
         self.stream.wait_end().unwrap();

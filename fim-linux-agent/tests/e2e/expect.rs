@@ -16,6 +16,7 @@ use crate::operator::Report;
 /// A change that was seen when it was made.
 pub(crate) fn change(event: &Event) {
     assert_eq!(event.text("event.provider"), Some(backend().name()), "{event}");
+    assert_eq!(event.text("event.kind"), Some("event"), "{event}");
     change_of_any_provider(event);
 }
 
@@ -23,7 +24,6 @@ pub(crate) fn change(event: &Event) {
 pub(crate) fn change_of_any_provider(event: &Event) {
     assert!(event.is_success(), "{event}");
     assert!(!event.has("fim.errno"), "{event}");
-    assert_eq!(event.text("event.kind"), Some("event"), "{event}");
     assert_eq!(event.list("event.category"), ["file"], "{event}");
     let types = event.list("event.type");
     let kind = match event.action() {

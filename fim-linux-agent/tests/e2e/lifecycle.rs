@@ -7,9 +7,11 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::agent::{Agent, Setup, dump, free_address};
@@ -19,7 +21,7 @@ use crate::environment::{backend, beside_others, is_ready, patience};
 use crate::event::{Event, path_text};
 use crate::expect::{self, Known};
 use crate::operator::{Op, Operator, Raw};
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, directory};
 
 #[test]
 fn from_start_to_restart() {
@@ -34,21 +36,31 @@ fn from_start_to_restart() {
         fs::write(&path, format!("{name}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     }
-    let setup = Setup::new(scratch.path(), &[&watched]);
+    let excluded = watched.join("excluded");
+    directory(&excluded);
+    let manager = ServiceManager::new(scratch.path());
+    let notify = Some(manager.path.clone());
+    let setup = Setup { notify, ..Setup::new(scratch.path(), &[&watched]) };
 
     let first = Agent::start(setup.clone());
+    manager.is_told("READY=1");
     introduces_itself(&first);
     let created = work(&first, &watched);
     metrics(&first, created);
     nobody_else(&first, &scratch);
     first.stop();
+    manager.is_told("STOPPING=1");
     journal_has(&first, &first.events());
-
     real_files_are_refused(&setup);
+
     let changes = change_unwatched(&watched);
-    let second = Agent::start(setup);
+    // The same directory, but now by a rule of a file.
+    let config = scratch.path().join("fim.toml");
+    fs::write(&config, rule(&watched, &excluded)).unwrap();
+    let second = Agent::start(Setup { config: Some(config), watch: Vec::new(), ..setup });
     changes.are_found(&second);
-    second.stop();
+    is_excluded(&second, &watched, &excluded);
+    second.stop_by(Signal::INT);
     let events = [first.events(), second.events()].concat();
     journal_has(&second, &events);
     let ids: BTreeSet<&str> = events.iter().map(Event::id).collect();
@@ -59,6 +71,67 @@ fn from_start_to_restart() {
     };
     assert_eq!(agents("agent.id"), 1, "another agent.id with the same state directory");
     assert_eq!(agents("agent.ephemeral_id"), 2, "agent.ephemeral_id is that of a start");
+}
+
+/// What systemd would be told.
+struct ServiceManager {
+    path: PathBuf,
+    socket: UnixDatagram,
+}
+
+impl ServiceManager {
+    fn new(base: &Path) -> Self {
+        let path = base.join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(patience())).unwrap();
+        Self { path, socket }
+    }
+
+    /// Waits for a message; there may be others before it.
+    fn is_told(&self, message: &str) {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = self.socket.recv(&mut buffer).unwrap_or_else(|error| {
+                panic!("the service manager was not told {message}: {error}")
+            });
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            if text.lines().any(|line| line == message) {
+                return;
+            }
+        }
+    }
+}
+
+/// A policy about one directory.
+fn rule(watched: &Path, excluded: &Path) -> String {
+    format!(
+        "[events]\nalert_severity = \"high\"\n\n[[rule]]\nname = \"by file\"\n\
+         paths = [{watched:?}]\nexclude = [{excluded:?}]\nseverity = 80\n\
+         category = \"test\"\ntags = [\"one\", \"two\"]\ntechniques = [\"T1543.002\"]\n"
+    )
+}
+
+/// What the rule says is in the event.
+fn is_by_rule(event: &Event) {
+    assert_eq!(event.text("event.kind"), Some("alert"), "{event}");
+    assert_eq!(event.number("event.severity"), Some(80), "{event}");
+    assert_eq!(event.text("rule.name"), Some("by file"), "{event}");
+    assert_eq!(event.text("rule.category"), Some("test"), "{event}");
+    assert_eq!(event.list("tags"), ["one", "two"], "{event}");
+    assert_eq!(event.list("threat.technique.id"), ["T1543.002"], "{event}");
+}
+
+/// Nothing is told of what the rule leaves out, and what it does not is an alert.
+fn is_excluded(agent: &Agent, watched: &Path, excluded: &Path) {
+    for path in [excluded.join("not told"), watched.join("told")] {
+        let op = Op::CreateWrite { path: Raw::from(&path), bytes: b"new\n".to_vec() };
+        Operator::new(op).run();
+    }
+    let event = wait(agent, "created", &watched.join("told"));
+    is_by_rule(&event);
+    assert_eq!(event.text("event.provider"), Some(backend().name()), "{event}");
+    let lines = agent.stream.lines_below(excluded);
+    assert!(lines.is_empty(), "it is excluded\n{}", dump(&lines));
 }
 
 /// What every event says of host and agent, and `agent_started` of what is armed.
@@ -148,7 +221,6 @@ fn metrics(agent: &Agent, created: usize) {
         assert!(status.contains(" 200 "), "{status}\n{text}");
         let samples = samples(&text);
         let is = |name: &str, value: usize| samples.get(name) == Some(&(value as f64));
-        // The directory and what is in it: 5 that stayed, and what was created.
         if is(&counter, created)
             && is("fim_baseline_objects", 1 + 5 + created)
             && ledgers_hold(&samples)
@@ -269,6 +341,7 @@ impl Unwatched {
             assert_eq!(event.text("event.provider"), Some("scan"), "{event}");
             assert!(!event.has("process") && !event.has("user"), "{event}");
             expect::change_of_any_provider(&event);
+            is_by_rule(&event);
             event
         };
         let event = found("updated", &self.changes.0);

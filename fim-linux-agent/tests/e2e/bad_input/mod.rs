@@ -22,6 +22,8 @@ use crate::scratch::Scratch;
 pub(crate) const FAILURE: i32 = 1;
 /// Bad usage or configuration.
 pub(crate) const USAGE: i32 = 64;
+/// No backend works here.
+pub(crate) const UNAVAILABLE: i32 = 69;
 /// Not allowed.
 pub(crate) const NOT_PERMITTED: i32 = 77;
 
