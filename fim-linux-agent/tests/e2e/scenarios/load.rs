@@ -27,14 +27,20 @@ fn cases() {
 }
 
 const FILES: u32 = 20_000;
+/// And where each instruction is emulated.
+const FILES_EMULATED: u32 = 4_000;
+
+fn files() -> u32 {
+    if crate::environment::is_emulated() { FILES_EMULATED } else { FILES }
+}
 
 /// Nothing is lost, and each is attributed to the process, which is gone long before the last
 /// event is read.
 fn files_created_and_removed(scene: &Scene<'_>) {
     let started = Instant::now();
     let directory = Raw::from(&scene.inside);
-    let report = scene.operate(Op::CreateAndRemove { directory, count: FILES });
-    let last = path_text(&scene.path(&numbered(FILES - 1)));
+    let report = scene.operate(Op::CreateAndRemove { directory, count: files() });
+    let last = path_text(&scene.path(&numbered(files() - 1)));
     let found = scene
         .agent
         .stream
@@ -54,7 +60,7 @@ fn files_created_and_removed(scene: &Scene<'_>) {
         seen.entry(event.path().to_owned()).or_default().extend(operations);
     }
     let names: Vec<String> =
-        (0..FILES).map(|number| path_text(&scene.path(&numbered(number)))).collect();
+        (0..files()).map(|number| path_text(&scene.path(&numbered(number)))).collect();
     let incomplete: Vec<&String> = names
         .iter()
         .filter(|name| {
@@ -65,7 +71,8 @@ fn files_created_and_removed(scene: &Scene<'_>) {
     assert!(incomplete.is_empty(), "{} are not told: {:?} …", incomplete.len(), incomplete.first());
     assert_eq!(seen.len(), names.len(), "events of other files");
     scene.note(&format!(
-        "{FILES} files: done in {} ms, {} events, the last one after {} ms",
+        "{} files: done in {} ms, {} events, the last one after {} ms",
+        files(),
         report.took() / 1_000_000,
         events.len(),
         took.as_millis()
