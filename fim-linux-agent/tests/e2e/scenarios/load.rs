@@ -31,7 +31,7 @@ const FILES: u32 = 20_000;
 const FILES_EMULATED: u32 = 4_000;
 
 fn files() -> u32 {
-    if crate::environment::is_emulated() { FILES_EMULATED } else { FILES }
+    if is_emulated() { FILES_EMULATED } else { FILES }
 }
 
 /// Nothing is lost, and each is attributed to the process, which is gone long before the last
