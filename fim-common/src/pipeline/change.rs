@@ -230,7 +230,9 @@ pub(super) fn event(
             let same = !changes.contains(&Property::Content);
             let compared = before.as_ref().is_some_and(|before| before.sha256.is_some())
                 && hash_state == Some(HashState::Exact);
-            if draft.content == Content::Doubtful && same && compared {
+            // Without a trace of a change, and nothing left to compare, nothing is claimed.
+            let gone = hash_state == Some(HashState::Gone);
+            if draft.content == Content::Doubtful && same && (compared || gone) {
                 return None;
             }
             if same && hash_state != Some(HashState::Exact) && !changes.contains(&Property::Size) {
