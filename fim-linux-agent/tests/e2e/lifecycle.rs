@@ -222,7 +222,7 @@ fn metrics(agent: &Agent, created: usize) {
         let samples = samples(&text);
         let is = |name: &str, value: usize| samples.get(name) == Some(&(value as f64));
         if is(&counter, created)
-            && is("fim_baseline_objects", 1 + 5 + created)
+            && is("fim_baseline_objects", 2 + 5 + created)
             && ledgers_hold(&samples)
         {
             break text;
