@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::event::Provider;
 use crate::operation::Operation;
+use crate::state::ObjectId;
 use crate::time::Timestamp;
 
 /// What a collector hands to the pipeline, in the order in which it happened.
@@ -48,6 +49,12 @@ pub trait Collector: Send {
     /// The host paths that are watched now, each directory once, symbolic links resolved: what a
     /// scan has to cover.
     fn roots(&self) -> Vec<PathBuf>;
+
+    /// Names files that have more than one name, of which this one is watched: they are to be
+    /// watched by all their names. A collector that cannot do so leaves it.
+    fn watch_linked(&mut self, files: Vec<(PathBuf, ObjectId)>) {
+        drop(files);
+    }
 
     /// One line for people: what is armed, and what is not.
     fn summary(&self) -> String;

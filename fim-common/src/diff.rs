@@ -26,6 +26,7 @@ pub fn changes(before: &ObjectState, after: &ObjectState) -> Vec<Property> {
         (Property::Acl, differ(&before.acl, &after.acl)),
         (Property::Xattrs, differ(&before.xattrs, &after.xattrs)),
         (Property::Capabilities, differ(&before.capabilities, &after.capabilities)),
+        (Property::Attributes, differ(&before.attributes, &after.attributes)),
         (Property::TargetPath, differ(&before.target_path, &after.target_path)),
     ]
     .into_iter()
@@ -65,6 +66,7 @@ mod tests {
             acl: Some(vec![]),
             xattrs: Some(BTreeMap::new()),
             capabilities: Some(String::new()),
+            attributes: Some(vec![]),
             target_path: Some("a".into()),
             sha256: Some("aa".into()),
         }
@@ -75,7 +77,7 @@ mod tests {
 
     #[test]
     fn each_property_alone() {
-        let cases: [(Change, &[Property]); 15] = [
+        let cases: [(Change, &[Property]); 16] = [
             (|_| {}, &[]),
             (|s| s.kind = Some(ObjectKind::Dir), &[Property::Type]),
             (|s| s.sha256 = Some("bb".into()), &[Property::Content]),
@@ -91,6 +93,7 @@ mod tests {
                 &[Property::Xattrs],
             ),
             (|s| s.capabilities = Some("=ep".into()), &[Property::Capabilities]),
+            (|s| s.attributes = Some(vec!["immutable".into()]), &[Property::Attributes]),
             (|s| s.target_path = Some("b".into()), &[Property::TargetPath]),
             (|s| s.ctime = Some(Timestamp::from_unix(2, 0)), &[]),
             (|s| (s.nlink, s.device) = (Some(2), Some(9)), &[]),

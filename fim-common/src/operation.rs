@@ -27,10 +27,22 @@ pub struct Operation {
     pub before: ObjectState,
     /// And after it.
     pub after: ObjectState,
-    /// `None`: it was done. `Some(errno)`: it was attempted and failed with this error.
-    pub failure: Option<i32>,
+    /// `None`: it was done; else it was attempted and failed.
+    pub failure: Option<Failure>,
     /// Who did it.
     pub actor: Arc<Actor>,
+}
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// errno(3).
+    pub errno: i32,
+    /// Attempts of the same process that were not told before this one: a process that fails in a
+    /// loop is told a limited number of times a second.
+    pub folded: u64,
+    /// Only `folded` is news: this attempt itself was told before.
+    pub summary: bool,
 }
 
 /// What was done. Common facts are fields of [`Operation`]; a variant has only what differs.
@@ -56,6 +68,11 @@ pub enum OperationKind {
     Truncate,
     /// Mode, owner or times were set, or something the collector cannot tell apart from that.
     SetAttributes,
+    /// The flags of `chattr` were set.
+    SetFlags,
+    /// A file open for writing was mapped, shared: its content may change at any time, without a
+    /// trace, until the description is released, which is when the mapping ends.
+    Map,
     /// An extended attribute or ACL was set.
     SetXattr {
         /// Its full name, `user.x`.
@@ -85,7 +102,14 @@ pub enum OperationKind {
         existing: Option<PathBuf>,
         /// It had no name before (`O_TMPFILE`): this is a creation.
         first: bool,
+        /// The new name, where it is not the operation's path: it lies where nothing is watched,
+        /// and the path is that of a watched file.
+        elsewhere: Option<PathBuf>,
     },
+    /// A file system, or a part of one, was mounted at the path.
+    Mount,
+    /// What was mounted at the path no longer is.
+    Unmount,
     /// A name was removed: of a file, link, device, FIFO, socket or directory.
     Delete,
 }
@@ -111,10 +135,14 @@ impl OperationKind {
             Self::CloseWrite { .. } => "close_write",
             Self::Truncate => "truncate",
             Self::SetAttributes => "set_attributes",
+            Self::SetFlags => "set_flags",
+            Self::Map => "map",
             Self::SetXattr { .. } => "set_xattr",
             Self::RemoveXattr { .. } => "remove_xattr",
             Self::Rename { .. } => "rename",
             Self::Link { .. } => "link",
+            Self::Mount => "mount",
+            Self::Unmount => "unmount",
             Self::Delete => "delete",
         }
     }

@@ -102,6 +102,9 @@ pub struct ObjectState {
     pub xattrs: Option<BTreeMap<String, String>>,
     /// File capabilities (`security.capability`) in getcap(8)'s text; empty when there are none.
     pub capabilities: Option<String>,
+    /// What `chattr` sets, as far as statx(2) tells: `immutable`, `append_only`, `no_dump`,
+    /// `compressed`, `encrypted`, `verity`; empty when there are none.
+    pub attributes: Option<Vec<String>>,
     /// Target of a symbolic link.
     pub target_path: Option<PathBuf>,
     /// SHA-256 of the content, 64 lower-case hexadecimal digits.

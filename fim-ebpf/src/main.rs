@@ -13,11 +13,15 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod attributes;
 mod count;
-mod file;
+mod draft;
 mod maps;
 mod mem;
+mod mounts;
+mod names;
 mod offsets;
+mod open;
 mod process;
 mod record;
 mod scope;
@@ -28,6 +32,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FEntryContext, FExitContext},
 };
 use fim_common::record::{Hook, Op};
+use mem::{Memory as _, Typed};
 
 /// The licence that the kernel is told: some helpers are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]
@@ -57,139 +62,167 @@ macro_rules! programs {
 }
 
 programs! {
-    #[fexit] file_open(ctx: FExitContext) {
-        file::opened(ctx.arg::<Pointer>(0), ctx.arg::<i32>(1));
+    #[fexit] file_open_path(ctx: FExitContext) {
+        open::path_opened(ctx.arg(0), ctx.arg(1), ctx.arg(3));
+    }
+    // Where path_openat() is not there as a function: failed attempts are not seen.
+    #[fexit] file_open_file(ctx: FExitContext) {
+        if ctx.arg::<i32>(1) == 0 {
+            open::opened(ctx.arg(0));
+        }
     }
     #[fentry] file_release(ctx: FEntryContext) {
-        file::released(ctx.arg::<Pointer>(0));
+        open::released(ctx.arg(0));
     }
 
     // S_MTIME | S_CTIME, include/linux/fs.h.
     #[fentry] time_update_f1(ctx: FEntryContext) {
         if ctx.arg::<u32>(1) & 6 != 0 {
-            file::time_updated(ctx.arg::<Pointer>(0));
+            open::time_updated(ctx.arg(0));
         }
     }
     #[fentry] time_update_f2(ctx: FEntryContext) {
         if ctx.arg::<u32>(2) & 6 != 0 {
-            file::time_updated(ctx.arg::<Pointer>(0));
+            open::time_updated(ctx.arg(0));
         }
     }
     // 7.x: enum fs_update_time, of which 0 is the access time.
     #[fentry] time_update_t1(ctx: FEntryContext) {
         if ctx.arg::<u32>(1) != 0 {
-            file::time_updated(ctx.arg::<Pointer>(0));
+            open::time_updated(ctx.arg(0));
         }
     }
-    // MAP_SHARED 1, PROT_WRITE 2.
+    // MAP_SHARED 1; MAP_SHARED_VALIDATE 3 has the bit too.
     #[fexit] mmap(ctx: FExitContext) {
         let file: Pointer = ctx.arg(0);
         if ctx.arg::<u64>(2) & 1 != 0 && ctx.arg::<i32>(3) == 0 && !file.is_null() {
-            file::mapped(file);
+            open::mapped(file);
         }
     }
 
     #[fexit] create_d1_r4(ctx: FExitContext) {
-        file::created(Hook::Create, Op::Create, ctx.arg(1), ctx.arg::<i32>(4) != 0, core::ptr::null());
+        names::created(Hook::Create, Op::Create, ctx.arg(1), ctx.arg(4), core::ptr::null());
     }
     #[fexit] create_d2_r5(ctx: FExitContext) {
-        file::created(Hook::Create, Op::Create, ctx.arg(2), ctx.arg::<i32>(5) != 0, core::ptr::null());
+        names::created(Hook::Create, Op::Create, ctx.arg(2), ctx.arg(5), core::ptr::null());
     }
     #[fexit] mkdir_d1_r3(ctx: FExitContext) {
-        file::created(Hook::Mkdir, Op::Mkdir, ctx.arg(1), ctx.arg::<i32>(3) != 0, core::ptr::null());
+        names::created(Hook::Mkdir, Op::Mkdir, ctx.arg(1), ctx.arg(3), core::ptr::null());
     }
     #[fexit] mkdir_d2_r4(ctx: FExitContext) {
-        file::created(Hook::Mkdir, Op::Mkdir, ctx.arg(2), ctx.arg::<i32>(4) != 0, core::ptr::null());
+        names::created(Hook::Mkdir, Op::Mkdir, ctx.arg(2), ctx.arg(4), core::ptr::null());
     }
     // 6.15 and newer return the dentry or an error pointer: a failed one leaves no inode.
     #[fexit] mkdir_d2_p4(ctx: FExitContext) {
-        file::created(Hook::Mkdir, Op::Mkdir, ctx.arg(2), failed_pointer(ctx.arg::<u64>(4)), core::ptr::null());
+        names::created(Hook::Mkdir, Op::Mkdir, ctx.arg(2), error(ctx.arg(4)), core::ptr::null());
     }
     #[fexit] mkdir_d2_p5(ctx: FExitContext) {
-        file::created(Hook::Mkdir, Op::Mkdir, ctx.arg(2), failed_pointer(ctx.arg::<u64>(5)), core::ptr::null());
+        names::created(Hook::Mkdir, Op::Mkdir, ctx.arg(2), error(ctx.arg(5)), core::ptr::null());
     }
     #[fexit] mknod_d1_r4(ctx: FExitContext) {
-        file::created(Hook::Mknod, Op::Mknod, ctx.arg(1), ctx.arg::<i32>(4) != 0, core::ptr::null());
+        names::created(Hook::Mknod, Op::Mknod, ctx.arg(1), ctx.arg(4), core::ptr::null());
     }
     #[fexit] mknod_d2_r5(ctx: FExitContext) {
-        file::created(Hook::Mknod, Op::Mknod, ctx.arg(2), ctx.arg::<i32>(5) != 0, core::ptr::null());
+        names::created(Hook::Mknod, Op::Mknod, ctx.arg(2), ctx.arg(5), core::ptr::null());
     }
     #[fexit] mknod_d2_r6(ctx: FExitContext) {
-        file::created(Hook::Mknod, Op::Mknod, ctx.arg(2), ctx.arg::<i32>(6) != 0, core::ptr::null());
+        names::created(Hook::Mknod, Op::Mknod, ctx.arg(2), ctx.arg(6), core::ptr::null());
     }
     #[fexit] symlink_d1_r3(ctx: FExitContext) {
-        file::created(Hook::Symlink, Op::Symlink, ctx.arg(1), ctx.arg::<i32>(3) != 0, ctx.arg(2));
+        names::created(Hook::Symlink, Op::Symlink, ctx.arg(1), ctx.arg(3), ctx.arg(2));
     }
     #[fexit] symlink_d2_r4(ctx: FExitContext) {
-        file::created(Hook::Symlink, Op::Symlink, ctx.arg(2), ctx.arg::<i32>(4) != 0, ctx.arg(3));
+        names::created(Hook::Symlink, Op::Symlink, ctx.arg(2), ctx.arg(4), ctx.arg(3));
     }
     #[fexit] symlink_d2_r5(ctx: FExitContext) {
-        file::created(Hook::Symlink, Op::Symlink, ctx.arg(2), ctx.arg::<i32>(5) != 0, ctx.arg(3));
+        names::created(Hook::Symlink, Op::Symlink, ctx.arg(2), ctx.arg(5), ctx.arg(3));
     }
     #[fexit] link_d2_r4(ctx: FExitContext) {
-        file::linked(ctx.arg(0), ctx.arg(2), ctx.arg(4));
+        names::linked(ctx.arg(0), ctx.arg(2), ctx.arg(4));
     }
     #[fexit] link_d3_r5(ctx: FExitContext) {
-        file::linked(ctx.arg(0), ctx.arg(3), ctx.arg(5));
+        names::linked(ctx.arg(0), ctx.arg(3), ctx.arg(5));
     }
 
-    #[fentry] unlink_enter_d1(ctx: FEntryContext) { file::enter(Hook::Unlink, ctx.arg(1)); }
-    #[fentry] unlink_enter_d2(ctx: FEntryContext) { file::enter(Hook::Unlink, ctx.arg(2)); }
+    #[fentry] unlink_enter_d1(ctx: FEntryContext) { names::enter(Hook::Unlink, ctx.arg(1)); }
+    #[fentry] unlink_enter_d2(ctx: FEntryContext) { names::enter(Hook::Unlink, ctx.arg(2)); }
     #[fexit] unlink_d1_r3(ctx: FExitContext) {
-        file::removed(Hook::Unlink, Op::Unlink, ctx.arg(1), ctx.arg(3));
+        names::removed(Hook::Unlink, Op::Unlink, ctx.arg(1), ctx.arg(3));
     }
     #[fexit] unlink_d2_r4(ctx: FExitContext) {
-        file::removed(Hook::Unlink, Op::Unlink, ctx.arg(2), ctx.arg(4));
+        names::removed(Hook::Unlink, Op::Unlink, ctx.arg(2), ctx.arg(4));
     }
-    #[fentry] rmdir_enter_d1(ctx: FEntryContext) { file::enter(Hook::Rmdir, ctx.arg(1)); }
-    #[fentry] rmdir_enter_d2(ctx: FEntryContext) { file::enter(Hook::Rmdir, ctx.arg(2)); }
+    #[fentry] rmdir_enter_d1(ctx: FEntryContext) { names::enter(Hook::Rmdir, ctx.arg(1)); }
+    #[fentry] rmdir_enter_d2(ctx: FEntryContext) { names::enter(Hook::Rmdir, ctx.arg(2)); }
     #[fexit] rmdir_d1_r2(ctx: FExitContext) {
-        file::removed(Hook::Rmdir, Op::Rmdir, ctx.arg(1), ctx.arg(2));
+        names::removed(Hook::Rmdir, Op::Rmdir, ctx.arg(1), ctx.arg(2));
     }
     #[fexit] rmdir_d2_r3(ctx: FExitContext) {
-        file::removed(Hook::Rmdir, Op::Rmdir, ctx.arg(2), ctx.arg(3));
+        names::removed(Hook::Rmdir, Op::Rmdir, ctx.arg(2), ctx.arg(3));
     }
     #[fexit] rmdir_d2_r4(ctx: FExitContext) {
-        file::removed(Hook::Rmdir, Op::Rmdir, ctx.arg(2), ctx.arg(4));
+        names::removed(Hook::Rmdir, Op::Rmdir, ctx.arg(2), ctx.arg(4));
     }
-    #[fentry] rename_enter(ctx: FEntryContext) { file::rename_enter(ctx.arg(0)); }
-    #[fexit] rename_r1(ctx: FExitContext) { file::rename_exit(ctx.arg(0), ctx.arg(1)); }
+    #[fentry] rename_enter(ctx: FEntryContext) { names::rename_enter(ctx.arg(0)); }
+    #[fexit] rename_r1(ctx: FExitContext) { names::rename_exit(ctx.arg(0), ctx.arg(1)); }
 
-    #[fentry] setattr_enter_d0(ctx: FEntryContext) { file::enter(Hook::SetAttr, ctx.arg(0)); }
-    #[fentry] setattr_enter_d1(ctx: FEntryContext) { file::enter(Hook::SetAttr, ctx.arg(1)); }
+    #[fentry] setattr_enter_d0(ctx: FEntryContext) { names::enter(Hook::SetAttr, ctx.arg(0)); }
+    #[fentry] setattr_enter_d1(ctx: FEntryContext) { names::enter(Hook::SetAttr, ctx.arg(1)); }
     #[fexit] setattr_d0_r3(ctx: FExitContext) {
-        file::attributes_set(ctx.arg(0), ctx.arg(1), ctx.arg(3));
+        attributes::attributes_set(ctx.arg(0), ctx.arg(1), ctx.arg(3));
     }
     #[fexit] setattr_d1_r4(ctx: FExitContext) {
-        file::attributes_set(ctx.arg(1), ctx.arg(2), ctx.arg(4));
+        attributes::attributes_set(ctx.arg(1), ctx.arg(2), ctx.arg(4));
     }
 
     #[fexit] setxattr_d0_r5(ctx: FExitContext) {
-        file::xattr_changed(Hook::SetXattr, Op::SetXattr, ctx.arg(0), ctx.arg(1), ctx.arg(5));
+        attributes::changed(Hook::SetXattr, Op::SetXattr, ctx.arg(0), ctx.arg(1), ctx.arg(5));
     }
     #[fexit] setxattr_d1_r6(ctx: FExitContext) {
-        file::xattr_changed(Hook::SetXattr, Op::SetXattr, ctx.arg(1), ctx.arg(2), ctx.arg(6));
+        attributes::changed(Hook::SetXattr, Op::SetXattr, ctx.arg(1), ctx.arg(2), ctx.arg(6));
     }
     #[fexit] removexattr_d0_r3(ctx: FExitContext) {
-        file::xattr_changed(Hook::RemoveXattr, Op::RemoveXattr, ctx.arg(0), ctx.arg(1), ctx.arg(3));
+        attributes::changed(Hook::RemoveXattr, Op::RemoveXattr, ctx.arg(0), ctx.arg(1), ctx.arg(3));
     }
     #[fexit] removexattr_d1_r4(ctx: FExitContext) {
-        file::xattr_changed(Hook::RemoveXattr, Op::RemoveXattr, ctx.arg(1), ctx.arg(2), ctx.arg(4));
+        attributes::changed(Hook::RemoveXattr, Op::RemoveXattr, ctx.arg(1), ctx.arg(2), ctx.arg(4));
     }
     #[fexit] set_acl_d1_r4(ctx: FExitContext) {
-        file::xattr_changed(Hook::SetAcl, Op::SetXattr, ctx.arg(1), ctx.arg(2), ctx.arg(4));
+        attributes::changed(Hook::SetAcl, Op::SetXattr, ctx.arg(1), ctx.arg(2), ctx.arg(4));
     }
     #[fexit] remove_acl_d1_r3(ctx: FExitContext) {
-        file::xattr_changed(Hook::RemoveAcl, Op::RemoveXattr, ctx.arg(1), ctx.arg(2), ctx.arg(3));
+        attributes::changed(Hook::RemoveAcl, Op::RemoveXattr, ctx.arg(1), ctx.arg(2), ctx.arg(3));
     }
+
+    #[fexit] setxattr_refused_d0_r5(ctx: FExitContext) {
+        attributes::refused(Hook::SetXattrRefused, Op::SetXattr, ctx.arg(0), ctx.arg(1), ctx.arg(5));
+    }
+    #[fexit] setxattr_refused_d1_r6(ctx: FExitContext) {
+        attributes::refused(Hook::SetXattrRefused, Op::SetXattr, ctx.arg(1), ctx.arg(2), ctx.arg(6));
+    }
+    #[fexit] truncate_refused(ctx: FExitContext) {
+        let path: Pointer = ctx.arg(0);
+        let dentry: Pointer = Typed::read(path, offsets::path_dentry());
+        attributes::refused(Hook::TruncateRefused, Op::Truncate, dentry, core::ptr::null(), ctx.arg(2));
+    }
+    #[fexit] set_flags_d1_r3(ctx: FExitContext) {
+        attributes::changed(Hook::SetFlags, Op::SetFlags, ctx.arg(1), core::ptr::null(), ctx.arg(3));
+    }
+    #[fexit] set_flags_ioctl(ctx: FExitContext) {
+        attributes::flags_by_ioctl(ctx.arg(0), ctx.arg(1), ctx.arg(3));
+    }
+
+    #[fentry] mount(ctx: FEntryContext) { mounts::mounting(Hook::Mount, ctx.arg(1)); }
+    #[fentry] move_mount(ctx: FEntryContext) { mounts::mounting(Hook::MoveMount, ctx.arg(1)); }
+    #[fentry] umount(ctx: FEntryContext) { mounts::unmounting(ctx.arg(0)); }
 
     #[btf_tracepoint] exec(_ctx: BtfTracePointContext) { task::executed(); }
     #[btf_tracepoint] fork(ctx: BtfTracePointContext) { task::forked(ctx.arg(1)); }
     #[btf_tracepoint] exit(ctx: BtfTracePointContext) { task::exited(ctx.arg(0)); }
 }
 
-/// IS_ERR(), include/linux/err.h: the last 4095 addresses are errors.
+/// PTR_ERR_OR_ZERO(), include/linux/err.h: the last 4095 addresses are errors.
 #[inline(always)]
-fn failed_pointer(pointer: u64) -> bool {
-    pointer >= u64::MAX - 4094
+fn error(pointer: u64) -> i32 {
+    if pointer >= u64::MAX - 4094 { maps::scalar(pointer) as i32 } else { 0 }
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use fim_common::record::{
     Attrs, Counters, HOOKS, NAME_MAX, Object, RECORD_MAX,
-    maps::{Armed, FilterKey, RootEntry, Settings},
+    maps::{Armed, Attempts, FilterKey, RootEntry, Settings},
 };
 
 /// Records to user space.
@@ -36,6 +36,15 @@ pub(crate) static FILTERS: HashMap<FilterKey, u32> = HashMap::with_max_entries(1
 /// Directories whose children are out of scope.
 #[map]
 pub(crate) static OUTSIDE: LruHashMap<u64, Outside> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Files in scope that have more than one name, by identity (without generation); the value means
+/// nothing. User space keeps it.
+#[map]
+pub(crate) static LINKED: HashMap<Object, u32> = HashMap::with_max_entries(65_536, 0);
+
+/// Failed attempts by process id, so that a process that fails in a loop is not told of each time.
+#[map]
+pub(crate) static ATTEMPTS: LruHashMap<u32, Attempts> = LruHashMap::with_max_entries(8_192, 0);
 
 /// Operations between their entry and exit hook, by (object address, hook).
 #[map]
@@ -138,6 +147,46 @@ pub(crate) struct Execution {
     pub(crate) exec_id: u32,
 }
 
+/// Where a walk is. In memory, so that what the verifier knows of it does not grow with each step.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct WalkState {
+    /// Address of the dentry that is looked at.
+    pub(crate) here: u64,
+    /// And of the one below it; 0: none.
+    pub(crate) child: u64,
+    /// Of the mount, where a path is walked across mounts.
+    pub(crate) mount: u64,
+    /// Where the path begins in the scratch.
+    pub(crate) start: u64,
+    /// Components above the object.
+    pub(crate) depth: u32,
+    /// 1: the walk began at the directory of a name that has no dentry.
+    pub(crate) started: u32,
+    /// 1: names are copied.
+    pub(crate) copy: u32,
+    /// 1: the path is cut.
+    pub(crate) cut: u32,
+    /// 1: the verdict is that of this name, not of its directory.
+    pub(crate) by_name: u32,
+    pub(crate) reserved: u32,
+    /// See [`scalar`].
+    word: u64,
+}
+
+/// The value of a pointer as a number that the verifier lets be computed with: what is loaded from
+/// a map is none to it. 0 without a scratch.
+#[inline(always)]
+pub(crate) fn scalar(pointer: u64) -> u64 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: a map value.
+    unsafe {
+        let word = &raw mut (*scratch).walk.word;
+        word.write_volatile(pointer);
+        word.read_volatile()
+    }
+}
+
 /// Room for a record and for the name that crosses its end before the bound is checked.
 #[repr(C, align(8))]
 pub(crate) struct Scratch {
@@ -150,6 +199,7 @@ pub(crate) struct Scratch {
     /// from the same range, and rounds that it has seen are pruned. A cursor in a register has a
     /// new range each round, and two ways through a round then make 2^rounds states.
     cursor: u64,
+    pub(crate) walk: WalkState,
     pub(crate) bytes: [u8; RECORD_MAX + 512],
 }
 

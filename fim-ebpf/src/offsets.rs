@@ -90,6 +90,14 @@ offsets! {
     mount_mountpoint OFF_MOUNT_MOUNTPOINT;
     mount_parent OFF_MOUNT_PARENT;
     vfsmount_root OFF_VFSMOUNT_ROOT;
+    path_mnt OFF_PATH_MNT;
+    path_dentry OFF_PATH_DENTRY;
+    nameidata_inode OFF_NAMEIDATA_INODE;
+    nameidata_name OFF_NAMEIDATA_NAME;
+    nameidata_last_name OFF_NAMEIDATA_LAST_NAME;
+    nameidata_last_len OFF_NAMEIDATA_LAST_LEN;
+    filename_name OFF_FILENAME_NAME;
+    open_flag OFF_OPEN_FLAG;
     iattr_valid OFF_IATTR_VALID;
     rename_old_dentry OFF_RENAME_OLD_DENTRY;
     rename_new_dentry OFF_RENAME_NEW_DENTRY;

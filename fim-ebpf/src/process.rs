@@ -16,8 +16,10 @@ use crate::{
 };
 
 const PF_KTHREAD: u32 = 0x0020_0000;
-/// Components of the path of an executable or a working directory.
-const PATH_DEPTH_MAX: u32 = 48;
+/// Components and mounts of the path of an executable or a working directory: this many times
+/// this many.
+const STRIDE: u32 = 16;
+const STRIDES: u32 = 32;
 
 #[inline(always)]
 pub(crate) fn current() -> *const u8 {
@@ -73,48 +75,84 @@ pub(crate) unsafe fn fill_actor(actor: *mut Actor) {
     }
 }
 
-/// Appends the path of (`mount`, `dentry`) in its mount namespace, leaf first. Returns the bytes
-/// written and whether it was cut.
+/// One step of [`mounted_path`]: 0 to go on, 1 at the end, 2 when the path is cut.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fim_path_step() -> u64 {
+    let Some(scratch) = PROCESS_SCRATCH.get_ptr_mut(0) else { return 1 };
+    // SAFETY: Probed reads check addresses; the scratch bounds its cursor.
+    unsafe {
+        let walk = &raw mut (*scratch).walk;
+        let here = (*walk).here as *const u8;
+        let mount = (*walk).mount as *const u8;
+        let written = Scratch::cursor(scratch) as u64 - (*walk).start;
+        let root: *const u8 = Probed::read(mount, off::vfsmount_root());
+        if here == root {
+            let this = mount.wrapping_sub(off::mount_mnt() as usize);
+            let up: *const u8 = Probed::read(this, off::mount_parent());
+            if up == this || up.is_null() {
+                return 1;
+            }
+            (*walk).here = Probed::read(this, off::mount_mountpoint());
+            (*walk).mount = up.wrapping_add(off::mount_mnt() as usize) as u64;
+            return 0;
+        }
+        let parent: *const u8 = Probed::read(here, off::dentry_parent());
+        // An object outside any tree (a memfd) is its own parent, and its name is all it has.
+        if parent == here && written != 0 {
+            return 1;
+        }
+        if written > PATH_MAX as u64 {
+            return 2;
+        }
+        let len: u32 = Probed::read(here, off::dentry_name_len());
+        let name: *const u8 = Probed::read(here, off::dentry_name());
+        Scratch::push_name(scratch, name, len);
+        (*walk).here = parent as u64;
+    }
+    0
+}
+
+/// Some steps.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fim_path_some() -> u64 {
+    let mut left = STRIDE;
+    while left > 0 {
+        let end = fim_path_step();
+        if end != 0 {
+            return end;
+        }
+        left -= 1;
+    }
+    0
+}
+
+/// Appends the path of (`mount`, `dentry`) in its mount namespace to the process scratch, leaf
+/// first. Returns the bytes written and whether it was cut.
 #[inline(always)]
-unsafe fn mounted_path(
-    vfsmount: *const u8,
+pub(crate) unsafe fn mounted_path(
+    mount: *const u8,
     dentry: *const u8,
     scratch: *mut Scratch,
 ) -> (u32, bool) {
-    let mut mount = vfsmount;
-    let mut here = dentry;
-    let mut steps = 0;
-    // SAFETY: Probed reads check addresses; the scratch bounds its cursor.
+    // SAFETY: map values.
     unsafe {
         let at = Scratch::cursor(scratch);
-        while steps < PATH_DEPTH_MAX {
-            steps += 1;
-            let written = (Scratch::cursor(scratch) - at) as u32;
-            let root: *const u8 = Probed::read(mount, off::vfsmount_root());
-            if here == root {
-                let this = mount.wrapping_sub(off::mount_mnt() as usize);
-                let up: *const u8 = Probed::read(this, off::mount_parent());
-                if up == this || up.is_null() {
-                    return (written, false);
-                }
-                here = Probed::read(this, off::mount_mountpoint());
-                mount = up.wrapping_add(off::mount_mnt() as usize);
-                continue;
+        let walk = &raw mut (*scratch).walk;
+        (&raw mut (*walk).here).write_volatile(dentry as u64);
+        (&raw mut (*walk).mount).write_volatile(mount as u64);
+        (*walk).start = at as u64;
+        let mut end = 0;
+        let mut left = STRIDES;
+        while left > 0 {
+            end = fim_path_some();
+            if end != 0 {
+                break;
             }
-            let parent: *const u8 = Probed::read(here, off::dentry_parent());
-            // An object outside any tree (a memfd) is its own parent, and its name is all it has.
-            if parent == here && written != 0 {
-                return (written, false);
-            }
-            if written > PATH_MAX as u32 {
-                return (written, true);
-            }
-            let len: u32 = Probed::read(here, off::dentry_name_len());
-            let name: *const u8 = Probed::read(here, off::dentry_name());
-            Scratch::push_name(scratch, name, len);
-            here = parent;
+            left -= 1;
         }
-        ((Scratch::cursor(scratch) - at) as u32, true)
+        ((Scratch::cursor(scratch) - at) as u32, end != 1)
     }
 }
 

@@ -1,45 +1,63 @@
 //! Scope: whether an object lies in a watched tree, and its path relative to that tree's root.
+//!
+//! Most operations are outside, and the cached verdict on their directory is one lookup
+//! ([`is_cached_outside`]). Else the path is walked towards the root of the file system, one
+//! component at a time. The walk's state lies in the scratch of this CPU and each step is a
+//! global function, which the verifier looks at once: walked in line, 64 levels cost it 65,000
+//! instructions at each place that asks, and 2,048 levels would be refused.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_kernel};
 use fim_common::record::{
-    PATH_MAX,
+    Object, PATH_MAX,
     maps::{FILTER_LEN, FilterKey, RootEntry, Settings},
 };
 
 use crate::{
     atomic,
-    maps::{FILTERS, OUTSIDE, Outside, ROOTS, SETTINGS, Scratch},
-    mem::Memory,
-    offsets as off,
+    maps::{FILTERS, LINKED, OUTSIDE, Outside, ROOTS, SCRATCH, SETTINGS, Scratch},
+    mem::{Memory, Probed, Typed},
+    offsets as off, record,
 };
 
-/// Directories walked at most. A deeper object is counted as an error, never dropped silently.
-const DEPTH_MAX: u32 = 64;
+/// Components that one call of [`fim_walk_some`] looks at, and calls of it at most. A path of
+/// `PATH_MAX` bytes has at most 2,048 components; one that is longer still (made with relative
+/// names) is counted, and never dropped silently.
+const STRIDE: u32 = 16;
+const STRIDES: u32 = 132;
 
 const S_IFMT: u32 = 0o170_000;
+const S_IFREG: u32 = 0o100_000;
 const S_IFDIR: u32 = 0o040_000;
 
 /// The outcome of a walk.
 #[derive(Clone, Copy)]
 pub(crate) struct Walk {
-    /// Id of the root; 0: none was met, the path (if one was asked for) is that in the object's
-    /// file system.
+    /// Id of the root that the path is relative to; 0: the root of the file system, or whatever
+    /// was met when the walk was given up.
     pub(crate) root: u32,
-    /// Bytes written.
-    pub(crate) len: u32,
-    /// The walk was given up.
+    /// The object is in scope.
+    pub(crate) inside: bool,
+    /// The walk was given up: nobody knows.
+    pub(crate) unknown: bool,
+    /// The path lacks the components nearest the root.
     pub(crate) truncated: bool,
+    /// Bytes of path.
+    pub(crate) len: u32,
 }
 
 impl Walk {
     /// Whether the object is out of scope. One too deep to tell is not.
     #[inline(always)]
     pub(crate) fn is_outside(self) -> bool {
-        self.root == 0 && !self.truncated
+        !self.inside && !self.unknown
     }
 }
 
-const OUT: Walk = Walk { root: 0, len: 0, truncated: false };
+/// How a step ends, in the upper half; the lower one is the root's id. 0: go on.
+const AT_TOP: u64 = 1 << 32;
+const INSIDE: u64 = 2 << 32;
+const EXCLUDED: u64 = 3 << 32;
+const TOO_LONG: u64 = 4 << 32;
 
 #[inline(always)]
 pub(crate) fn settings() -> Option<&'static Settings> {
@@ -72,6 +90,19 @@ pub(crate) unsafe fn device<M: Memory>(inode: *const u8) -> u32 {
     }
 }
 
+/// The identity of an inode.
+#[inline(always)]
+pub(crate) unsafe fn object<M: Memory>(inode: *const u8) -> Object {
+    // SAFETY: of the caller.
+    unsafe {
+        Object {
+            ino: M::read(inode, off::inode_ino()),
+            dev: device::<M>(inode),
+            generation: M::read(inode, off::inode_generation()),
+        }
+    }
+}
+
 #[inline(always)]
 pub(crate) unsafe fn mode<M: Memory>(inode: *const u8) -> u32 {
     // SAFETY: of the caller. i_mode is an unsigned short (umode_t).
@@ -82,6 +113,36 @@ pub(crate) unsafe fn mode<M: Memory>(inode: *const u8) -> u32 {
 pub(crate) unsafe fn is_directory<M: Memory>(inode: *const u8) -> bool {
     // SAFETY: of the caller.
     unsafe { mode::<M>(inode) & S_IFMT == S_IFDIR }
+}
+
+/// The first name of an inode, which is the only one of a directory; null without any.
+#[inline(always)]
+pub(crate) unsafe fn first_name<M: Memory>(inode: *const u8) -> *const u8 {
+    // SAFETY: of the caller.
+    let alias: u64 = unsafe { M::read(inode, off::inode_aliases()) };
+    if alias == 0 {
+        return core::ptr::null();
+    }
+    alias.wrapping_sub(u64::from(off::dentry_alias())) as *const u8
+}
+
+/// Whether a watched file has other names, and this is such a file: it is in scope wherever the
+/// name lies that is used.
+#[inline(always)]
+pub(crate) unsafe fn is_linked<M: Memory>(inode: *const u8) -> bool {
+    // SAFETY: of the caller.
+    unsafe {
+        if inode.is_null()
+            || M::read::<u32>(inode, off::inode_nlink()) < 2
+            || mode::<M>(inode) & S_IFMT != S_IFREG
+        {
+            return false;
+        }
+        let mut key = object::<M>(inode);
+        // User space knows no generations.
+        key.generation = 0;
+        LINKED.get(key).is_some()
+    }
 }
 
 #[inline(always)]
@@ -98,124 +159,233 @@ unsafe fn root_entry<M: Memory>(inode: *const u8) -> Option<&'static RootEntry> 
 }
 
 /// Whether a name filter of `root` lets through the path whose component right below the root is
-/// the dentry `child`, `depth` components deep.
+/// the dentry `child`, `depth` components deep. A name that has no dentry is let through.
 #[inline(always)]
-unsafe fn filter_accepts<M: Memory>(root: u32, child: *const u8, depth: u32) -> bool {
+unsafe fn filter_accepts(root: u32, child: *const u8, depth: u32) -> bool {
+    if child.is_null() {
+        return true;
+    }
     let mut key = FilterKey { name: [0; 2], root, reserved: 0 };
     // SAFETY: of the caller; at most 16 bytes are copied into 16 bytes.
     unsafe {
-        let len: u32 = M::read(child, off::dentry_name_len());
+        let len: u32 = Probed::read(child, off::dentry_name_len());
         let len = if len > FILTER_LEN as u32 { FILTER_LEN as u32 } else { len };
-        let source: *const u8 = M::read(child, off::dentry_name());
+        let source: *const u8 = Probed::read(child, off::dentry_name());
         bpf_probe_read_kernel(key.name.as_mut_ptr().cast(), len, source.cast());
         FILTERS.get(key).is_some_and(|&limit| depth <= limit)
     }
 }
 
-#[inline(always)]
-unsafe fn written<const COPY: bool>(scratch: *mut Scratch, from: usize) -> u32 {
-    if !COPY {
-        return 0;
-    }
-    // SAFETY: of the caller.
-    (unsafe { Scratch::cursor(scratch) } - from) as u32
-}
-
-/// Walks from `dentry` towards the root of its file system until a watched or excluded directory
-/// is met.
-///
-/// With `COPY` the components are appended to `scratch`, leaf first. With `FULL` cached verdicts
-/// are not asked, so that the path in the file system is there even out of scope.
+/// Whether `dentry` is known to be out of scope by the cached verdict on its directory: what
+/// almost every operation on a machine comes to.
 ///
 /// # Safety
-/// `dentry` is a dentry in the sense of `M`; with `COPY`, `scratch` is a map value.
+/// `dentry` is a dentry in the sense of `M`.
 #[inline(always)]
-pub(crate) unsafe fn walk<M: Memory, const COPY: bool, const FULL: bool>(
-    dentry: *const u8,
-    scratch: *mut Scratch,
-) -> Walk {
-    let Some(settings) = settings() else { return OUT };
-    let epoch = settings.epoch;
-    // SAFETY: of the caller, here and below.
+pub(crate) unsafe fn is_cached_outside<M: Memory>(dentry: *const u8) -> bool {
+    let Some(settings) = settings() else { return true };
+    // SAFETY: of the caller.
     unsafe {
         let parent: *const u8 = M::read(dentry, off::dentry_parent());
         let parent_inode: *const u8 = M::read(parent, off::dentry_inode());
-
-        // The watched directory itself lies in a directory that may well be outside.
+        let Some(outside) = OUTSIDE.get(parent_inode as u64) else { return false };
+        if outside.epoch != settings.epoch
+            || outside.ino != M::read::<u64>(parent_inode, off::inode_ino())
+            || outside.generation != M::read::<u32>(parent_inode, off::inode_generation())
+            || outside.dev != device::<M>(parent_inode)
+        {
+            return false;
+        }
         let inode: *const u8 = M::read(dentry, off::dentry_inode());
-        if !inode.is_null()
-            && is_directory::<M>(inode)
-            && let Some(entry) = root_entry::<M>(inode)
-            && entry.depth != 0
-            && entry.exclude == 0
-        {
-            return Walk { root: entry.root, len: 0, truncated: false };
+        // The watched directory itself may lie in a directory that is outside, and a watched file
+        // may have a name there.
+        if inode.is_null() {
+            return true;
         }
-        if !FULL
-            && let Some(outside) = OUTSIDE.get(parent_inode as u64)
-            && outside.epoch == epoch
-            && outside.ino == M::read::<u64>(parent_inode, off::inode_ino())
-            && outside.generation == M::read::<u32>(parent_inode, off::inode_generation())
-            && outside.dev == device::<M>(parent_inode)
-        {
-            return OUT;
+        if is_directory::<M>(inode) {
+            return root_entry::<M>(inode).is_none();
         }
+        !is_linked::<M>(inode)
+    }
+}
 
-        let mut here = dentry;
-        let mut child = dentry;
-        let mut depth = 0u32;
-        let at = if COPY { Scratch::cursor(scratch) } else { 0 };
-        // A verdict that depends on the object's own name must not be cached for its directory.
-        let mut cacheable = true;
-        while depth < DEPTH_MAX {
-            if depth > 0 {
-                let inode: *const u8 = M::read(here, off::dentry_inode());
-                if let Some(entry) = root_entry::<M>(inode) {
-                    if entry.exclude != 0 {
-                        break;
-                    }
-                    if depth <= entry.depth
-                        || (entry.filtered != 0 && filter_accepts::<M>(entry.root, child, depth))
-                    {
-                        return Walk {
-                            root: entry.root,
-                            len: written::<COPY>(scratch, at),
-                            truncated: false,
-                        };
-                    }
-                    if depth == 1 {
-                        cacheable = false;
-                    }
+/// Looks at the directory where the walk is, and goes one up. Returns 0 to go on.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fim_walk_step() -> u64 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return AT_TOP };
+    // SAFETY: a map value; Probed reads check addresses.
+    unsafe {
+        let walk = &raw mut (*scratch).walk;
+        let here = (*walk).here as *const u8;
+        let depth = (*walk).depth;
+        if depth > 0 {
+            let inode: *const u8 = Probed::read(here, off::dentry_inode());
+            if let Some(entry) = root_entry::<Probed>(inode) {
+                let root = u64::from(entry.root);
+                if entry.exclude != 0 {
+                    return EXCLUDED | root;
+                }
+                if depth <= entry.depth
+                    || (entry.filtered != 0
+                        && filter_accepts(entry.root, (*walk).child as *const u8, depth))
+                {
+                    return INSIDE | root;
+                }
+                if depth == 1 {
+                    // This verdict depends on the object's own name.
+                    (*walk).by_name = 1;
                 }
             }
-            let parent: *const u8 = M::read(here, off::dentry_parent());
-            if parent == here {
-                break;
-            }
-            if COPY {
-                if written::<COPY>(scratch, at) > PATH_MAX as u32 {
-                    return Walk { root: 0, len: written::<COPY>(scratch, at), truncated: true };
-                }
-                let len: u32 = M::read(here, off::dentry_name_len());
-                let name: *const u8 = M::read(here, off::dentry_name());
+        }
+        let parent: u64 = Probed::read(here, off::dentry_parent());
+        if parent == here as u64 {
+            return AT_TOP;
+        }
+        if (*walk).copy != 0 {
+            if Scratch::cursor(scratch) as u64 > (*walk).start + PATH_MAX as u64 {
+                // Whether it is in scope can still be told.
+                (*walk).copy = 0;
+                (*walk).cut = 1;
+            } else {
+                let len: u32 = Probed::read(here, off::dentry_name_len());
+                let name: *const u8 = Probed::read(here, off::dentry_name());
                 Scratch::push_name(scratch, name, len);
             }
-            child = here;
-            here = parent;
-            depth += 1;
         }
-        if depth >= DEPTH_MAX {
-            return Walk { root: 0, len: written::<COPY>(scratch, at), truncated: true };
+        (*walk).child = here as u64;
+        (*walk).here = parent;
+        (*walk).depth = depth + 1;
+    }
+    0
+}
+
+/// Some steps.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fim_walk_some() -> u64 {
+    let mut left = STRIDE;
+    while left > 0 {
+        let end = fim_walk_step();
+        if end != 0 {
+            return end;
         }
-        if cacheable && !FULL {
+        left -= 1;
+    }
+    0
+}
+
+/// Walks from where the scratch says, and remembers a verdict of "outside" for the directory.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fim_walk() -> u64 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return AT_TOP };
+    let Some(settings) = settings() else { return AT_TOP };
+    let epoch = settings.epoch;
+    // SAFETY: map values; Probed reads check addresses.
+    unsafe {
+        let generation = (&raw const (*scratch).generation).read_volatile();
+        let walk = &raw mut (*scratch).walk;
+        let first = (*walk).here as *const u8;
+        if (*walk).depth == 0 {
+            let inode: *const u8 = Probed::read(first, off::dentry_inode());
+            if !inode.is_null()
+                && is_directory::<Probed>(inode)
+                && let Some(entry) = root_entry::<Probed>(inode)
+                && entry.depth != 0
+                && entry.exclude == 0
+            {
+                return INSIDE | u64::from(entry.root);
+            }
+        }
+        let mut end = 0;
+        let mut left = STRIDES;
+        while left > 0 {
+            end = fim_walk_some();
+            if end != 0 {
+                break;
+            }
+            left -= 1;
+        }
+        if (&raw const (*scratch).generation).read_volatile() != generation {
+            // Another task took the scratch in the middle (a preemptible kernel): nothing is known.
+            return TOO_LONG;
+        }
+        if end == 0 {
+            return TOO_LONG;
+        }
+        let outside = end == AT_TOP || end >> 32 == EXCLUDED >> 32;
+        if outside && (*walk).by_name == 0 {
+            let parent: *const u8 = if (*walk).started == 0 {
+                Probed::read(first, off::dentry_parent())
+            } else {
+                first
+            };
+            let inode: *const u8 = Probed::read(parent, off::dentry_inode());
+            let identity = object::<Probed>(inode);
             let outside = Outside {
-                ino: M::read(parent_inode, off::inode_ino()),
-                dev: device::<M>(parent_inode),
-                generation: M::read(parent_inode, off::inode_generation()),
+                ino: identity.ino,
+                dev: identity.dev,
+                generation: identity.generation,
                 epoch,
             };
-            let _ = OUTSIDE.insert(parent_inode as u64, outside, 0);
+            let _ = OUTSIDE.insert(inode as u64, outside, 0);
         }
-        Walk { root: 0, len: written::<COPY>(scratch, at), truncated: false }
+        end
+    }
+}
+
+/// Walks from `dentry`, or for a name that has no dentry from its directory (`BELOW`: the name was
+/// appended by the caller). With `COPY` the path is appended to the scratch, leaf first.
+///
+/// # Safety
+/// `scratch` is a map value that the caller has begun.
+#[inline(always)]
+pub(crate) unsafe fn walk<const COPY: bool, const BELOW: bool>(
+    dentry: *const u8,
+    scratch: *mut Scratch,
+) -> Walk {
+    // SAFETY: of the caller.
+    unsafe {
+        let at = Scratch::cursor(scratch);
+        let walk = &raw mut (*scratch).walk;
+        (&raw mut (*walk).here).write_volatile(dentry as u64);
+        (*walk).child = 0;
+        (*walk).start = at as u64;
+        (*walk).depth = u32::from(BELOW);
+        (*walk).started = u32::from(BELOW);
+        (*walk).by_name = 0;
+        (*walk).cut = 0;
+        (*walk).copy = u32::from(COPY);
+        let end = fim_walk();
+        let len = (Scratch::cursor(scratch) - at) as u32;
+        let kind = end >> 32;
+        Walk {
+            root: end as u32,
+            inside: kind == INSIDE >> 32,
+            unknown: kind == TOO_LONG >> 32,
+            truncated: kind == TOO_LONG >> 32 || (*walk).cut != 0,
+            len,
+        }
+    }
+}
+
+/// Whether `dentry` is in scope; one too deep to tell is.
+///
+/// # Safety
+/// `dentry` is a dentry in the sense of the verifier. Nothing is being put together in the scratch.
+#[inline(always)]
+pub(crate) unsafe fn is_inside(dentry: *const u8) -> bool {
+    // SAFETY: of the caller.
+    unsafe {
+        if is_cached_outside::<Typed>(dentry) {
+            return false;
+        }
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
+        record::begin(scratch);
+        if !walk::<false, false>(dentry, scratch).is_outside() {
+            return true;
+        }
+        is_linked::<Typed>(Typed::read(dentry, off::dentry_inode()))
     }
 }

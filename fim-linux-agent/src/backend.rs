@@ -147,6 +147,7 @@ fn start_bpf(request: &Request<'_>, reason: &str) -> Result<Running, BpfError> {
     let collector = BpfCollector::start(bpf::Options {
         watches: request.policy.watches(),
         prunes: request.policy.prunes(),
+        attempts: request.policy.rules().iter().any(|rule| rule.attempts),
         ring_bytes: request.ring_bytes,
         table: Arc::clone(&request.table),
         sender: request.sender.clone(),

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
+/// The mounts of this process's namespace. poll(2) reports `POLLPRI` when they change.
+pub(crate) const MOUNTINFO: &str = "/proc/self/mountinfo";
+
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
@@ -73,8 +76,26 @@ impl Mount {
 
 /// The mounts that path lookups reach, in the order of the file.
 pub(crate) fn visible() -> io::Result<Vec<Mount>> {
-    let content = std::fs::read("/proc/self/mountinfo")?;
-    Ok(parse(&content).into_iter().filter(Mount::is_visible).collect())
+    Ok(all()?.into_iter().filter(Mount::is_visible).collect())
+}
+
+/// All mounts, hidden ones included, in the order of the file.
+pub(crate) fn all() -> io::Result<Vec<Mount>> {
+    std::fs::read(MOUNTINFO).map(|content| parse(&content))
+}
+
+/// What came of the mounts between two looks: what is no longer mounted, and what is.
+pub(crate) fn difference<'a>(
+    before: &'a [Mount],
+    after: &'a [Mount],
+) -> (Vec<&'a Mount>, Vec<&'a Mount>) {
+    // A mount that was moved has the same id at another place: it is both.
+    let missing = |from: &'a [Mount], other: &[Mount]| {
+        let there: std::collections::HashSet<_> =
+            other.iter().map(|mount| (mount.id, &mount.point)).collect();
+        from.iter().filter(|mount| !there.contains(&(mount.id, &mount.point))).collect()
+    };
+    (missing(before, after), missing(after, before))
 }
 
 fn parse(content: &[u8]) -> Vec<Mount> {
@@ -142,6 +163,26 @@ mod tests {
         assert_eq!(mounts[1].kind, "fuse.x");
         assert_eq!(containing(&mounts, Path::new("/mnt")).map(|m| m.id), Some(27));
         assert_eq!(containing(&mounts, Path::new("/mnt/c\\\td/e")).map(|m| m.id), Some(30));
+    }
+
+    #[test]
+    fn differences() {
+        let mount = |id, point: &str| Mount {
+            id,
+            device: (0, 1),
+            root: "/".into(),
+            point: point.into(),
+            kind: "tmpfs".to_owned(),
+        };
+        let before = [mount(1, "/"), mount(2, "/a"), mount(3, "/b")];
+        let after = [mount(1, "/"), mount(3, "/c"), mount(4, "/a")];
+        let (gone, come) = difference(&before, &after);
+        let points = |mounts: &[&Mount]| -> Vec<(u64, PathBuf)> {
+            mounts.iter().map(|mount| (mount.id, mount.point.clone())).collect()
+        };
+        assert_eq!(points(&gone), [(2, "/a".into()), (3, "/b".into())]);
+        assert_eq!(points(&come), [(3, "/c".into()), (4, "/a".into())]);
+        assert_eq!(difference(&after, &after), (vec![], vec![]));
     }
 
     #[test]

@@ -136,6 +136,27 @@ impl Baseline {
         })
     }
 
+    /// The regular files that had more than one name when they were last looked at.
+    ///
+    /// # Errors
+    /// [`BaselineError::Damaged`] and the like.
+    pub fn linked(&self) -> Result<Vec<(PathBuf, ObjectId)>, BaselineError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT dir, name, inode, device FROM objects \
+                     WHERE kind = 1 AND nlink > 1 AND inode IS NOT NULL AND device IS NOT NULL",
+                )?
+                .query_map([], |found| {
+                    let path =
+                        row::join(found.get_ref(0)?.as_blob()?, found.get_ref(1)?.as_blob()?);
+                    let number = |index| found.get(index).map(i64::cast_unsigned);
+                    Ok((path, ObjectId { inode: number(2)?, device: number(3)? }))
+                })?
+                .collect()
+        })
+    }
+
     /// How many objects are known: `fim_baseline_objects`. Counts them, some 10 ms for a million.
     ///
     /// # Errors
@@ -383,7 +404,8 @@ fn put_at(
 fn insert(verb: &str) -> String {
     format!(
         "{verb} INTO objects (dir, name, {}) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
+         ?18)",
         row::COLUMNS
     )
 }

@@ -37,6 +37,7 @@ const SCHEMA: &str = "
         acl TEXT,
         xattrs TEXT,
         capabilities TEXT,
+        attributes TEXT,
         target_path BLOB,
         sha256 BLOB,
         PRIMARY KEY (dir, name)

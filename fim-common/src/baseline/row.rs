@@ -12,9 +12,9 @@ use crate::time::Timestamp;
 
 /// The columns of a state, in the order of [`decode`] and [`encode`].
 pub(super) const COLUMNS: &str = "kind, size, mode, uid, gid, mtime, ctime, inode, device, nlink, \
-                                  acl, xattrs, capabilities, target_path, sha256";
+                                  acl, xattrs, capabilities, attributes, target_path, sha256";
 /// How many those are.
-const COUNT: usize = 15;
+const COUNT: usize = 16;
 
 /// The directory of a path and its name in it, as bytes. The root is named `/` in no directory.
 pub(super) fn split(path: &Path) -> (&[u8], &[u8]) {
@@ -92,6 +92,7 @@ pub(super) fn encode(state: &ObjectState) -> [Value; COUNT] {
             }
         })),
         optional(state.capabilities.clone()),
+        optional(state.attributes.as_ref().map(|attributes| attributes.join(","))),
         optional(state.target_path.as_ref().map(|path| path.as_os_str().as_bytes().to_vec())),
         optional(state.sha256.as_deref().map(hash_bytes)),
     ]
@@ -117,10 +118,7 @@ pub(super) fn decode(row: &Row<'_>, first: usize) -> rusqlite::Result<ObjectStat
         inode: unsigned(7)?,
         device: unsigned(8)?,
         nlink: unsigned(9)?,
-        acl: text(10)?.map(|entries| match entries.as_str() {
-            "" => Vec::new(),
-            entries => entries.split(',').map(str::to_owned).collect(),
-        }),
+        acl: text(10)?.map(list),
         xattrs: match text(11)? {
             None => None,
             Some(json) if json.is_empty() => Some(std::collections::BTreeMap::new()),
@@ -129,11 +127,17 @@ pub(super) fn decode(row: &Row<'_>, first: usize) -> rusqlite::Result<ObjectStat
             }
         },
         capabilities: text(12)?,
+        attributes: text(13)?.map(list),
         target_path: row
-            .get::<_, Option<Vec<u8>>>(first + 13)?
+            .get::<_, Option<Vec<u8>>>(first + 14)?
             .map(|bytes| PathBuf::from(OsString::from_vec(bytes))),
-        sha256: row.get::<_, Option<Vec<u8>>>(first + 14)?.map(|bytes| crate::hash::hex(&bytes)),
+        sha256: row.get::<_, Option<Vec<u8>>>(first + 15)?.map(|bytes| crate::hash::hex(&bytes)),
     })
+}
+
+/// The entries of a list that was joined by commas.
+fn list(text: String) -> Vec<String> {
+    if text.is_empty() { Vec::new() } else { text.split(',').map(str::to_owned).collect() }
 }
 
 /// What tells an unchanged object without looking at the rest of its row.

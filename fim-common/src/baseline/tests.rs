@@ -39,6 +39,7 @@ fn full() -> ObjectState {
         acl: Some(vec!["user::rw-".into(), "default:mask::r-x".into()]),
         xattrs: Some(BTreeMap::from([("user.a\"b".into(), "AA==".into())])),
         capabilities: Some("cap_net_raw=ep".into()),
+        attributes: Some(vec!["append_only".into(), "immutable".into()]),
         target_path: Some(PathBuf::from(OsString::from_vec(b"\xff\xfe".to_vec()))),
         sha256: Some("0123456789abcdef".repeat(4)),
     }
@@ -51,6 +52,7 @@ fn every_field_and_none_comes_back() {
         acl: Some(vec![]),
         xattrs: Some(BTreeMap::new()),
         capabilities: Some(String::new()),
+        attributes: Some(vec![]),
         ..ObjectState::default()
     };
     let odd = PathBuf::from(OsString::from_vec(b"/a/\xff\n\x01 b".to_vec()));

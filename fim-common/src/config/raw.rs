@@ -293,6 +293,13 @@ table! {
             default: "",
             cost: "as for `hash.max_size`"
         }
+        /// Whether attempts that were denied or failed are told, with `event.outcome` `failure`.
+        /// The backend `fanotify` cannot see them.
+        attempts: bool {
+            values: "`true` or `false`",
+            default: "true",
+            cost: "at most 100 events a second and process; what is beyond is counted in the next one"
+        }
     }
 }
 

@@ -66,6 +66,7 @@ fn write_rule(
         techniques,
         hash,
         max_hash_size,
+        attempts,
     } = rule;
     let write_patterns = |key: &str, patterns: &[Pattern], out: &mut String| -> fmt::Result {
         writeln!(out, "{key} = [")?;
@@ -109,7 +110,8 @@ fn write_rule(
         writeln!(out, "techniques = {}", list(techniques))?;
     }
     writeln!(out, "hash = {hash}")?;
-    writeln!(out, "max_hash_size = {}", size_text(*max_hash_size))
+    writeln!(out, "max_hash_size = {}", size_text(*max_hash_size))?;
+    writeln!(out, "attempts = {attempts}")
 }
 
 fn quoted(text: &str) -> String {

@@ -198,6 +198,7 @@ impl Check<'_> {
             techniques: raw.techniques.map_or_else(Vec::new, |list| self.techniques(list)),
             hash: raw.hash.is_none_or(Spanned::into_inner),
             max_hash_size: self.size(raw.max_hash_size, max_size, 0..=1 << 40),
+            attempts: raw.attempts.is_none_or(Spanned::into_inner),
             ..Rule::new(name, paths)
         };
         (rule, name_span)

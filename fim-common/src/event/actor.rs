@@ -24,6 +24,17 @@ pub struct Actor {
     pub unknown: BTreeMap<String, String>,
 }
 
+impl Actor {
+    /// Nobody was seen doing it.
+    pub fn unobserved() -> Self {
+        let mut actor = Self::default();
+        for what in ["process", "user"] {
+            actor.unknown.insert(what.to_owned(), "not_observed".to_owned());
+        }
+        actor
+    }
+}
+
 /// `process.*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {

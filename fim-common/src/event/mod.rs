@@ -361,6 +361,9 @@ pub struct Side {
     /// File capabilities in getcap(8)'s text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub capabilities: Option<String>,
+    /// File attributes (`immutable`, `append_only` …).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub attributes: Option<Vec<String>>,
     /// SHA-256 of the content.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sha256: Option<String>,
@@ -401,6 +404,8 @@ pub enum Property {
     Xattrs,
     /// Its capabilities.
     Capabilities,
+    /// Its file attributes.
+    Attributes,
     /// The target of the link.
     TargetPath,
 }
@@ -414,6 +419,9 @@ pub struct Fim {
     /// The path as the process saw it, where it differs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path_in_process: Option<String>,
+    /// The other name of a watched file that was linked to where nothing is watched.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub link_path: Option<String>,
     /// The error of a failed attempt, `EACCES`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub errno: Option<String>,
@@ -570,6 +578,42 @@ pub fn path_base64(path: &Path) -> Option<String> {
     }
 }
 
+/// The name of an error as errno(3) has it; `E` and the number for one that no file operation
+/// on Linux is known to fail with.
+pub fn errno_name(errno: i32) -> String {
+    // include/uapi/asm-generic/errno-base.h and errno.h; the same on x86-64 and arm64.
+    const NAMES: [(i32, &str); 26] = [
+        (1, "EPERM"),
+        (2, "ENOENT"),
+        (4, "EINTR"),
+        (5, "EIO"),
+        (6, "ENXIO"),
+        (9, "EBADF"),
+        (11, "EAGAIN"),
+        (12, "ENOMEM"),
+        (13, "EACCES"),
+        (16, "EBUSY"),
+        (17, "EEXIST"),
+        (18, "EXDEV"),
+        (20, "ENOTDIR"),
+        (21, "EISDIR"),
+        (22, "EINVAL"),
+        (26, "ETXTBSY"),
+        (27, "EFBIG"),
+        (28, "ENOSPC"),
+        (30, "EROFS"),
+        (31, "EMLINK"),
+        (36, "ENAMETOOLONG"),
+        (39, "ENOTEMPTY"),
+        (40, "ELOOP"),
+        (95, "EOPNOTSUPP"),
+        (116, "ESTALE"),
+        (122, "EDQUOT"),
+    ];
+    let name = NAMES.iter().find(|(number, _)| *number == errno).map(|(_, name)| *name);
+    name.map_or_else(|| format!("E{errno}"), str::to_owned)
+}
+
 /// Permission bits as events carry them: four octal digits.
 pub fn mode_text(mode: u32) -> String {
     format!("{:04o}", mode & 0o7777)
@@ -590,6 +634,7 @@ impl Side {
             acl: state.acl.clone(),
             xattrs: state.xattrs.clone(),
             capabilities: state.capabilities.clone(),
+            attributes: state.attributes.clone(),
             sha256: state.sha256.clone(),
             target_path: state.target_path.as_deref().map(path_text),
         }

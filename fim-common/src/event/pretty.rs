@@ -152,6 +152,10 @@ fn changes(event: &Event) -> Vec<String> {
                     |side: &Side| side.capabilities.as_deref().map(|text| named(text, "none"));
                 words.push(pair("capabilities", &text(before), &text(after)));
             }
+            Property::Attributes => {
+                let text = |side: &Side| side.attributes.as_ref().map(|names| list(names));
+                words.push(pair("attributes", &text(before), &text(after)));
+            }
             Property::TargetPath => {
                 let text = |side: &Side| side.target_path.as_deref().map(escaped);
                 words.push(pair("target", &text(before), &text(after)));

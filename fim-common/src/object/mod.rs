@@ -17,7 +17,7 @@ mod xattr;
 #[cfg(unix)]
 pub(crate) use unix::from_stat;
 #[cfg(unix)]
-pub use unix::{Handle, stat, state};
+pub use unix::{Handle, hides_mapped_writes, stat, state};
 
 /// A device number as events carry it: `major:minor`, in stat(2)'s encoding.
 pub fn device_text(device: u64) -> String {

@@ -122,6 +122,7 @@ impl Handle {
             let target = rustix::fs::readlinkat(&self.fd, c"", Vec::new())?;
             state.target_path = Some(PathBuf::from(OsString::from_vec(target.into_bytes())));
         }
+        state.attributes = attributes(&self.fd);
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -204,6 +205,33 @@ pub fn state(path: &Path) -> io::Result<ObjectState> {
 /// lstat(2)'s, `NotFound` among them.
 pub fn stat(path: &Path) -> io::Result<ObjectState> {
     Ok(from_stat(&rustix::fs::lstat(path)?))
+}
+
+/// File systems in memory (include/uapi/linux/magic.h): tmpfs, ramfs, hugetlbfs.
+const IN_MEMORY: [i64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
+
+/// Whether a store through a shared mapping leaves no trace in the times of this file, so that
+/// only its content tells: file systems in memory (mm/shmem.c has no `page_mkwrite`).
+pub fn hides_mapped_writes(path: &Path) -> bool {
+    #[allow(clippy::unnecessary_cast, reason = "the field is narrower on other architectures")]
+    rustix::fs::statfs(path).is_ok_and(|stat| IN_MEMORY.contains(&(stat.f_type as i64)))
+}
+
+/// What `chattr` sets, as far as statx(2) tells of it for any object; `None` where a kernel older
+/// than 4.11 does not.
+fn attributes(fd: &OwnedFd) -> Option<Vec<String>> {
+    use rustix::fs::{AtFlags, StatxAttributes as Flag, StatxFlags, statx};
+    let found = statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::empty()).ok()?.stx_attributes;
+    let names = [
+        (Flag::APPEND, "append_only"),
+        (Flag::COMPRESSED, "compressed"),
+        (Flag::ENCRYPTED, "encrypted"),
+        (Flag::IMMUTABLE, "immutable"),
+        (Flag::NODUMP, "no_dump"),
+        (Flag::VERITY, "verity"),
+    ];
+    let set = names.into_iter().filter(|(flag, _)| found.contains(*flag));
+    Some(set.map(|(_, name)| name.to_owned()).collect())
 }
 
 fn open_reading<D: AsFd>(directory: D, name: &Path, extra: OFlags) -> rustix::io::Result<OwnedFd> {

@@ -13,7 +13,7 @@ use crate::event::{
     path_text,
 };
 use crate::hash::HashOutcome;
-use crate::operation::Operation;
+use crate::operation::{Failure, Operation, OperationKind};
 use crate::policy::Policy;
 use crate::scan::Difference;
 use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
@@ -45,12 +45,16 @@ pub(super) struct Draft {
     /// It is open for writing: hashing has to wait.
     pub(super) being_written: bool,
     pub(super) writers: Vec<Arc<Actor>>,
+    /// The name that a watched file got where nothing is watched.
+    pub(super) link_path: Option<PathBuf>,
+    /// A watched path that stands for this one, which no rule names.
+    pub(super) judged_as: Option<PathBuf>,
     action: Action,
     time: Timestamp,
     provider: Provider,
     actor: Arc<Actor>,
     path_in_process: Option<PathBuf>,
-    failure: Option<i32>,
+    failure: Option<Failure>,
     /// What the kernel said.
     before: ObjectState,
     after: ObjectState,
@@ -73,6 +77,8 @@ impl Draft {
             content: Content::Unchanged,
             being_written: false,
             writers: Vec::new(),
+            link_path: None,
+            judged_as: None,
             action,
             time: operation.time,
             provider: operation.provider,
@@ -135,6 +141,7 @@ fn overlay(over: &ObjectState, under: &ObjectState) -> ObjectState {
         acl: over.acl.clone().or_else(|| under.acl.clone()),
         xattrs: over.xattrs.clone().or_else(|| under.xattrs.clone()),
         capabilities: over.capabilities.clone().or_else(|| under.capabilities.clone()),
+        attributes: over.attributes.clone().or_else(|| under.attributes.clone()),
         target_path: over.target_path.clone().or_else(|| under.target_path.clone()),
         sha256: over.sha256.clone().or_else(|| under.sha256.clone()),
     }
@@ -166,7 +173,7 @@ pub(super) fn event(
     } else {
         let known = draft.known.clone().or(stored);
         let before = match draft.action {
-            Action::Created | Action::Linked => None,
+            Action::Created | Action::Linked | Action::Mounted | Action::Unmounted => None,
             // A rename changes none of these: the kernel's word is newer than the baseline's,
             // which does not follow the times of directories.
             Action::Moved => {
@@ -209,6 +216,7 @@ pub(super) fn event(
     };
 
     let mut changes = match (&before, &after) {
+        _ if matches!(draft.action, Action::Mounted | Action::Unmounted) => Vec::new(),
         (Some(before), Some(after)) => diff::changes(before, after),
         _ => vec![Property::Existence],
     };
@@ -221,6 +229,12 @@ pub(super) fn event(
                 && draft.operations.iter().all(|operation| operation.operation != "set_attributes")
             {
                 changes.retain(|change| *change != Property::Mtime);
+            }
+            // statx(2) does not tell of all flags that can be set.
+            if changes.is_empty()
+                && draft.operations.iter().any(|operation| operation.operation == "set_flags")
+            {
+                changes.push(Property::Attributes);
             }
             if changes.is_empty() {
                 return None;
@@ -281,6 +295,60 @@ fn after(
     }
 }
 
+/// The event of a failed attempt. `None`: no rule wants to know.
+pub(super) fn attempt(
+    draft: Draft,
+    policy: &Policy,
+    names: &mut dyn Names,
+    alert_severity: u8,
+) -> Option<Event> {
+    let verdict = policy
+        .verdict(&draft.path, draft.action)
+        .or_else(|| policy.verdict(draft.from.as_deref()?, draft.action))?;
+    if !verdict.rule.attempts {
+        return None;
+    }
+    // What there is now is what there was.
+    let now = object::state(&draft.path).ok();
+    let mut event = assemble(draft, None, now, Vec::new(), None, policy, names, alert_severity)?;
+    event.fim.after = None;
+    Some(event)
+}
+
+/// What a scan found below a directory that was moved into scope by `whole`: as moved with it.
+pub(super) fn moved_along(
+    difference: Difference,
+    whole: &Operation,
+    policy: &Policy,
+    names: &mut dyn Names,
+    alert_severity: u8,
+) -> Option<Event> {
+    let to = whole.path.as_deref()?;
+    if difference.before.is_some() || difference.path == to {
+        return self::difference(difference, policy, names, alert_severity);
+    }
+    let OperationKind::Rename { from, .. } = &whole.kind else { return None };
+    let below = difference.path.strip_prefix(to).ok()?;
+    let from = from.as_ref().map(|from| from.join(below));
+    let operation = Operation {
+        path: Some(difference.path),
+        object: difference.after.as_ref().and_then(ObjectState::id),
+        ..whole.clone()
+    };
+    let folded = FoldedOperation {
+        operation: whole.kind.name().to_owned(),
+        count: 1,
+        bytes: None,
+        first: whole.time,
+        last: whole.time,
+    };
+    let mut draft = Draft::new(Action::Moved, operation, vec![folded])?;
+    draft.from = from;
+    let before = difference.after.clone();
+    let (changes, hash_state) = (vec![Property::Path], difference.hash_state);
+    assemble(draft, before, difference.after, changes, hash_state, policy, names, alert_severity)
+}
+
 /// An event about what a scan found.
 pub(super) fn difference(
     difference: Difference,
@@ -306,9 +374,6 @@ pub(super) fn difference(
             }
         }
     };
-    let mut actor = Actor::default();
-    actor.unknown.insert("process".to_owned(), "not_observed".to_owned());
-    actor.unknown.insert("user".to_owned(), "not_observed".to_owned());
     let draft = Draft {
         path: difference.path,
         object: None,
@@ -318,10 +383,12 @@ pub(super) fn difference(
         content: Content::Changed,
         being_written: false,
         writers: Vec::new(),
+        link_path: None,
+        judged_as: None,
         action,
         time: Timestamp::now(),
         provider: Provider::Scan,
-        actor: Arc::new(actor),
+        actor: Arc::new(Actor::unobserved()),
         path_in_process: None,
         failure: None,
         before: ObjectState::default(),
@@ -353,7 +420,8 @@ fn assemble(
 ) -> Option<Event> {
     let verdict = policy
         .verdict(&draft.path, draft.action)
-        .or_else(|| policy.verdict(draft.from.as_deref()?, draft.action))?;
+        .or_else(|| policy.verdict(draft.from.as_deref()?, draft.action))
+        .or_else(|| policy.verdict(draft.judged_as.as_deref()?, draft.action))?;
     let rule = verdict.rule;
     let shown = after.as_ref().or(before.as_ref());
     let actor = &draft.actor;
@@ -374,7 +442,8 @@ fn assemble(
     let fim = Fim {
         path_b64: path_base64(&draft.path),
         path_in_process: draft.path_in_process.as_deref().map(path_text),
-        errno: None,
+        link_path: draft.link_path.as_deref().map(path_text),
+        errno: draft.failure.map(|failure| event::errno_name(failure.errno)),
         before: match (&before, moved) {
             (Some(before), from) => Some(Side::new(before, from)),
             (None, Some(from)) => Some(Side::new(&ObjectState::default(), Some(from))),
@@ -440,6 +509,7 @@ fn file(path: &Path, state: Option<&ObjectState>, names: &mut dyn Names) -> even
     file.gid = state.gid.map(|id| id.to_string());
     file.owner = state.uid.and_then(|id| names.user(id));
     file.group = state.gid.and_then(|id| names.group(id));
+    file.attributes = state.attributes.clone().filter(|attributes| !attributes.is_empty());
     file.mtime = state.mtime;
     file.ctime = state.ctime;
     file.hash = state.sha256.clone().map(|sha256| Hash { sha256 });

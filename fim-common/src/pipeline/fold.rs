@@ -13,7 +13,7 @@ use crate::event::actor::Actor;
 use crate::event::{Action, FoldedOperation};
 use crate::object;
 use crate::operation::{Modified, Operation, OperationKind};
-use crate::state::{HashState, ObjectKind};
+use crate::state::{HashState, ObjectKind, ObjectState};
 use crate::time::Timestamp;
 
 /// A file that is modified without a pause is told of at least this often.
@@ -44,6 +44,8 @@ pub(super) struct Session {
     seen: Option<Timestamp>,
     /// Who is named when such a change is found.
     opener: Option<Box<Operation>>,
+    /// It is mapped, shared, and its content has to be compared to know; after this time.
+    mapped: Option<Duration>,
 }
 
 impl Session {
@@ -60,6 +62,7 @@ impl Session {
             due: None,
             seen: None,
             opener: None,
+            mapped: None,
         }
     }
 
@@ -155,10 +158,18 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
     };
     if !covered && !from_covered {
         // What a directory above or below a watched one does may still concern what is in it.
-        if matches!(operation.kind, OperationKind::Rename { .. }) {
-            renamed_around(pipeline, &operation, &path);
+        match operation.kind {
+            OperationKind::Rename { .. } if operation.failure.is_none() => {
+                renamed_around(pipeline, &operation, &path);
+            }
+            OperationKind::Mount => mounted(pipeline, Action::Mounted, operation, &path),
+            OperationKind::Unmount => mounted(pipeline, Action::Unmounted, operation, &path),
+            _ => {}
         }
         return;
+    }
+    if operation.failure.is_some() {
+        return attempted(pipeline, operation);
     }
     let removes = matches!(operation.kind, OperationKind::Delete | OperationKind::Rename { .. });
     if !removes && pipeline.tickets.contains_key(&path) {
@@ -168,14 +179,16 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
     match &operation.kind {
         OperationKind::Create => created(pipeline, path, operation),
         OperationKind::Link { first: true, .. } => created(pipeline, path, operation),
-        OperationKind::Link { first: false, .. } => immediate(pipeline, Action::Linked, operation),
+        OperationKind::Link { first: false, .. } => linked(pipeline, operation),
         OperationKind::OpenWrite { .. } => opened(pipeline, path, &operation),
         OperationKind::Modify | OperationKind::Truncate => modified(pipeline, path, operation),
         OperationKind::CloseWrite { writers, modified } => {
             let (writers, modified) = (*writers, *modified);
             closed(pipeline, path, operation, writers, modified);
         }
+        OperationKind::Map => mapped(pipeline, path, &operation),
         OperationKind::SetAttributes
+        | OperationKind::SetFlags
         | OperationKind::SetXattr { .. }
         | OperationKind::RemoveXattr { .. } => {
             if let Some(session) = pipeline.sessions.by_path.get_mut(&path)
@@ -192,6 +205,87 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
             immediate(pipeline, Action::Deleted, operation);
         }
         OperationKind::Rename { .. } => renamed(pipeline, path, operation),
+        OperationKind::Mount => mounted(pipeline, Action::Mounted, operation, &path),
+        OperationKind::Unmount => mounted(pipeline, Action::Unmounted, operation, &path),
+    }
+}
+
+/// A failed attempt: it is told at once and by itself, and changes nothing that is known.
+fn attempted(pipeline: &mut Pipeline, operation: Operation) {
+    let Some(failure) = operation.failure else { return };
+    let action = match &operation.kind {
+        OperationKind::Create => Action::Created,
+        OperationKind::OpenWrite { .. }
+        | OperationKind::Modify
+        | OperationKind::CloseWrite { .. }
+        | OperationKind::Truncate
+        | OperationKind::Map => Action::Updated,
+        OperationKind::SetAttributes
+        | OperationKind::SetFlags
+        | OperationKind::SetXattr { .. }
+        | OperationKind::RemoveXattr { .. } => Action::AttributesModified,
+        OperationKind::Rename { .. } => Action::Moved,
+        OperationKind::Link { .. } => Action::Linked,
+        OperationKind::Delete => Action::Deleted,
+        OperationKind::Mount => Action::Mounted,
+        OperationKind::Unmount => Action::Unmounted,
+    };
+    let mut operations = Vec::new();
+    if !failure.summary {
+        note(&mut operations, &operation);
+    }
+    if failure.folded > 0 {
+        operations.push(FoldedOperation {
+            operation: "attempts_not_told".to_owned(),
+            count: failure.folded,
+            bytes: None,
+            first: operation.time,
+            last: operation.time,
+        });
+    }
+    let from = match &operation.kind {
+        OperationKind::Rename { from, .. } => from.clone(),
+        _ => None,
+    };
+    if let Some(mut draft) = Draft::new(action, operation, operations) {
+        // What it was to be renamed from is what was attempted on.
+        draft.from = from;
+        pipeline.attempt(draft);
+    }
+}
+
+/// Something was mounted or unmounted in, on or above something watched. What is there now is
+/// compared with the baseline.
+fn mounted(pipeline: &mut Pipeline, action: Action, operation: Operation, point: &Path) {
+    let hides = pipeline
+        .policy
+        .watches()
+        .into_iter()
+        .map(|watch| watch.base)
+        .find(|base| base.starts_with(point));
+    if hides.is_none() && pipeline.policy.covers(point).is_none() {
+        return;
+    }
+    let mut operations = Vec::new();
+    note(&mut operations, &operation);
+    if let Some(mut draft) = Draft::new(action, operation, operations) {
+        draft.judged_as = hides;
+        pipeline.complete(draft, None);
+    }
+    pipeline.observe(Observation::Recheck(point.to_owned()));
+}
+
+/// Another name: of a watched file, or a watched name of a file.
+fn linked(pipeline: &mut Pipeline, operation: Operation) {
+    let elsewhere = match &operation.kind {
+        OperationKind::Link { elsewhere, .. } => elsewhere.clone(),
+        _ => None,
+    };
+    let mut operations = Vec::new();
+    note(&mut operations, &operation);
+    if let Some(mut draft) = Draft::new(Action::Linked, operation, operations) {
+        draft.link_path = elsewhere;
+        pipeline.hash_then_complete(draft);
     }
 }
 
@@ -238,6 +332,14 @@ fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
     }
 }
 
+/// A file that is open for writing was mapped: from now on its content may change without a trace.
+fn mapped(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
+    opened(pipeline, path.clone(), operation);
+    if let Some(session) = pipeline.sessions.by_path.get_mut(&path) {
+        session.mapped = object::hides_mapped_writes(&path).then_some(pipeline.settle.max(POLL));
+    }
+}
+
 /// Looks at a file that is open for writing and of which no modification was reported: there may
 /// be no hook for it.
 fn poll(pipeline: &mut Pipeline, path: &Path) {
@@ -252,6 +354,21 @@ fn poll(pipeline: &mut Pipeline, path: &Path) {
     let changed = seen.is_some() && now.is_some() && now != seen;
     session.seen = now.or(seen);
     let opener = session.opener.clone();
+    if let Some(pause) = session.mapped
+        && !changed
+        && session.pending.is_none()
+        && let Some(opener) = &opener
+    {
+        // Only its content tells. The more often it was the same, the later is the next look.
+        session.mapped = Some((pause * 2).min(STEADY));
+        session.content = Content::Doubtful;
+        session.reported = true;
+        let time = Timestamp::now();
+        session.pending =
+            Some(Box::new(Operation { kind: OperationKind::Map, time, ..*opener.clone() }));
+        flush(pipeline, path, false);
+        return pipeline.sessions.set_due(path, Some(Instant::now() + pause));
+    }
     pipeline.sessions.set_due(path, Some(next));
     if changed && let (Some(opener), Some(time)) = (opener, now) {
         modified(
@@ -335,6 +452,8 @@ fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
         settle_before(pipeline, &path);
     }
     let directory = operation.after.kind == Some(ObjectKind::Dir);
+    let whole = directory.then(|| operation.clone());
+    let mut contents = Vec::new();
     let covered = pipeline.policy.covers(&path).is_some();
     let from_covered = from.as_ref().is_some_and(|from| pipeline.policy.covers(from).is_some());
 
@@ -361,7 +480,7 @@ fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
                 pipeline.baseline.remove_tree(&path)?;
                 pipeline.baseline.rename_tree(from, &path)?;
             } else {
-                pipeline.baseline.remove_tree(from)?;
+                contents = pipeline.baseline.remove_tree(from)?;
             }
         }
         Ok::<(), crate::baseline::BaselineError>(())
@@ -369,11 +488,49 @@ fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     if let Err(error) = result {
         tracing::error!(%error, "the baseline could not follow a rename");
     }
-    draft.from = from;
+    draft.from.clone_from(&from);
     pipeline.hash_then_complete(draft);
-    if directory && covered && (!from_covered || exchange) {
+    let Some(whole) = whole else { return };
+    if covered && exchange {
         // What is in it came along.
         pipeline.observe(Observation::Recheck(path));
+    } else if covered && !from_covered {
+        // What came along is told as moved, too, once it has been found.
+        pipeline.scanner.request_moved(whole);
+    } else if let Some(from) = from
+        && !covered
+    {
+        for (was, state) in contents {
+            if was != from {
+                moved_away(pipeline, &whole, &from, &path, was, state);
+            }
+        }
+    }
+}
+
+/// Something that was in a directory which was moved out of scope.
+fn moved_away(
+    pipeline: &mut Pipeline,
+    whole: &Operation,
+    from: &Path,
+    to: &Path,
+    was: PathBuf,
+    state: ObjectState,
+) {
+    let Ok(below) = was.strip_prefix(from) else { return };
+    let mut operations = Vec::new();
+    note(&mut operations, whole);
+    let operation = Operation {
+        path: Some(to.join(below)),
+        object: state.id(),
+        before: ObjectState::default(),
+        after: ObjectState { sha256: None, ..state.clone() },
+        ..whole.clone()
+    };
+    if let Some(mut draft) = Draft::new(Action::Moved, operation, operations) {
+        draft.from = Some(was);
+        draft.known = Some(state);
+        pipeline.complete(draft, None);
     }
 }
 

@@ -139,7 +139,7 @@ impl Pipeline {
     pub fn begin(&mut self, message: String, differences: Vec<Difference>) {
         self.output.agent(Action::AgentStarted, message);
         for difference in differences {
-            self.difference(difference);
+            self.difference(difference, None);
         }
         self.output.flush();
     }
@@ -320,12 +320,26 @@ impl Pipeline {
         self.output.event(event);
     }
 
-    fn difference(&mut self, difference: Difference) {
+    /// Tells of a failed attempt.
+    fn attempt(&mut self, draft: Draft) {
+        let event = change::attempt(draft, &self.policy, self.names.as_mut(), self.alert_severity);
+        if let Some(event) = event {
+            self.output.event(event);
+        }
+    }
+
+    /// Tells what a scan found; `moved`: below a directory that was moved there by this.
+    fn difference(&mut self, difference: Difference, moved: Option<&Operation>) {
         if self.ignore.iter().any(|tree| difference.path.starts_with(tree)) {
             return;
         }
-        let event =
-            change::difference(difference, &self.policy, self.names.as_mut(), self.alert_severity);
+        let (policy, names) = (&self.policy, self.names.as_mut());
+        let event = match moved {
+            Some(whole) => {
+                change::moved_along(difference, whole, policy, names, self.alert_severity)
+            }
+            None => change::difference(difference, policy, names, self.alert_severity),
+        };
         if let Some(event) = event {
             self.output.event(event);
         }
@@ -334,7 +348,9 @@ impl Pipeline {
     fn take_found(&mut self) {
         while let Ok(found) = self.found.try_recv() {
             match found {
-                rescan::Found::Difference(difference) => self.difference(*difference),
+                rescan::Found::Difference { difference, moved } => {
+                    self.difference(*difference, moved.as_deref());
+                }
                 rescan::Found::End { gap: true } => {
                     if let Some(gap) = self.gaps.pop_front() {
                         self.output.gap(Action::GapClosed, &gap);

@@ -10,13 +10,19 @@ use tokio::sync::Notify;
 
 use super::scan_rule;
 use crate::baseline::Baseline;
+use crate::operation::Operation;
 use crate::policy::Policy;
 use crate::scan::{self, Difference, Mode, Root, Scope};
 
 /// What a scan hands back.
 pub(super) enum Found {
     /// Something the baseline did not know.
-    Difference(Box<Difference>),
+    Difference {
+        /// What.
+        difference: Box<Difference>,
+        /// The rename that brought the directory it lies in.
+        moved: Option<Arc<Operation>>,
+    },
     /// A request is done.
     End {
         /// It was for a gap.
@@ -27,6 +33,7 @@ pub(super) enum Found {
 struct Request {
     paths: Vec<PathBuf>,
     gap: bool,
+    moved: Option<Arc<Operation>>,
 }
 
 /// A thread that compares parts of the disk with the baseline, one request after the other.
@@ -69,11 +76,14 @@ impl Scanner {
         let thread = std::thread::Builder::new().name("rescan".to_owned()).spawn({
             let (wake, cancel) = (Arc::clone(&wake), Arc::clone(&cancel));
             move || {
-                while let Ok(first) = inbox.recv() {
+                let mut next = None;
+                while let Some(first) = next.take().or_else(|| inbox.recv().ok()) {
                     // A scan begun now covers every request that is already here for the same.
-                    let (request, ends) = gather(first, &inbox);
+                    let (request, ends, other) = gather(first, &inbox);
+                    next = other;
                     rescan(&baseline, &policy, &request, &cancel, &mut |difference| {
-                        let _ = outbox.send(Found::Difference(Box::new(difference)));
+                        let (difference, moved) = (Box::new(difference), request.moved.clone());
+                        let _ = outbox.send(Found::Difference { difference, moved });
                         wake.notify_one();
                     });
                     for gap in ends {
@@ -102,7 +112,15 @@ impl Scanner {
     pub(super) fn request(&self, paths: Vec<PathBuf>, gap: bool) {
         if let Some(requests) = &self.requests {
             // An error means that the thread has ended, which it does on stop only.
-            let _ = requests.send(Request { paths, gap });
+            let _ = requests.send(Request { paths, gap, moved: None });
+        }
+    }
+
+    /// Finds what lies in a directory that this rename brought into scope.
+    pub(super) fn request_moved(&self, whole: Operation) {
+        if let (Some(requests), Some(path)) = (&self.requests, whole.path.clone()) {
+            let moved = Some(Arc::new(whole));
+            let _ = requests.send(Request { paths: vec![path], gap: false, moved });
         }
     }
 
@@ -124,11 +142,18 @@ impl Drop for Scanner {
     }
 }
 
-/// One request for all that are waiting, and what each of them was for.
-fn gather(first: Request, inbox: &Receiver<Request>) -> (Request, Vec<bool>) {
+/// One request for all that are waiting, what each of them was for, and the first that has to be
+/// met by itself.
+fn gather(first: Request, inbox: &Receiver<Request>) -> (Request, Vec<bool>, Option<Request>) {
     let mut ends = vec![first.gap];
     let mut all = first;
+    if all.moved.is_some() {
+        return (all, ends, None);
+    }
     while let Ok(next) = inbox.try_recv() {
+        if next.moved.is_some() {
+            return (all, ends, Some(next));
+        }
         ends.push(next.gap);
         all.gap |= next.gap;
         if all.paths.is_empty() || next.paths.is_empty() {
@@ -141,7 +166,7 @@ fn gather(first: Request, inbox: &Receiver<Request>) -> (Request, Vec<bool>) {
             }
         }
     }
-    (all, ends)
+    (all, ends, None)
 }
 
 fn rescan(

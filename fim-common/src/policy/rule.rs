@@ -32,6 +32,8 @@ pub struct Rule {
     pub hash: bool,
     /// Larger files are not hashed; bytes.
     pub max_hash_size: u64,
+    /// Whether attempts that fail are told.
+    pub attempts: bool,
 }
 
 impl Rule {
@@ -48,6 +50,7 @@ impl Rule {
             techniques: Vec::new(),
             hash: true,
             max_hash_size: DEFAULT_MAX_HASH_SIZE,
+            attempts: true,
         }
     }
 }

@@ -61,8 +61,25 @@ pub struct Settings {
     pub agent_tgid: u32,
     /// Thread of the agent whose next open is written to `ARMED`; 0: none.
     pub arm_tid: u32,
+    /// Failed attempts that are told of one process within a second; 0: none are.
+    pub attempts: u32,
+    /// 0.
+    pub reserved: u32,
 }
-const _: () = assert!(size_of::<Settings>() == 32);
+const _: () = assert!(size_of::<Settings>() == 40);
+
+/// Failed attempts of one process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// When the current second began, nanoseconds since boot.
+    pub since: u64,
+    /// Attempts told since.
+    pub told: u32,
+    /// Attempts not told since the last that was; the next one that is told carries the number.
+    pub folded: u32,
+}
+const _: () = assert!(size_of::<Attempts>() == 16);
 
 /// The kernel's identity of the directory that the agent opened while armed. One entry.
 #[repr(C)]

@@ -95,11 +95,19 @@ pub enum Op {
     Rename = 14,
     /// `path2` is a new name of the object at `path`.
     Link = 15,
+    /// The flags of `chattr` were set.
+    SetFlags = 16,
+    /// Something is being mounted at `path`, in the actor's mount namespace.
+    Mount = 17,
+    /// What is mounted at `path` is being unmounted.
+    Unmount = 18,
+    /// A file open for writing was mapped, shared.
+    Map = 19,
 }
 
 impl Op {
     /// Every operation, in code order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Create,
         Self::Mkdir,
         Self::Mknod,
@@ -115,6 +123,10 @@ impl Op {
         Self::Rmdir,
         Self::Rename,
         Self::Link,
+        Self::SetFlags,
+        Self::Mount,
+        Self::Unmount,
+        Self::Map,
     ];
 
     /// The operation with this code, if there is one.
@@ -131,7 +143,7 @@ impl Op {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hook {
-    /// `security_file_open`: creations through open(2) and opens for writing.
+    /// `path_openat`: creations through open(2), opens for writing, and those that failed.
     FileOpen = 0,
     /// `__fput`: the end of a file description.
     FileRelease = 1,
@@ -169,12 +181,24 @@ pub enum Hook {
     Fork = 17,
     /// Tracepoint `sched_process_exit`.
     Exit = 18,
-    /// `security_mmap_file`: shared writable mappings.
+    /// `security_mmap_file`: shared mappings.
     Mmap = 19,
+    /// `vfs_setxattr`, where it fails.
+    SetXattrRefused = 20,
+    /// `vfs_truncate`, where it fails.
+    TruncateRefused = 21,
+    /// `vfs_fileattr_set`, or `vfs_ioctl` before 5.13.
+    SetFlags = 22,
+    /// `security_sb_mount`.
+    Mount = 23,
+    /// `security_move_mount`.
+    MoveMount = 24,
+    /// `security_sb_umount`.
+    Umount = 25,
 }
 
 /// How many [`Hook`]s there are.
-pub const HOOKS: usize = 20;
+pub const HOOKS: usize = 26;
 
 impl Hook {
     /// Every hook, in index order.
@@ -199,6 +223,12 @@ impl Hook {
         Self::Fork,
         Self::Exit,
         Self::Mmap,
+        Self::SetXattrRefused,
+        Self::TruncateRefused,
+        Self::SetFlags,
+        Self::Mount,
+        Self::MoveMount,
+        Self::Umount,
     ];
 
     /// The hook with this index, if there is one.
@@ -229,6 +259,12 @@ impl Hook {
             Self::Fork => "fork",
             Self::Exit => "exit",
             Self::Mmap => "mmap",
+            Self::SetXattrRefused => "setxattr_refused",
+            Self::TruncateRefused => "truncate_refused",
+            Self::SetFlags => "set_flags",
+            Self::Mount => "mount",
+            Self::MoveMount => "move_mount",
+            Self::Umount => "umount",
         }
     }
 }
@@ -365,6 +401,8 @@ pub mod flag {
     pub const SET_TIMES: u32 = 1 << 11;
     /// Create: the object is open for writing; its CloseWrite follows.
     pub const OPENED_WRITE: u32 = 1 << 12;
+    /// `path` is out of scope, and the object is in `LINKED`: a watched file by another name.
+    pub const LINKED: u32 = 1 << 13;
 }
 
 /// A file operation.
@@ -377,11 +415,13 @@ pub struct FileBody {
     pub ret: i32,
     /// [`flag`]s.
     pub flags: u32,
-    /// The root that `path` is relative to; 0: the root of the file system `object.dev`.
+    /// The root that `path` is relative to, in scope or not; 0: the root of the file system
+    /// `object.dev`.
     pub root: u32,
     /// The same for `path2`.
     pub root2: u32,
-    /// Descriptions still open for writing on this object, this one not counted.
+    /// Descriptions still open for writing on this object, this one not counted. Of a failed
+    /// attempt: how many of the same process were not told before it.
     pub writers: u32,
     /// The object operated on.
     pub object: Object,

@@ -1,6 +1,7 @@
 //! The bpf collector: programs, roots, threads, and what is lost between them.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,16 +11,21 @@ use std::time::{Duration, Instant};
 use aya::maps::{MapData, RingBuf};
 use fim_common::collector::{Collector, Gap, Observation, ObservationSender};
 use fim_common::event::Provider;
+use fim_common::operation::{Failure, Operation, OperationKind};
 use fim_common::policy::Watch;
 use fim_common::record::decode::{Body, decode};
-use fim_common::record::{Counters, HOOKS, Hook, flag};
+use fim_common::record::{Counters, FileBody, HOOKS, Hook, Object, flag};
+use fim_common::state::{ObjectId, ObjectKind};
 use fim_common::time::Timestamp;
 use rustix::event::EventfdFlags;
+use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 
+use super::links::Links;
 use super::loader::{LoadError, ProgramStatus, Programs, Selection};
+use super::mounting::{self, Mounting};
 use super::processes;
-use super::reader::{self, Bytes, Ended, Progress};
+use super::reader::{self, Ended, Message, Progress};
 use super::resolve;
 use super::roots::Roots;
 use crate::process::Table;
@@ -30,6 +36,13 @@ const TEND: Duration = Duration::from_millis(500);
 const UNPLACED: Duration = Duration::from_secs(60);
 /// Records between the two threads; with 300 bytes each some 80 MiB at the most.
 const QUEUE: usize = 262_144;
+
+/// Failed attempts of one process told within a second.
+const ATTEMPTS: u32 = 100;
+/// Nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+/// Processes whose last failed attempt is remembered, to tell how many more there were.
+const FAILING_MAX: usize = 4_096;
 
 /// Why the backend does not work here.
 #[derive(Debug, Error)]
@@ -51,6 +64,8 @@ pub struct Options {
     pub watches: Vec<Watch>,
     /// Directories below which nothing can match.
     pub prunes: Vec<PathBuf>,
+    /// Whether anybody wants to know of attempts that fail.
+    pub attempts: bool,
     /// Bytes of the ring; a power of two.
     pub ring_bytes: u32,
     /// The processes.
@@ -63,6 +78,7 @@ struct Shared {
     /// `None` once detached.
     programs: Mutex<Option<Programs>>,
     roots: Mutex<Roots>,
+    links: Mutex<Links>,
     progress: Arc<Progress>,
     counters: Mutex<[Counters; HOOKS]>,
     status: Vec<ProgramStatus>,
@@ -130,6 +146,7 @@ impl BpfCollector {
         // An eighth: at 300,000 records a second that is 10 ms worth of the default ring.
         settings.wake_bytes = u64::from(options.ring_bytes / 8);
         settings.realtime_offset = realtime_offset();
+        settings.attempts = if options.attempts { ATTEMPTS } else { 0 };
         programs.set_settings(settings)?;
         lock(&options.table).snapshot()?;
         let mut roots = Roots::new(options.watches, options.prunes)?;
@@ -138,6 +155,7 @@ impl BpfCollector {
         let shared = Arc::new(Shared {
             programs: Mutex::new(Some(programs)),
             roots: Mutex::new(roots),
+            links: Mutex::default(),
             progress: Arc::default(),
             counters: Mutex::new([Counters::default(); HOOKS]),
             status,
@@ -147,6 +165,11 @@ impl BpfCollector {
         );
         let (records, receiver) = sync_channel(QUEUE);
         let threads = vec![
+            spawn("mounts", {
+                let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
+                let records = records.clone();
+                move || mounting::watch(&wake, &records, &progress)
+            })?,
             spawn("ring", {
                 let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
                 move || reader::empty_ring(ring, &wake, &records, &progress)
@@ -172,6 +195,16 @@ impl Collector for BpfCollector {
 
     fn roots(&self) -> Vec<PathBuf> {
         lock(&self.shared.roots).watched()
+    }
+
+    fn watch_linked(&mut self, files: Vec<(PathBuf, ObjectId)>) {
+        let mut programs = lock(&self.shared.programs);
+        let Some(programs) = programs.as_mut() else { return };
+        let roots = lock(&self.shared.roots);
+        let mut links = lock(&self.shared.links);
+        for (path, id) in files {
+            link(programs, &mut links, roots.kernel_identity(id), &path);
+        }
     }
 
     fn summary(&self) -> String {
@@ -269,12 +302,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn nanos(clock: ClockId) -> i64 {
+    let time = clock_gettime(clock);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+/// Nanoseconds since boot, as the programs count them.
+fn boot_nanos() -> u64 {
+    nanos(ClockId::Boottime).cast_unsigned()
+}
+
 fn realtime_offset() -> i64 {
-    use rustix::time::{ClockId, clock_gettime};
-    let nanos = |clock| {
-        let time = clock_gettime(clock);
-        time.tv_sec * 1_000_000_000 + time.tv_nsec
-    };
     nanos(ClockId::Realtime) - nanos(ClockId::Boottime)
 }
 
@@ -291,6 +329,20 @@ struct Resolver {
     /// Operations so deep in a tree that it is not known whether they are in scope.
     unplaced: u64,
     unplaced_reported: Option<Instant>,
+    mounting: Mounting,
+    /// When the mounts are to be looked at.
+    mounts_due: Option<Instant>,
+    /// The last failed attempt of each process.
+    failing: HashMap<u32, Operation>,
+}
+
+/// Makes a watched file be in scope by all its names.
+fn link(programs: &mut Programs, links: &mut Links, object: Object, path: &Path) {
+    if let Some(object) = links.add(object, path)
+        && let Err(error) = programs.set_linked(object)
+    {
+        tracing::warn!(%error, path = %path.display(), "its other names are not watched");
+    }
 }
 
 impl Resolver {
@@ -306,20 +358,33 @@ impl Resolver {
             malformed: 0,
             unplaced: 0,
             unplaced_reported: None,
+            mounting: Mounting::new(),
+            mounts_due: None,
+            failing: HashMap::new(),
         }
     }
 
-    fn run(mut self, receiver: &Receiver<Bytes>) {
+    fn run(mut self, receiver: &Receiver<Message>) {
         loop {
-            match reader::next(receiver, TEND) {
-                Ok(Some(bytes)) => self.resolve(&bytes),
+            let left = |due: Instant| due.saturating_duration_since(Instant::now());
+            let pause = self.mounts_due.map_or(TEND, |due| left(due).min(TEND));
+            match reader::next(receiver, pause) {
+                Ok(Some(Message::Record(bytes))) => self.resolve(&bytes),
+                Ok(Some(Message::Mounts)) => {
+                    self.mounts_due.get_or_insert_with(|| Instant::now() + mounting::GRACE);
+                }
                 Ok(None) => {}
                 Err(Ended) => break,
+            }
+            if self.mounts_due.is_some_and(|due| due <= Instant::now()) {
+                self.mounts_due = None;
+                self.mounts_changed();
             }
             if self.tended.elapsed() >= TEND {
                 self.tended = Instant::now();
                 self.report_loss();
                 self.tend();
+                self.tell_attempts();
             }
         }
         self.report_loss();
@@ -344,7 +409,12 @@ impl Resolver {
             processes::apply(&mut lock(&self.table), &record);
             return;
         };
-        let (operations, pivotal) = {
+        if let Some((mounts, path, time, actor)) =
+            resolve::mounter(&record, file, &mut lock(&self.table))
+        {
+            return self.mounting.announce(mounts, path, time, actor);
+        }
+        let (mut operations, pivotal) = {
             let roots = lock(&self.shared.roots);
             let operations = resolve::operations(&record, file, &roots, &mut lock(&self.table));
             let pivotal = operations.iter().any(|operation| {
@@ -366,7 +436,14 @@ impl Resolver {
         if file.fixed.flags & flag::PATH_TRUNCATED != 0 {
             self.unplaced += 1;
         }
+        operations.retain_mut(|operation| self.by_its_names(operation, &file.fixed));
         for operation in operations {
+            if operation.failure.is_some() {
+                if self.failing.len() >= FAILING_MAX {
+                    self.failing.clear();
+                }
+                self.failing.insert(record.actor.tgid, operation.clone());
+            }
             if operation.path.is_none()
                 && file.fixed.flags & (flag::NAMELESS | flag::PATH_TRUNCATED) == 0
             {
@@ -377,6 +454,94 @@ impl Resolver {
         }
         if pivotal {
             self.refresh();
+        }
+    }
+
+    /// Sees to the other names of watched files. `false`: the operation concerns no watched name.
+    fn by_its_names(&mut self, operation: &mut Operation, record: &FileBody) -> bool {
+        let flags = record.flags;
+        let nlink = operation.after.nlink.or(operation.before.nlink).unwrap_or(1);
+        if flags & flag::LINKED == 0 && nlink < 2 {
+            return true;
+        }
+        let mut programs = lock(&self.shared.programs);
+        let Some(programs) = programs.as_mut() else { return true };
+        let mut links = lock(&self.shared.links);
+        if flags & flag::LINKED != 0 {
+            // Another name of a watched file was used. That name itself is nobody's business.
+            let names = matches!(
+                operation.kind,
+                OperationKind::Delete | OperationKind::Rename { .. } | OperationKind::Link { .. }
+            );
+            match links.watched(record.object) {
+                Ok(_) if names => return false,
+                Ok(path) => {
+                    operation.path_in_process = operation.path.replace(path);
+                    return true;
+                }
+                Err(object) => {
+                    programs.remove_linked(object);
+                    return false;
+                }
+            }
+        }
+        if operation.after.kind != Some(ObjectKind::File) || operation.failure.is_some() {
+            return true;
+        }
+        match &mut operation.kind {
+            OperationKind::Link { existing: Some(existing), first: false, elsewhere } => {
+                let (old, new) = (flag::PATH_IN_SCOPE, flag::PATH2_IN_SCOPE);
+                if flags & old != 0 {
+                    link(programs, &mut links, record.object, existing);
+                }
+                match &operation.path {
+                    Some(path) if flags & new != 0 => {
+                        link(programs, &mut links, record.object, path);
+                    }
+                    // The new name lies where nothing is watched.
+                    _ => *elsewhere = operation.path.replace(existing.clone()),
+                }
+            }
+            OperationKind::Rename { to_in_scope: true, .. } | OperationKind::Create => {
+                if let Some(path) = &operation.path {
+                    link(programs, &mut links, record.object, path);
+                }
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// The mount table has changed.
+    fn mounts_changed(&mut self) {
+        let mut operations = self.mounting.changes();
+        {
+            let roots = lock(&self.shared.roots);
+            operations.retain(|operation| {
+                operation.path.as_deref().is_some_and(|point| roots.is_concerned(point))
+            });
+        }
+        if operations.is_empty() {
+            return;
+        }
+        for operation in operations {
+            self.send(Observation::Operation(Box::new(operation)));
+        }
+        self.refresh();
+    }
+
+    /// Tells of failed attempts that were counted only, once their process has stopped trying.
+    fn tell_attempts(&mut self) {
+        let old = boot_nanos().saturating_sub(SECOND);
+        let counted = match lock(&self.shared.programs).as_mut() {
+            Some(programs) => programs.take_attempts(old),
+            None => return,
+        };
+        for (tgid, folded) in counted {
+            let Some(last) = self.failing.remove(&tgid) else { continue };
+            let errno = last.failure.map_or(0, |failure| failure.errno);
+            let failure = Some(Failure { errno, folded: folded.into(), summary: true });
+            self.send(Observation::Operation(Box::new(Operation { failure, ..last })));
         }
     }
 

@@ -97,6 +97,15 @@ const FIELDS: &[Field] = fields! {
     needed OFF_MOUNT_MOUNTPOINT mount "mnt_mountpoint";
     needed OFF_MOUNT_PARENT mount "mnt_parent";
     needed OFF_VFSMOUNT_ROOT vfsmount "mnt_root";
+    needed OFF_PATH_MNT path "mnt";
+    needed OFF_PATH_DENTRY path "dentry";
+    // Only what says of a file that it could not be opened.
+    extra OFF_NAMEIDATA_INODE nameidata "inode";
+    extra OFF_NAMEIDATA_NAME nameidata "name";
+    extra OFF_NAMEIDATA_LAST_NAME nameidata "last.name";
+    extra OFF_NAMEIDATA_LAST_LEN nameidata "last.len";
+    extra OFF_FILENAME_NAME filename "name";
+    extra OFF_OPEN_FLAG open_flags "open_flag";
     needed OFF_IATTR_VALID iattr "ia_valid";
     needed OFF_RENAME_OLD_DENTRY renamedata "old_dentry";
     needed OFF_RENAME_NEW_DENTRY renamedata "new_dentry";
@@ -211,6 +220,14 @@ mod tests {
         ("OFF_MOUNT_MOUNTPOINT", [24, 24, 24, 24, 24]),
         ("OFF_MOUNT_PARENT", [16, 16, 16, 16, 16]),
         ("OFF_VFSMOUNT_ROOT", [0, 0, 0, 0, 0]),
+        ("OFF_PATH_MNT", [0, 0, 0, 0, 0]),
+        ("OFF_PATH_DENTRY", [8, 8, 8, 8, 8]),
+        ("OFF_NAMEIDATA_INODE", [48, 48, 48, 48, 48]),
+        ("OFF_NAMEIDATA_NAME", [192, 200, 200, 200, 200]),
+        ("OFF_NAMEIDATA_LAST_NAME", [16 + 8, 16 + 8, 16 + 8, 16 + 8, 16 + 8]),
+        ("OFF_NAMEIDATA_LAST_LEN", [16 + 4, 16 + 4, 16 + 4, 16 + 4, 16 + 4]),
+        ("OFF_FILENAME_NAME", [0, 0, 0, 0, 0]),
+        ("OFF_OPEN_FLAG", [0, 0, 0, 0, 0]),
         ("OFF_IATTR_VALID", [0, 0, 0, 0, 0]),
         ("OFF_RENAME_OLD_DENTRY", [8, 16, 16, 16, 16]),
         ("OFF_RENAME_NEW_DENTRY", [24, 40, 40, 32, 32]),

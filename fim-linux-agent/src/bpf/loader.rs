@@ -1,11 +1,13 @@
 //! Loads the eBPF object and attaches each program on its own: one that fails does not take the
 //! others down.
 
+use std::time::Instant;
+
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader, Pod};
-use fim_common::record::maps::{Armed, FilterKey, RootEntry, Settings};
-use fim_common::record::{Counters, HOOKS, Hook};
+use fim_common::record::maps::{Armed, Attempts, FilterKey, RootEntry, Settings};
+use fim_common::record::{Counters, HOOKS, Hook, Object};
 use thiserror::Error;
 
 use super::btf::Btf;
@@ -51,6 +53,8 @@ pub struct ProgramStatus {
     pub failure: Option<String>,
     /// What is lost without it.
     pub loss: &'static str,
+    /// Instructions that the verifier looked at (5.16 and newer), which is what loading costs.
+    pub verified: Option<u32>,
 }
 
 /// Which programs to load.
@@ -81,6 +85,8 @@ pod! {
     PodArmed(Armed);
     PodRootEntry(RootEntry);
     PodFilterKey(FilterKey);
+    PodObject(Object);
+    PodAttempts(Attempts);
 }
 
 /// The loaded programs. Dropping it detaches them.
@@ -94,6 +100,8 @@ pub struct Programs {
     armed: Array<MapData, PodArmed>,
     roots: HashMap<MapData, u64, PodRootEntry>,
     filters: HashMap<MapData, PodFilterKey, u32>,
+    linked: HashMap<MapData, PodObject, u32>,
+    attempts: HashMap<MapData, u32, PodAttempts>,
 }
 
 impl Programs {
@@ -133,14 +141,21 @@ impl Programs {
             if selection == Selection::Processes && plan.attach != Attach::Tracepoint {
                 continue;
             }
-            let failure = match &plan.program {
-                Ok(name) => attach(&mut ebpf, name, &plan.target, &btf).err(),
-                Err(reason) => Some(reason.clone()),
+            let started = Instant::now();
+            let result = match &plan.program {
+                Ok(name) => attach(&mut ebpf, name, &plan.target, &btf),
+                Err(reason) => Err(reason.clone()),
+            };
+            let (verified, failure) = match result {
+                Ok(verified) => (verified, None),
+                Err(reason) => (None, Some(reason)),
             };
             tracing::debug!(
                 target = plan.target,
                 attach = ?plan.attach,
                 failure = failure.as_deref(),
+                verified,
+                took = ?started.elapsed(),
                 "eBPF program"
             );
             status.push(ProgramStatus {
@@ -149,6 +164,7 @@ impl Programs {
                 target: plan.target,
                 failure,
                 loss: plan.loss,
+                verified,
             });
         }
 
@@ -159,6 +175,8 @@ impl Programs {
             armed: Array::try_from(take(&mut ebpf, "ARMED")?).map_err(unusable)?,
             roots: HashMap::try_from(take(&mut ebpf, "ROOTS")?).map_err(unusable)?,
             filters: HashMap::try_from(take(&mut ebpf, "FILTERS")?).map_err(unusable)?,
+            linked: HashMap::try_from(take(&mut ebpf, "LINKED")?).map_err(unusable)?,
+            attempts: HashMap::try_from(take(&mut ebpf, "ATTEMPTS")?).map_err(unusable)?,
             _ebpf: ebpf,
             status,
             layout,
@@ -256,6 +274,38 @@ impl Programs {
         self.filters.insert(key, depth, 0).map_err(unusable)
     }
 
+    /// Makes a file be in scope by all its names.
+    ///
+    /// # Errors
+    /// When the map is full (65,536 files).
+    pub fn set_linked(&mut self, object: Object) -> Result<(), LoadError> {
+        self.linked.insert(PodObject(object), 1, 0).map_err(unusable)
+    }
+
+    /// Takes that back.
+    pub fn remove_linked(&mut self, object: Object) {
+        // The only error is ENOENT.
+        let _ = self.linked.remove(&PodObject(object));
+    }
+
+    /// Takes the failed attempts that were not told, of processes that began their last second
+    /// before `since` (nanoseconds since boot): process id and number.
+    pub fn take_attempts(&mut self, since: u64) -> Vec<(u32, u32)> {
+        let old: Vec<(u32, Attempts)> = self
+            .attempts
+            .iter()
+            .filter_map(|entry| entry.ok().map(|(tgid, PodAttempts(attempts))| (tgid, attempts)))
+            .filter(|(_, attempts)| attempts.since < since)
+            .collect();
+        for (tgid, _) in &old {
+            let _ = self.attempts.remove(tgid);
+        }
+        old.into_iter()
+            .filter(|(_, attempts)| attempts.folded > 0)
+            .map(|(tgid, attempts)| (tgid, attempts.folded))
+            .collect()
+    }
+
     /// Forgets a directory; one that is not known is no error.
     pub fn remove_root(&mut self, inode: u64) {
         // The only error is ENOENT.
@@ -271,7 +321,13 @@ fn unusable(error: aya::maps::MapError) -> LoadError {
     LoadError::Object(describe(&error))
 }
 
-fn attach(ebpf: &mut Ebpf, name: &str, target: &str, btf: &aya::Btf) -> Result<(), String> {
+/// Loads and attaches a program; says how many instructions the verifier looked at.
+fn attach(
+    ebpf: &mut Ebpf,
+    name: &str,
+    target: &str,
+    btf: &aya::Btf,
+) -> Result<Option<u32>, String> {
     let program = ebpf
         .program_mut(name)
         .ok_or_else(|| format!("no program for this kernel's signature ({name})"))?;
@@ -287,7 +343,8 @@ fn attach(ebpf: &mut Ebpf, name: &str, target: &str, btf: &aya::Btf) -> Result<(
         }
         _ => return Err(format!("{name} is a program of another type")),
     };
-    result.map_err(|error| match &error {
+    let verified = || program.info().ok()?.verified_instruction_count();
+    result.map(|()| verified()).map_err(|error| match &error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             tracing::trace!(program = name, target, %log, "verifier log");

@@ -3,14 +3,17 @@
 //! `ring => decode => resolve => Operation`: [`reader`] empties the ring on one thread,
 //! [`collector`] decodes and resolves on another. [`loader`] loads each program on its own, with
 //! field offsets from [`layout`] and the fitting variant from [`programs`]; [`scope`] says which
-//! directories the kernel has to know, [`roots`] makes them known.
+//! directories the kernel has to know, [`roots`] makes them known. [`links`] has the other names of
+//! watched files, [`mounting`] who mounted what.
 
 pub mod btf;
 pub mod collector;
 #[cfg(test)]
 mod fixtures;
 pub mod layout;
+mod links;
 pub mod loader;
+mod mounting;
 pub mod processes;
 pub mod programs;
 mod reader;

@@ -40,6 +40,10 @@ enum Name {
     Result(&'static str, &'static str),
     /// By the meaning of the argument behind the inode.
     TimeUpdate,
+    /// By what the first target found is.
+    Open,
+    /// The same.
+    SetFlags,
 }
 
 struct Entry {
@@ -78,7 +82,7 @@ const CATALOGUE: &[Entry] = &[
     entry(Hook::Fork, Tracepoint, &["sched_process_fork"], Name::Fixed("fork"), "parents that have exited may be unknown"),
     entry(Hook::Exit, Tracepoint, &["sched_process_exit"], Name::Fixed("exit"), "the process table keeps ended processes longer"),
     entry(Hook::FileRelease, At, &["__fput"], Name::Fixed("file_release"), "the end of writing is found by polling"),
-    entry(Hook::FileOpen, Exit, &["security_file_open"], Name::Fixed("file_open"), "creations by open(2) and writers are not seen"),
+    entry(Hook::FileOpen, Exit, &["path_openat", "security_file_open"], Name::Open, "creations by open(2) and writers are not seen"),
     entry(Hook::TimeUpdate, At, &["inode_update_timestamps", "generic_update_time"], Name::TimeUpdate, "a change shows at close or by polling, not at the first write"),
     entry(Hook::Mmap, Exit, &["security_mmap_file"], Name::Fixed("mmap"), "a write through a mapping may be found late"),
     entry(Hook::Create, Exit, &["vfs_create"], Name::Result("create", "dentry"), "files made by mknod(2) are not seen"),
@@ -96,6 +100,12 @@ const CATALOGUE: &[Entry] = &[
     entry(Hook::SetAttr, At, &["notify_change"], Name::Position("setattr_enter", "dentry"), "changes of mode, owner, times and size are not seen"),
     entry(Hook::SetXattr, Exit, &["__vfs_setxattr_noperm"], Name::Result("setxattr", "dentry"), "set extended attributes are not seen"),
     entry(Hook::RemoveXattr, Exit, &["__vfs_removexattr_locked"], Name::Result("removexattr", "dentry"), "removed extended attributes are not seen"),
+    entry(Hook::SetXattrRefused, Exit, &["vfs_setxattr"], Name::Result("setxattr_refused", "dentry"), "denied attempts to set extended attributes are not seen"),
+    entry(Hook::TruncateRefused, Exit, &["vfs_truncate"], Name::Fixed("truncate_refused"), "denied attempts of truncate(2) are not seen"),
+    entry(Hook::SetFlags, Exit, &["vfs_fileattr_set", "vfs_ioctl"], Name::SetFlags, "the flags of chattr are not seen being set"),
+    entry(Hook::Mount, At, &["security_sb_mount"], Name::Fixed("mount"), "who mounts something is not seen"),
+    entry(Hook::MoveMount, At, &["security_move_mount"], Name::Fixed("move_mount"), "who moves a mount is not seen"),
+    entry(Hook::Umount, At, &["security_sb_umount"], Name::Fixed("umount"), "who unmounts something is not seen"),
     // Before 6.2 ACLs are set as extended attributes.
     optional(entry(Hook::SetAcl, Exit, &["vfs_set_acl"], Name::Result("set_acl", "dentry"), "set ACLs are not seen")),
     optional(entry(Hook::RemoveAcl, Exit, &["vfs_remove_acl"], Name::Result("remove_acl", "dentry"), "removed ACLs are not seen")),
@@ -154,6 +164,15 @@ fn name(rule: Name, prototype: Option<&Prototype>) -> Result<String, String> {
             let result = if prototype.returns_pointer { 'p' } else { 'r' };
             Ok(format!("{prefix}_d{position}_{result}{}", prototype.params.len()))
         }
+        (Name::Open, Some(prototype)) => match prototype.params.first().map(String::as_str) {
+            Some("nd") => Ok("file_open_path".to_owned()),
+            Some("file") => Ok("file_open_file".to_owned()),
+            _ => Err(format!("unknown signature ({})", prototype.params.join(", "))),
+        },
+        (Name::SetFlags, Some(prototype)) => match prototype.params.first().map(String::as_str) {
+            Some("filp") => Ok("set_flags_ioctl".to_owned()),
+            _ => name(Name::Result("set_flags", "dentry"), Some(prototype)),
+        },
         (Name::TimeUpdate, Some(prototype)) => match prototype.params.get(1).map(String::as_str) {
             Some("flags") => Ok("time_update_f1".to_owned()),
             Some("time") => Ok("time_update_f2".to_owned()),
@@ -181,7 +200,7 @@ mod tests {
         ["sched_process_fork fork", "", "", "", ""],
         ["sched_process_exit exit", "", "", "", ""],
         ["__fput file_release", "", "", "", ""],
-        ["security_file_open file_open", "", "", "", ""],
+        ["path_openat file_open_path", "", "", "", ""],
         // (inode, time, flags), (inode, flags), (inode, type, flags).
         ["generic_update_time time_update_f2", "", "inode_update_timestamps time_update_f1", "", "generic_update_time time_update_t1"],
         ["security_mmap_file mmap", "", "", "", ""],
@@ -202,6 +221,12 @@ mod tests {
         ["notify_change setattr_enter_d0", "notify_change setattr_enter_d1", "", "", ""],
         ["__vfs_setxattr_noperm setxattr_d0_r5", "__vfs_setxattr_noperm setxattr_d1_r6", "", "", ""],
         ["__vfs_removexattr_locked removexattr_d0_r3", "__vfs_removexattr_locked removexattr_d1_r4", "", "", ""],
+        ["vfs_setxattr setxattr_refused_d0_r5", "vfs_setxattr setxattr_refused_d1_r6", "", "", ""],
+        ["vfs_truncate truncate_refused", "", "", "", ""],
+        ["vfs_ioctl set_flags_ioctl", "vfs_fileattr_set set_flags_d1_r3", "", "", ""],
+        ["security_sb_mount mount", "", "", "", ""],
+        ["security_move_mount move_mount", "", "", "", ""],
+        ["security_sb_umount umount", "", "", "", ""],
         ["-", "", "vfs_set_acl set_acl_d1_r4", "", ""],
         ["-", "", "vfs_remove_acl remove_acl_d1_r3", "", ""],
     ];
@@ -244,6 +269,8 @@ mod tests {
                 used.insert(name);
             }
         }
+        // For a kernel whose compiler inlined path_openat().
+        used.insert("file_open_file".to_owned());
         let all: BTreeSet<_> = object.programs.keys().cloned().collect();
         assert_eq!(all, used, "programs that no kernel needs");
     }

@@ -30,18 +30,26 @@ pub(super) struct Progress {
 /// Records on their way from the ring: one allocation each, as large as they are.
 pub(super) type Bytes = Box<[u8]>;
 
+/// What the resolver is sent.
+pub(super) enum Message {
+    /// A record.
+    Record(Bytes),
+    /// The mount table has changed.
+    Mounts,
+}
+
 /// Empties the ring until told to stop, and once more after that.
 pub(super) fn empty_ring(
     mut ring: RingBuf<MapData>,
     wake: &OwnedFd,
-    sender: &SyncSender<Bytes>,
+    sender: &SyncSender<Message>,
     progress: &Arc<Progress>,
 ) {
     loop {
         let stopping = progress.stop.load(Ordering::Acquire);
         while let Some(item) = ring.next() {
             progress.received.fetch_add(1, Ordering::Relaxed);
-            match sender.try_send(Box::from(&*item)) {
+            match sender.try_send(Message::Record(Box::from(&*item))) {
                 Ok(()) => {}
                 Err(TrySendError::Full(_)) => {
                     progress.overflowed.fetch_add(1, Ordering::Relaxed);
@@ -66,9 +74,12 @@ pub(super) fn empty_ring(
 ///
 /// # Errors
 /// When the thread that empties the ring has ended and nothing is left.
-pub(super) fn next(receiver: &Receiver<Bytes>, timeout: Duration) -> Result<Option<Bytes>, Ended> {
+pub(super) fn next(
+    receiver: &Receiver<Message>,
+    timeout: Duration,
+) -> Result<Option<Message>, Ended> {
     match receiver.recv_timeout(timeout) {
-        Ok(bytes) => Ok(Some(bytes)),
+        Ok(message) => Ok(Some(message)),
         Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Ok(None),
         Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Err(Ended),
     }

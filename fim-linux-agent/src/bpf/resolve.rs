@@ -7,14 +7,31 @@ use std::sync::Arc;
 
 use fim_common::event::Provider;
 use fim_common::event::actor::Actor;
-use fim_common::operation::{Modified, Operation, OperationKind};
-use fim_common::record::decode::{File, Record};
+use fim_common::operation::{Failure, Modified, Operation, OperationKind};
+use fim_common::record::decode::{File, Record, components};
 use fim_common::record::{Attrs, Hook, ID_UNSET, Object, Op, flag};
 use fim_common::state::{ObjectId, ObjectKind, ObjectState};
 use fim_common::time::Timestamp;
 
 use super::roots::Roots;
 use crate::process::{Credentials, Key, Table};
+
+/// Who is about to mount (or unmount) something, and where in their own mount namespace.
+pub fn mounter(
+    record: &Record<'_>,
+    file: &File<'_>,
+    table: &mut Table,
+) -> Option<(bool, PathBuf, Timestamp, Arc<Actor>)> {
+    let mounts = match file.op {
+        Op::Mount => true,
+        Op::Unmount => false,
+        _ => return None,
+    };
+    let mut path = PathBuf::from("/");
+    path.extend(components(file.path).map(OsStr::from_bytes));
+    let time = table.boot().to_wall(record.header.time);
+    Some((mounts, path, time, actor(record, table)))
+}
 
 /// The operations that a file record tells of: one, or two for an exchange of names and for a
 /// creation that leaves the file open for writing.
@@ -59,10 +76,14 @@ pub fn operations(
         Op::SetAttr => (OperationKind::SetAttributes, first),
         Op::SetXattr => (OperationKind::SetXattr { name: text(file.extra) }, first),
         Op::RemoveXattr => (OperationKind::RemoveXattr { name: text(file.extra) }, first),
+        Op::SetFlags => (OperationKind::SetFlags, first),
+        Op::Map => (OperationKind::Map, first),
+        // The mount table tells what came of these; see `collector`.
+        Op::Mount | Op::Unmount => return Vec::new(),
         Op::Unlink | Op::Rmdir => (OperationKind::Delete, first),
         Op::Link => {
             let existing = if nameless { None } else { first };
-            (OperationKind::Link { existing, first: nameless }, second())
+            (OperationKind::Link { existing, first: nameless, elsewhere: None }, second())
         }
         Op::Rename => {
             let exchange = flags & flag::EXCHANGE != 0;
@@ -80,7 +101,9 @@ pub fn operations(
     };
     // A content operation on an object without a name belongs to no path.
     let path = match file.op {
-        Op::OpenWrite | Op::Modify | Op::CloseWrite | Op::Truncate | Op::SetAttr if nameless => {
+        Op::OpenWrite | Op::Modify | Op::CloseWrite | Op::Truncate | Op::SetAttr | Op::Map
+            if nameless =>
+        {
             None
         }
         _ => path,
@@ -98,7 +121,11 @@ pub fn operations(
             state(&fixed.before, &fixed.object)
         },
         after,
-        failure: (fixed.ret < 0).then_some(-fixed.ret),
+        failure: (fixed.ret < 0).then(|| Failure {
+            errno: -fixed.ret,
+            folded: u64::from(fixed.writers),
+            summary: false,
+        }),
         actor: actor(record, table),
     };
     if file.op == Op::Create && flags & flag::OPENED_WRITE != 0 {

@@ -13,8 +13,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use fim_common::policy::Watch;
+use fim_common::record::Object;
 use fim_common::record::decode::components;
 use fim_common::record::maps::{Armed, FilterKey, RootEntry};
+use fim_common::state::ObjectId;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{Mode, OFlags};
 
@@ -25,6 +27,8 @@ use crate::mounts::{self, Mount};
 struct Root {
     path: PathBuf,
     armed: Armed,
+    /// `st_dev`: on btrfs not the kernel's own device number.
+    device: u64,
     watch: i32,
     directory: Directory,
 }
@@ -111,7 +115,7 @@ impl Roots {
         directory: Directory,
         programs: &mut Programs,
     ) -> Result<bool, LoadError> {
-        let (armed, watch) = match self.identify(path, programs)? {
+        let (armed, device, watch) = match self.identify(path, programs)? {
             Ok(identity) => identity,
             Err(error) => {
                 tracing::debug!(path = %path.display(), %error, "directory cannot be armed");
@@ -152,7 +156,7 @@ impl Roots {
         };
         programs.set_root(armed.inode, entry)?;
         let watched = directory.depth != 0;
-        self.roots.insert(id, Root { path: path.to_owned(), armed, watch, directory });
+        self.roots.insert(id, Root { path: path.to_owned(), armed, device, watch, directory });
         self.ids.insert(path.to_owned(), id);
         Ok(watched && !same)
     }
@@ -162,7 +166,7 @@ impl Roots {
         &self,
         path: &Path,
         programs: &mut Programs,
-    ) -> Result<std::io::Result<(Armed, i32)>, LoadError> {
+    ) -> Result<std::io::Result<(Armed, u64, i32)>, LoadError> {
         programs.clear_armed()?;
         let mut settings = programs.settings()?;
         settings.arm_tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
@@ -182,10 +186,14 @@ impl Roots {
             let error = "the programs did not see it being opened";
             return Ok(Err(std::io::Error::other(error)));
         }
+        let device = match rustix::fs::fstat(&directory) {
+            Ok(stat) => stat.st_dev,
+            Err(error) => return Ok(Err(error.into())),
+        };
         let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
         let flags = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
         Ok(match inotify::add_watch(&self.inotify, link, flags) {
-            Ok(watch) => Ok((armed, watch)),
+            Ok(watch) => Ok((armed, device, watch)),
             Err(error) => Err(error.into()),
         })
     }
@@ -238,6 +246,22 @@ impl Roots {
         };
         path.extend(components(tail).map(OsStr::from_bytes));
         Some(path)
+    }
+
+    /// The kernel's identity (without generation) of an object that stat(2) tells of.
+    pub fn kernel_identity(&self, id: ObjectId) -> Object {
+        let of_root = self.roots.values().find(|root| root.device == id.device);
+        let dev = of_root.map_or_else(
+            || rustix::fs::major(id.device) << 20 | rustix::fs::minor(id.device),
+            |root| root.armed.dev,
+        );
+        Object { ino: id.inode, dev, generation: 0 }
+    }
+
+    /// Whether something mounted at `point` hides, or is in, something watched.
+    pub fn is_concerned(&self, point: &Path) -> bool {
+        let at = |watch: &Watch| watch.base.starts_with(point) || point.starts_with(&watch.base);
+        self.watches.iter().any(at)
     }
 
     fn locate_in_file_system(&self, dev: u32, tail: &[u8]) -> Option<PathBuf> {

@@ -42,6 +42,9 @@ struct Hook {
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     without: Option<String>,
+    /// Instructions that the kernel's verifier looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified_instructions: Option<u32>,
 }
 
 /// Tries everything and says what came of it.
@@ -137,6 +140,7 @@ fn bpf(name: &'static str, selection: Selection) -> Backend {
             usable: status.failure.is_none(),
             reason: status.failure.clone(),
             without: status.failure.as_ref().map(|_| status.loss.to_owned()),
+            verified_instructions: status.verified,
         })
         .collect();
     let refused = hooks.iter().filter(|hook| !hook.usable).count();
@@ -169,6 +173,7 @@ fn fanotify() -> Backend {
             usable: result.is_ok(),
             reason: result.err().map(|reason| reason.to_string()),
             without: None,
+            verified_instructions: None,
         })
         .collect();
     let usable = hooks.first().is_some_and(|hook| hook.usable);

@@ -265,6 +265,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         cancel.store(true, Ordering::Relaxed);
     }
     metrics.set_baseline_objects(baseline.count().unwrap_or_default());
+    running.collector.watch_linked(baseline.linked().map_err(Failure::runtime)?);
     let message = format!("{}; watching {}", running.choice, places(&policy));
     pipeline.begin(message, scanned.unwrap_or_default());
     health.started();

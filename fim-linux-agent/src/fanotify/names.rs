@@ -17,7 +17,7 @@ impl Translator {
         object: Option<Fid<'_>>,
         stamped: Stamped<'_>,
     ) -> OperationKind {
-        let link = OperationKind::Link { existing: None, first: false };
+        let link = OperationKind::Link { existing: None, first: false, elsewhere: None };
         if stamped.event.mask & libc::FAN_ONDIR != 0 {
             return OperationKind::Create;
         }

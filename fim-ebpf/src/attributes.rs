@@ -1,0 +1,145 @@
+//! Attributes: mode, owner, times, size, extended attributes, ACLs, flags.
+
+use fim_common::record::{Hook, Op, flag};
+
+use crate::{
+    count,
+    draft::{self, Draft, attrs},
+    maps::WRITTEN,
+    mem::{Memory, Typed},
+    names::take,
+    offsets as off,
+    scope::{self, object},
+};
+
+/// include/linux/fs.h
+const ATTR_MODE: u32 = 1 << 0;
+const ATTR_UID: u32 = 1 << 1;
+const ATTR_GID: u32 = 1 << 2;
+const ATTR_SIZE: u32 = 1 << 3;
+const ATTR_MTIME: u32 = 1 << 5;
+/// By an open description: ftruncate(2).
+const ATTR_FILE: u32 = 1 << 13;
+/// include/uapi/linux/fs.h: FS_IOC_SETFLAGS, its 32-bit form, FS_IOC_FSSETXATTR.
+const SET_FLAGS: [u32; 3] = [0x4008_6602, 0x4004_6602, 0x401c_5820];
+
+/// After notify_change().
+///
+/// # Safety
+/// `dentry` is typed by the hook's signature, here and in all functions below.
+#[inline(always)]
+pub(crate) unsafe fn attributes_set(dentry: *const u8, iattr: *const u8, ret: i32) {
+    let hook = Hook::SetAttr;
+    count::seen(hook);
+    // SAFETY: of the caller.
+    unsafe {
+        let Some(pending) = take(hook, dentry) else { return count::filtered(hook) };
+        let valid: u32 = Typed::read(iattr, off::iattr_valid());
+        let inode: *const u8 = Typed::read(dentry, off::dentry_inode());
+        let told = if ret == 0 {
+            true
+        } else {
+            // The failure of truncate(2) is told where it ends (`truncated`).
+            draft::is_told(ret) && valid & (ATTR_SIZE | ATTR_FILE) != ATTR_SIZE
+        };
+        if !told
+            || inode.is_null()
+            || valid & (ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_SIZE | ATTR_MTIME) == 0
+        {
+            return count::filtered(hook);
+        }
+        let op = if valid & ATTR_SIZE != 0 { Op::Truncate } else { Op::SetAttr };
+        let Some(mut draft) = Draft::new(hook, op) else { return count::error(hook) };
+        let mut flags = 0;
+        if valid & ATTR_MODE != 0 {
+            flags |= flag::SET_MODE;
+        }
+        if valid & (ATTR_UID | ATTR_GID) != 0 {
+            flags |= flag::SET_OWNER;
+        }
+        if valid & ATTR_MTIME != 0 {
+            flags |= flag::SET_TIMES;
+        }
+        if pending.before.nlink == 0 {
+            flags |= flag::NAMELESS;
+        }
+        if draft.path(dentry).is_outside() {
+            flags |= flag::LINKED;
+        }
+        draft.flag(flags);
+        (*draft.body).object = pending.object;
+        (*draft.body).before = pending.before;
+        if ret != 0 {
+            if !draft.fail(ret) {
+                return count::filtered(hook);
+            }
+        } else {
+            draft.actor();
+            (*draft.body).after = attrs::<Typed>(inode);
+            if let Some(written) = WRITTEN.get(inode as u64)
+                && written.ino == pending.object.ino
+            {
+                (*draft.body).writers = written.writers;
+            }
+        }
+        draft.send();
+    }
+}
+
+/// After an operation on an object's attributes that has no entry program. `text` names what was
+/// set; null for the flags.
+#[inline(always)]
+pub(crate) unsafe fn changed(hook: Hook, op: Op, dentry: *const u8, text: *const u8, ret: i32) {
+    count::seen(hook);
+    // SAFETY: of the caller.
+    unsafe {
+        let inode: *const u8 = Typed::read(dentry, off::dentry_inode());
+        if inode.is_null() || scope::is_agent() || (ret != 0 && !draft::is_told(ret)) {
+            return count::filtered(hook);
+        }
+        let Some(mut draft) = Draft::new(hook, op) else { return count::error(hook) };
+        if !draft.path_in_scope::<Typed>(dentry, inode) {
+            return count::filtered(hook);
+        }
+        (*draft.body).object = object::<Typed>(inode);
+        if ret != 0 {
+            if !draft.fail(ret) {
+                return count::filtered(hook);
+            }
+        } else {
+            draft.actor();
+            (*draft.body).after = attrs::<Typed>(inode);
+        }
+        draft.extra(text);
+        draft.send();
+    }
+}
+
+/// After vfs_setxattr() or vfs_truncate(), which may have failed before the functions that see
+/// what was done.
+#[inline(always)]
+pub(crate) unsafe fn refused(hook: Hook, op: Op, dentry: *const u8, text: *const u8, ret: i32) {
+    if ret == 0 {
+        return;
+    }
+    // SAFETY: of the caller.
+    unsafe { changed(hook, op, dentry, text, ret) };
+}
+
+/// After vfs_ioctl(), before 5.13, where flags are set by each file system.
+#[inline(always)]
+pub(crate) unsafe fn flags_by_ioctl(file: *const u8, command: u32, ret: i32) {
+    let mut index = 0;
+    let mut sets = false;
+    while index < SET_FLAGS.len() {
+        sets |= SET_FLAGS[index] == command;
+        index += 1;
+    }
+    if sets {
+        // SAFETY: of the caller.
+        unsafe {
+            let dentry = Typed::read(file, off::file_dentry());
+            changed(Hook::SetFlags, Op::SetFlags, dentry, core::ptr::null(), ret);
+        }
+    }
+}
