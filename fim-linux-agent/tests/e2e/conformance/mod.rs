@@ -93,30 +93,30 @@ fn wanted_cases() -> Vec<&'static Case> {
 
 /// Does everything. Between the steps the agent is given the time to take in what there was.
 fn act(agent: &Agent, volumes: &[Volume], trials: &mut [Trial]) {
+    let mut directories: Vec<_> = volumes.iter().filter_map(Volume::watched).collect();
     let steps = trials.iter().map(|trial| trial.case.steps.len()).max().unwrap_or(0);
     for step in 0..steps {
         for trial in trials.iter_mut() {
             trial.step(step);
         }
-        for watched in volumes.iter().filter_map(Volume::watched) {
-            mark(agent, &watched, step);
-        }
+        // Where one is not told, the file system cannot be watched, which its cells will show.
+        directories.retain(|directory| mark(agent, directory, step));
     }
     // Until nothing comes any more.
     let _ = agent.stream.wait_for(QUIET, |_| None::<()>);
 }
 
-/// A barrier: makes a file and waits for its event. It may never come where the file system cannot
-/// be watched at all; then so are the cells.
-fn mark(agent: &Agent, directory: &Path, step: usize) {
+/// A barrier: makes a file and waits for its event. Whether it came.
+fn mark(agent: &Agent, directory: &Path, step: usize) -> bool {
     let path = directory.join(format!(".marker-{step}"));
     fs::write(&path, "marker\n").unwrap();
     let text = crate::event::path_text(&path);
     let found =
         agent.stream.wait_for(MARKER_LIMIT, |line| Some(()).filter(|()| line.path() == text));
-    if let Err(error) = found {
+    if let Err(error) = &found {
         say(&format!("{}: no event of a marker: {error}", directory.display()));
     }
+    found.is_ok()
 }
 
 fn write(results: &Path, cells: &[Cell]) {
