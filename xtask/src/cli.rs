@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    btf, ebpf,
+    btf,
+    conformance::{self, Options},
+    ebpf,
     kernels::{self, Kernel},
     lint,
     setup::{self, Need},
@@ -56,6 +58,8 @@ enum Task {
         #[arg(long = "kernel", value_name = "NAME", value_parser = Kernel::named)]
         kernels: Vec<&'static Kernel>,
     },
+    /// See what comes of each operation on each file system, and write docs/conformance.md.
+    Conformance(Options),
     /// Run all static checks: rustfmt, clippy, dependencies, tidy.
     Lint {
         /// Check the dependencies for known vulnerabilities as well (needs GitHub).
@@ -161,6 +165,7 @@ fn dispatch(ws: &Workspace, task: Task) -> Result<ExitCode> {
                 btf::write_fixture(ws, kernel)?;
             }
         }
+        Task::Conformance(options) => conformance::conformance(ws, &options)?,
         Task::Lint { advisories } => lint::lint(ws, advisories)?,
         Task::Test { only, args } => test::test(ws, &only, &args)?,
     }

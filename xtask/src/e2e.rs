@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     kernels::{self, Kernel},
+    setup::{self, Need},
     vm::{self, GuestFile, Lsm, VmEnd, VmSpec},
     workspace::{Workspace, run, say, which},
 };
@@ -20,13 +21,23 @@ pub(crate) const PACKAGE: &str = "fim-linux-agent";
 pub(crate) const TARGET: &str = "e2e";
 
 /// Long enough for emulation on a slow machine; a test that hangs must not eat the CI's hours.
-const TIME_LIMIT: Duration = Duration::from_secs(1200);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(1200);
 
 /// Modules that the tests may want in a guest: a real filesystem to mount and one stacked on it.
 const GUEST_MODULES: &[&str] = &["ext4", "loop", "overlay"];
 
 /// Host programs that the tests may want in a guest, and that busybox does not have.
 const GUEST_PROGRAMS: &[&str] = &["mkfs.ext4", "setfacl", "setfattr"];
+
+/// What a guest is to have besides the agent and the test program.
+#[derive(Clone, Copy)]
+pub(crate) struct Equipment {
+    pub(crate) modules: &'static [&'static str],
+    /// Programs of the host.
+    pub(crate) programs: &'static [&'static str],
+}
+
+const EQUIPMENT: Equipment = Equipment { modules: GUEST_MODULES, programs: GUEST_PROGRAMS };
 
 /// Whether there is such a target.
 pub(crate) fn exists(ws: &Workspace) -> bool {
@@ -52,23 +63,13 @@ pub(crate) fn guest(ws: &Workspace, name: &str, lsm: Lsm, args: &[String]) -> Re
     let program = build(ws)?;
     let kernel = Kernel::named(kernels::DEFAULT).map_err(anyhow::Error::msg)?;
     let out = ws.target.join("e2e").join(name);
-    let mut spec = VmSpec::new(kernel);
+    let mut spec = machine(ws, kernel, program, EQUIPMENT)?;
     spec.lsm = lsm;
-    spec.modules = GUEST_MODULES.iter().map(ToString::to_string).collect();
-    spec.files = vec![
-        GuestFile::new(ws.fim(false), "/usr/bin/fim"),
-        GuestFile::new(program, format!("/usr/bin/{TARGET}")),
-    ];
-    for name in GUEST_PROGRAMS {
-        let host = which(name).with_context(|| format!("{name} is missing"))?;
-        spec.files.push(GuestFile::new(host, format!("/usr/bin/{name}")));
-    }
     let args: Vec<_> = args.iter().map(|arg| crate::cli::quote(arg)).collect();
     spec.command = Some(format!(
         "export FIM_BIN=/usr/bin/fim FIM_BACKEND=bpf RUST_BACKTRACE=1\nexec {TARGET} {}",
         args.join(" ")
     ));
-    spec.timeout = TIME_LIMIT;
     spec.out_dir = Some(out);
     spec.echo = true;
     let outcome = vm::run(ws, &spec)?;
@@ -85,8 +86,31 @@ pub(crate) fn guest(ws: &Workspace, name: &str, lsm: Lsm, args: &[String]) -> Re
     Ok(())
 }
 
+/// A machine with the agent and the test program.
+pub(crate) fn machine(
+    ws: &Workspace,
+    kernel: &'static Kernel,
+    program: PathBuf,
+    equipment: Equipment,
+) -> Result<VmSpec> {
+    // The programs that are shipped have to be there before that.
+    setup::ensure(ws, &[Need::Vm, Need::Kernel(kernel)])?;
+    let mut spec = VmSpec::new(kernel);
+    spec.modules = equipment.modules.iter().map(ToString::to_string).collect();
+    spec.files = vec![
+        GuestFile::new(ws.fim(false), "/usr/bin/fim"),
+        GuestFile::new(program, format!("/usr/bin/{TARGET}")),
+    ];
+    for name in equipment.programs {
+        let host = which(name).with_context(|| format!("{name} is missing"))?;
+        spec.files.push(GuestFile::new(host, format!("/usr/bin/{name}")));
+    }
+    spec.timeout = TIME_LIMIT;
+    Ok(spec)
+}
+
 /// Builds the test program; gives its path.
-fn build(ws: &Workspace) -> Result<PathBuf> {
+pub(crate) fn build(ws: &Workspace) -> Result<PathBuf> {
     if !exists(ws) {
         bail!("{PACKAGE} has no test target {TARGET}");
     }

@@ -4,6 +4,7 @@
 
 mod btf;
 mod cli;
+mod conformance;
 mod e2e;
 mod ebpf;
 mod kernels;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::{
-    e2e, ebpf,
+    conformance, e2e, ebpf,
     kernels::{self, Kernel},
     lint,
     setup::{self, Need},
@@ -72,6 +72,12 @@ const STAGES: &[Stage] = &[
         about: "the same without",
         needs: &["build"],
         run: |ws, args| e2e::guest(ws, "e2e-vm-no-lsm-bpf", Lsm::WithoutBpf, args),
+    },
+    Stage {
+        name: "conformance",
+        about: "every operation on every file system on kernel 6.1, some on the others",
+        needs: &["build"],
+        run: |ws, _| conformance::stage(ws),
     },
 ];
 

@@ -86,7 +86,11 @@ impl Table {
     fn last_of(&self, sighting: Sighting) -> Option<&Entry> {
         let entries = self.entries.get(&sighting.pid)?;
         let before = || entries.iter().rev().filter(|entry| entry.key().start <= sighting.read);
-        before().find(|entry| entry.ended.is_some()).or_else(|| before().next())
+        let ended = before().find(|entry| entry.ended.is_some()).or_else(|| before().next())?;
+        // It may have ended by an execution, whose own end has not been told yet: what it was
+        // before, often only the copy of its parent, is not who did it.
+        let start = ended.key().start / TICK;
+        before().find(|entry| entry.started(start))
     }
 
     /// The latest execution of the live process `pid`, with its credentials now.

@@ -230,6 +230,25 @@ fn by_process_id_only() {
     assert_eq!(actor.process.as_ref().unwrap().executable.as_deref(), Some("/bin/a"));
 }
 
+/// The process is gone when its event is read, and the record of its end has not come yet.
+#[test]
+fn a_process_whose_end_is_not_told_yet_is_what_it_executed() {
+    let (_root, mut table) = table(100);
+    table.describe(description(key(7, 1), "/bin/parent"));
+    let forked = key(8, 1);
+    table.fork(key(7, 1), forked, credentials());
+    let executed = Key { exec_id: 2, ..forked };
+    table.describe(description(executed, "/bin/child"));
+    let gone = Sighting { pid: 8, alive: Alive::No, read: 1_000 * SECOND };
+    let executable = |table: &mut Table| {
+        let actor = table.actor_of(gone);
+        actor.process.as_ref().unwrap().executable.clone().unwrap()
+    };
+    assert_eq!(executable(&mut table), "/bin/child");
+    table.exit(executed, 900 * SECOND, credentials());
+    assert_eq!(executable(&mut table), "/bin/child");
+}
+
 #[test]
 fn exited_processes_are_kept_a_while() {
     let (_root, mut table) = table(1000);

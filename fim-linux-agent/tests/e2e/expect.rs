@@ -38,6 +38,24 @@ pub(crate) fn change_of_any_provider(event: &Event) {
 
 /// The event names the process of `report`, and its user.
 pub(crate) fn actor(event: &Event, report: &Report) {
+    match backend() {
+        // A close is told of the process that opened the file; its thread may be another one.
+        Backend::Bpf
+            if event
+                .operations()
+                .iter()
+                .all(|name| ["open_write", "close_write"].contains(name)) => {}
+        Backend::Bpf => {
+            assert_eq!(event.number("process.thread.id"), Some(report.tid.into()), "{event}");
+        }
+        // fanotify tells of processes, not of threads (it could, but then not of processes).
+        Backend::Fanotify => assert!(!event.has("process.thread.id"), "{event}"),
+    }
+    process(event, report);
+}
+
+/// As [`actor`], whichever of its threads it was.
+pub(crate) fn process(event: &Event, report: &Report) {
     let time = event.nanos();
     // What a clock may be set back by while it is read in two places.
     const SLACK: i128 = 50_000_000;
@@ -46,15 +64,6 @@ pub(crate) fn actor(event: &Event, report: &Report) {
     assert!(span.contains(&time), "@timestamp {time} is not in {span:?}: {event}");
 
     assert_eq!(event.number("process.pid"), Some(report.pid.into()), "{event}");
-    match backend() {
-        // A close is told of the process that opened the file; its thread may be another one.
-        Backend::Bpf if event.operations().iter().all(|name| *name == "close_write") => {}
-        Backend::Bpf => {
-            assert_eq!(event.number("process.thread.id"), Some(report.tid.into()), "{event}");
-        }
-        // fanotify tells of processes, not of threads (it could, but then not of processes).
-        Backend::Fanotify => assert!(!event.has("process.thread.id"), "{event}"),
-    }
     assert_eq!(event.text("process.executable"), Some(&*report.exe.text()), "{event}");
     let name = report.exe.as_path().file_name().unwrap().to_str();
     assert_eq!(event.text("process.name"), name, "{event}");

@@ -8,6 +8,9 @@
 //! FIM_BIN=/usr/bin/fim FIM_BACKEND=bpf e2e [FILTER]
 //! ```
 //!
+//! `cargo xtask conformance` runs the table of [`conformance`] with it, which only ordinary tests
+//! of this program leave out: it wants file systems of its own.
+//!
 //! `FIM_CASES=rename` runs only those cases of the tables whose names contain it.
 //!
 //! Every operation is done by another process, the [`operator`], which says who it is: the truth
@@ -24,6 +27,7 @@
 mod agent;
 mod bad_input;
 mod cases;
+mod conformance;
 mod environment;
 mod event;
 mod expect;

@@ -293,6 +293,8 @@ fn vm_tools() -> Vec<Item> {
             fix: Fix::Packages(&["busybox-static"], Suite::Release),
         },
         program("mkfs.ext4", &["e2fsprogs"], shipped),
+        program("mkfs.xfs", &["xfsprogs"], shipped),
+        program("btrfs", &["btrfs-progs"], shipped),
         program("setfacl", &["acl"], shipped),
         program("setfattr", &["attr"], shipped),
     ]

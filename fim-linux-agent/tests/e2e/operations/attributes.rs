@@ -37,7 +37,7 @@ fn cases() {
     cases::run(&TABLE);
 }
 
-const ACL: &str = "system.posix_acl_access";
+pub(crate) const ACL: &str = "system.posix_acl_access";
 /// `user::rw-,user:1000:r--,group::r--,mask::r--,other::r--`: the mode stays 0644.
 const ENTRIES: [(u16, u16, u32); 5] = [
     (0x01, 6, u32::MAX),
@@ -46,11 +46,11 @@ const ENTRIES: [(u16, u16, u32); 5] = [
     (0x10, 4, u32::MAX),
     (0x20, 4, u32::MAX),
 ];
-const ENTRIES_TEXT: [&str; 5] =
+pub(crate) const ENTRIES_TEXT: [&str; 5] =
     ["user::rw-", "user:1000:r--", "group::r--", "mask::r--", "other::r--"];
 
 /// The kernel's format of an ACL; see `linux/posix_acl_xattr.h`.
-fn acl() -> Vec<u8> {
+pub(crate) fn acl() -> Vec<u8> {
     let mut bytes = 2_u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in ENTRIES {
         bytes.extend(tag.to_le_bytes());

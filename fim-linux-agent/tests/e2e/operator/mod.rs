@@ -12,8 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::Account;
 
+pub(crate) mod content;
 pub(crate) mod entry;
+pub(crate) mod flags;
 pub(crate) mod launch;
+pub(crate) mod mounts;
 pub(crate) mod op;
 mod sys;
 

@@ -12,6 +12,9 @@ use rustix::fs::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::content::Content;
+use super::flags::Flags;
+use super::mounts::Mount;
 use super::{Raw, sys};
 
 /// One operation.
@@ -63,6 +66,8 @@ pub(crate) enum Op {
     Rename { from: Raw, to: Raw },
     /// renameat2(2) with `RENAME_EXCHANGE`.
     Exchange { from: Raw, to: Raw },
+    /// renameat2(2) with `RENAME_WHITEOUT`, as a file system stacked on top does it.
+    RenameWhiteout { from: Raw, to: Raw },
     /// link(2).
     Link { from: Raw, to: Raw },
     /// chmod(2).
@@ -84,6 +89,12 @@ pub(crate) enum Op {
     Rewrite { path: Raw, times: u8, chunks: usize },
     /// Creates `count` files ([`numbered`]) in a directory, then removes them.
     CreateAndRemove { directory: Raw, count: u32 },
+    /// Content, by a way of its own.
+    Content(Content),
+    /// Flags of an inode.
+    Flags(Flags),
+    /// Mounts.
+    Mount(Mount),
 }
 
 /// The size of a chunk of [`Op::Rewrite`].
@@ -179,6 +190,10 @@ impl Op {
                 let flags = RenameFlags::EXCHANGE;
                 rustix::fs::renameat_with(CWD, from.as_path(), CWD, to.as_path(), flags)?;
             }
+            Self::RenameWhiteout { from, to } => {
+                let flags = RenameFlags::WHITEOUT;
+                rustix::fs::renameat_with(CWD, from.as_path(), CWD, to.as_path(), flags)?;
+            }
             Self::Link { from, to } => fs::hard_link(from.as_path(), to.as_path())?,
             Self::Chmod { path, mode: bits } => rustix::fs::chmod(path.as_path(), mode(*bits))?,
             Self::ChmodOpen { path, mode: bits } => {
@@ -226,6 +241,9 @@ impl Op {
                     fs::remove_file(path(number))?;
                 }
             }
+            Self::Content(content) => content.act(before_close)?,
+            Self::Flags(flags) => flags.act()?,
+            Self::Mount(mount) => mount.act()?,
         }
         Ok(())
     }
@@ -235,7 +253,7 @@ fn create(path: &Raw) -> io::Result<File> {
     File::options().write(true).create_new(true).mode(0o640).open(path.as_path())
 }
 
-fn open(path: &Raw) -> io::Result<File> {
+pub(super) fn open(path: &Raw) -> io::Result<File> {
     File::options().write(true).open(path.as_path())
 }
 

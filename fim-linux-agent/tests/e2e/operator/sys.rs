@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -28,20 +28,201 @@ pub(super) fn seteuid(uid: u32) -> io::Result<()> {
 /// Stores `bytes` at the beginning of `file` through a shared mapping, when the file has been
 /// closed already: then there is nothing but the mapping to tell of it.
 pub(super) fn store_through_mapping(file: File, bytes: &[u8]) -> io::Result<()> {
-    let length = bytes.len();
+    Mapping::new(file, bytes.len(), libc::PROT_READ | libc::PROT_WRITE)?.store(bytes)
+}
+
+/// As [`store_through_mapping`], but the mapping may only be read at first.
+pub(super) fn store_through_upgraded_mapping(file: File, bytes: &[u8]) -> io::Result<()> {
+    let mapping = Mapping::new(file, bytes.len(), libc::PROT_READ)?;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let descriptor = file.as_raw_fd();
-    // SAFETY: a new mapping at an address of the kernel's choice aliases nothing of ours.
-    let mapping = unsafe {
-        let nowhere = std::ptr::null_mut();
-        libc::mmap(nowhere, length, protection, libc::MAP_SHARED, descriptor, 0)
-    };
-    if mapping == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
+    // SAFETY: changes what may be done with memory that is ours, to more than before.
+    result(unsafe { libc::mprotect(mapping.address, mapping.length, protection) })?;
+    mapping.store(bytes)
+}
+
+/// The beginning of a file, shared.
+struct Mapping {
+    address: *mut libc::c_void,
+    length: usize,
+}
+
+impl Mapping {
+    /// Maps and closes `file`.
+    fn new(file: File, length: usize, protection: libc::c_int) -> io::Result<Self> {
+        let descriptor = file.as_raw_fd();
+        // SAFETY: a new mapping at an address of the kernel's choice aliases nothing of ours.
+        let address = unsafe {
+            let nowhere = std::ptr::null_mut();
+            libc::mmap(nowhere, length, protection, libc::MAP_SHARED, descriptor, 0)
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { address, length })
     }
-    drop(file);
-    // SAFETY: the mapping is `length` bytes long, as is `bytes`, and does not overlap it.
-    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), mapping.cast::<u8>(), length) };
-    // SAFETY: exactly what was mapped above, and nothing refers to it any more.
-    result(unsafe { libc::munmap(mapping, length) })
+
+    /// Stores, in a mapping that may be written, and unmaps.
+    fn store(self, bytes: &[u8]) -> io::Result<()> {
+        assert_eq!(bytes.len(), self.length, "a mapping of another size");
+        // SAFETY: the mapping is as long as `bytes`, and does not overlap it.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address.cast::<u8>(), bytes.len());
+        }
+        // SAFETY: exactly what was mapped, and nothing refers to it any more.
+        result(unsafe { libc::munmap(self.address, self.length) })
+    }
+}
+
+/// `struct file_clone_range`.
+#[repr(C)]
+struct CloneRange {
+    source: i64,
+    source_offset: u64,
+    length: u64,
+    offset: u64,
+}
+
+/// `struct file_dedupe_range` with one `struct file_dedupe_range_info`.
+#[repr(C)]
+struct DedupeRange {
+    source_offset: u64,
+    length: u64,
+    count: u16,
+    reserved: [u16; 3],
+    target: i64,
+    target_offset: u64,
+    deduped: u64,
+    status: i32,
+    reserved_too: u32,
+}
+
+/// `struct fsxattr`.
+#[repr(C)]
+#[derive(Default)]
+struct FsXattr {
+    flags: u32,
+    extent_size: u32,
+    extents: u32,
+    project: u32,
+    copy_on_write_extent_size: u32,
+    padding: [u8; 8],
+}
+
+const FICLONERANGE: libc::c_ulong = 0x4020_940d;
+const FIDEDUPERANGE: libc::c_ulong = 0xc018_9436;
+const FS_IOC_FSGETXATTR: libc::c_ulong = 0x801c_581f;
+const FS_IOC_FSSETXATTR: libc::c_ulong = 0x401c_5820;
+
+/// `FICLONERANGE`: the first `length` bytes.
+pub(super) fn clone_range(from: &File, to: &File, length: u64) -> io::Result<()> {
+    let source = i64::from(from.as_raw_fd());
+    let mut range = CloneRange { source, source_offset: 0, length, offset: 0 };
+    // SAFETY: the type is that of this request.
+    unsafe { ioctl(to.as_raw_fd(), FICLONERANGE, &mut range) }
+}
+
+/// `FIDEDUPERANGE` of the first `length` bytes; how many of them are shared now.
+pub(super) fn dedupe_range(from: &File, to: &File, length: u64) -> io::Result<u64> {
+    let mut range = DedupeRange {
+        source_offset: 0,
+        length,
+        count: 1,
+        reserved: [0; 3],
+        target: i64::from(to.as_raw_fd()),
+        target_offset: 0,
+        deduped: 0,
+        status: 0,
+        reserved_too: 0,
+    };
+    // SAFETY: the type is that of this request with a count of one.
+    unsafe { ioctl(from.as_raw_fd(), FIDEDUPERANGE, &mut range) }?;
+    match range.status {
+        status @ ..0 => Err(io::Error::from_raw_os_error(-status)),
+        _ => Ok(range.deduped),
+    }
+}
+
+/// `FS_IOC_FSSETXATTR`: adds a flag.
+pub(super) fn add_xflag(file: &File, flag: u32) -> io::Result<()> {
+    let mut attributes = FsXattr::default();
+    // SAFETY: the type is that of this request.
+    unsafe { ioctl(file.as_raw_fd(), FS_IOC_FSGETXATTR, &mut attributes) }?;
+    attributes.flags |= flag;
+    // SAFETY: as above.
+    unsafe { ioctl(file.as_raw_fd(), FS_IOC_FSSETXATTR, &mut attributes) }
+}
+
+/// ioctl(2).
+///
+/// # Safety
+/// `T` is the type that `request` takes.
+unsafe fn ioctl<T>(file: RawFd, request: libc::c_ulong, argument: &mut T) -> io::Result<()> {
+    // SAFETY: `argument` outlives the call; the rest is the caller's word.
+    result(unsafe { libc::ioctl(file, request, std::ptr::from_mut(argument)) })
+}
+
+/// Has an io_uring do one thing, and waits for its result.
+///
+/// # Safety
+/// What `entry` points to lives until this returns.
+unsafe fn submit(entry: io_uring::squeue::Entry) -> io::Result<i32> {
+    let mut ring = io_uring::IoUring::new(2)?;
+    // SAFETY: as the caller says: nothing is under way any more when this returns.
+    unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
+    ring.submit_and_wait(1)?;
+    let done = ring.completion().next().ok_or_else(|| io::Error::other("no completion"))?;
+    match done.result() {
+        error @ ..0 => Err(io::Error::from_raw_os_error(-error)),
+        result => Ok(result),
+    }
+}
+
+/// Whether a worker thread of the kernel's does it, rather than the calling thread.
+fn by(entry: io_uring::squeue::Entry, worker: bool) -> io_uring::squeue::Entry {
+    match worker {
+        true => entry.flags(io_uring::squeue::Flags::ASYNC),
+        false => entry,
+    }
+}
+
+/// `IORING_OP_WRITE`.
+pub(super) fn ring_write(file: &File, bytes: &[u8], worker: bool) -> io::Result<()> {
+    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    let descriptor = io_uring::types::Fd(file.as_raw_fd());
+    let entry = io_uring::opcode::Write::new(descriptor, bytes.as_ptr(), length).build();
+    // SAFETY: `bytes` and `file` outlive the call.
+    let written = unsafe { submit(by(entry, worker)) }?;
+    assert_eq!(written.cast_unsigned(), length, "the ring wrote a part only");
+    Ok(())
+}
+
+const HERE: io_uring::types::Fd = io_uring::types::Fd(libc::AT_FDCWD);
+
+/// `IORING_OP_OPENAT` with `O_CREAT` and `O_EXCL`, then `IORING_OP_CLOSE`.
+pub(super) fn ring_create(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_CLOEXEC;
+    let open = io_uring::opcode::OpenAt::new(HERE, path.as_ptr()).flags(flags).mode(0o640);
+    // SAFETY: `path` outlives the call.
+    let descriptor = unsafe { submit(open.build()) }?;
+    let close = io_uring::opcode::Close::new(io_uring::types::Fd(descriptor));
+    // SAFETY: points to nothing.
+    unsafe { submit(close.build()) }.map(drop)
+}
+
+/// `IORING_OP_UNLINKAT`.
+pub(super) fn ring_unlink(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let entry = io_uring::opcode::UnlinkAt::new(HERE, path.as_ptr()).build();
+    // SAFETY: `path` outlives the call.
+    unsafe { submit(entry) }.map(drop)
+}
+
+/// `IORING_OP_RENAMEAT`.
+pub(super) fn ring_rename(from: &Path, to: &Path) -> io::Result<()> {
+    let from = CString::new(from.as_os_str().as_bytes())?;
+    let to = CString::new(to.as_os_str().as_bytes())?;
+    let entry = io_uring::opcode::RenameAt::new(HERE, from.as_ptr(), HERE, to.as_ptr()).build();
+    // SAFETY: both paths outlive the call.
+    unsafe { submit(entry) }.map(drop)
 }
