@@ -133,6 +133,10 @@ pub struct Collector {
     pub ring_bytes: u32,
     /// Observations that may wait for the pipeline.
     pub queue_events: usize,
+    /// fanotify: operations that are held beyond that.
+    pub spill_events: usize,
+    /// fanotify: the kernel's queue has no limit but memory.
+    pub unlimited_queue: bool,
 }
 
 impl Default for Config {
@@ -152,7 +156,12 @@ impl Default for Config {
                 fold: Duration::from_millis(50),
                 settle: Duration::from_secs(1),
             },
-            collector: Collector { ring_bytes: 8 << 20, queue_events: 65_536 },
+            collector: Collector {
+                ring_bytes: 8 << 20,
+                queue_events: 65_536,
+                spill_events: 262_144,
+                unlimited_queue: true,
+            },
             rules: policy::recommended(),
         }
     }

@@ -216,6 +216,21 @@ table! {
             default: "\"8MiB\"",
             cost: "kernel memory, all of it from the start"
         }
+        /// fanotify: what the collector holds beyond that while the pipeline is busy, before
+        /// operations are lost (which is reported as a `gap`).
+        spill_events: i64 {
+            values: "count, 1024 to 16777216",
+            default: "262144",
+            cost: "memory, about 1 KiB for each operation that waits"
+        }
+        /// fanotify: whether the kernel's queue is limited by nothing but memory. If not, it holds
+        /// `fs.fanotify.max_queued_events` (16,384 unless set otherwise), and what is beyond is lost
+        /// without being counted (which is reported as a `gap`).
+        unlimited_queue: bool {
+            values: "`true` or `false`",
+            default: "true",
+            cost: "kernel memory, charged to the agent's cgroup: about 200 bytes for each event that waits"
+        }
         /// What the collector may be ahead of the pipeline.
         queue_events: i64 {
             values: "count, 1024 to 16777216",

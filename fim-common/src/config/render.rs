@@ -43,6 +43,8 @@ fn write_config(
     writeln!(out, "settle_ms = {}", events.settle.as_millis())?;
     writeln!(out, "\n[collector]\nring_bytes = {}", size_text(collector.ring_bytes.into()))?;
     writeln!(out, "queue_events = {}", collector.queue_events)?;
+    writeln!(out, "spill_events = {}", collector.spill_events)?;
+    writeln!(out, "unlimited_queue = {}", collector.unlimited_queue)?;
     for rule in rules {
         write_rule(out, rule, canonicalize, note)?;
     }

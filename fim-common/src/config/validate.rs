@@ -156,6 +156,10 @@ impl Check<'_> {
         Collector {
             ring_bytes: u32::try_from(ring_bytes).unwrap_or(default.ring_bytes),
             queue_events: self.number(raw.queue_events, default.queue_events, 1024..=16 << 20),
+            spill_events: self.number(raw.spill_events, default.spill_events, 1024..=16 << 20),
+            unlimited_queue: raw
+                .unlimited_queue
+                .map_or(default.unlimited_queue, Spanned::into_inner),
         }
     }
 

@@ -11,6 +11,7 @@ use super::change::{Content, Draft};
 use crate::collector::Observation;
 use crate::event::actor::Actor;
 use crate::event::{Action, FoldedOperation};
+use crate::ledger::Stage;
 use crate::object;
 use crate::operation::{Modified, Operation, OperationKind};
 use crate::state::{HashState, ObjectKind};
@@ -63,6 +64,11 @@ impl Session {
         }
     }
 
+    /// Operations that the next event is about.
+    fn count(&self) -> u64 {
+        self.operations.iter().map(|folded| folded.count).sum()
+    }
+
     fn writer(&mut self, actor: &Arc<Actor>) {
         let same = |other: &Arc<Actor>| {
             Arc::ptr_eq(other, actor)
@@ -84,6 +90,8 @@ pub(super) struct Sessions {
     held: HashMap<PathBuf, Vec<Operation>>,
     /// The first half of an exchange of names, already done to the baseline.
     exchanged: Option<(PathBuf, PathBuf)>,
+    /// Operations of sessions that ended with nothing to tell.
+    quiet: u64,
 }
 
 impl Sessions {
@@ -95,9 +103,36 @@ impl Sessions {
         self.due.first().map(|(at, _)| *at)
     }
 
+    /// Whether an event of this path is under way.
+    pub(super) fn is_busy(&self, path: &Path) -> bool {
+        self.held.contains_key(path)
+            || self.by_path.get(path).is_some_and(|session| session.pending.is_some())
+    }
+
+    /// Whether somebody has it open for writing, as far as is known.
+    pub(super) fn is_open(&self, path: &Path) -> bool {
+        self.by_path.get(path).is_some_and(|session| session.open)
+    }
+
+    /// Operations that wait, for the ledger.
+    pub(super) fn pending(&self) -> u64 {
+        let held: usize = self.held.values().map(Vec::len).sum();
+        held as u64 + self.by_path.values().map(Session::count).sum::<u64>()
+    }
+
+    /// Operations of which nothing was to be told, since this was asked last.
+    pub(super) fn take_quiet(&mut self) -> u64 {
+        std::mem::take(&mut self.quiet)
+    }
+
     /// Drops what has nothing to tell.
     pub(super) fn forget_quiet(&mut self) {
-        self.by_path.retain(|_, session| session.pending.is_some());
+        let quiet = &mut self.quiet;
+        self.by_path.retain(|_, session| {
+            let keep = session.pending.is_some();
+            *quiet += if keep { 0 } else { session.count() };
+            keep
+        });
         let by_path = &self.by_path;
         self.due.retain(|(_, path)| by_path.contains_key(path));
     }
@@ -123,7 +158,11 @@ impl Sessions {
 
     fn remove(&mut self, path: &Path) -> Option<Session> {
         self.set_due(path, None);
-        self.by_path.remove(path)
+        let session = self.by_path.remove(path)?;
+        if session.pending.is_none() {
+            self.quiet += session.count();
+        }
+        Some(session)
     }
 }
 
@@ -147,13 +186,16 @@ fn note(operations: &mut Vec<FoldedOperation>, operation: &Operation) {
 
 /// Takes in one operation.
 pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
-    let Some(path) = operation.path.clone() else { return };
+    let Some(path) = operation.path.clone() else {
+        return pipeline.ledger.add(Stage::Nameless, 1);
+    };
     let covered = pipeline.policy.covers(&path).is_some();
     let from_covered = match &operation.kind {
         OperationKind::Rename { from: Some(from), .. } => pipeline.policy.covers(from).is_some(),
         _ => false,
     };
     if !covered && !from_covered {
+        pipeline.ledger.add(Stage::Uncovered, 1);
         // What a directory above or below a watched one does may still concern what is in it.
         if matches!(operation.kind, OperationKind::Rename { .. }) {
             renamed_around(pipeline, &operation, &path);
@@ -254,6 +296,7 @@ fn poll(pipeline: &mut Pipeline, path: &Path) {
     let opener = session.opener.clone();
     pipeline.sessions.set_due(path, Some(next));
     if changed && let (Some(opener), Some(time)) = (opener, now) {
+        pipeline.ledger.add(Stage::Found, 1);
         modified(
             pipeline,
             path.to_owned(),
@@ -293,7 +336,7 @@ fn closed(
     let now = Instant::now();
     let last = writers.is_none_or(|writers| writers == 0);
     if modified == Modified::No && !pipeline.sessions.by_path.contains_key(&path) {
-        return;
+        return pipeline.ledger.add(Stage::Quiet, 1);
     }
     let session =
         pipeline.sessions.by_path.entry(path.clone()).or_insert_with(|| Session::new(now));
@@ -371,6 +414,9 @@ fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     }
     draft.from = from;
     pipeline.hash_then_complete(draft);
+    if directory {
+        pipeline.tree_moved(&path);
+    }
     if directory && covered && (!from_covered || exchange) {
         // What is in it came along.
         pipeline.observe(Observation::Recheck(path));

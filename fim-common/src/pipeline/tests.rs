@@ -9,10 +9,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::collector::Gap;
 use crate::event::actor::{Actor, Process};
 use crate::event::{Agent, Event, Host, Property};
 use crate::hash::PoolOptions;
 use crate::journal::{Journal, JournalOptions, segments};
+use crate::ledger::{Identity, Stage};
 use crate::metrics::{Health, Metrics};
 use crate::operation::{Modified, OperationKind};
 use crate::policy::{Pattern, Rule};
@@ -32,11 +34,18 @@ impl Names for NoNames {
 struct Bench {
     watched: tempfile::TempDir,
     state: tempfile::TempDir,
+    losses: Losses,
+    ledger: Arc<Ledger>,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { watched: tempfile::tempdir().unwrap(), state: tempfile::tempdir().unwrap() }
+        Self {
+            watched: tempfile::tempdir().unwrap(),
+            state: tempfile::tempdir().unwrap(),
+            losses: Losses::default(),
+            ledger: Arc::default(),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -60,9 +69,21 @@ impl Bench {
             agent: Arc::new(Agent::default()),
             metrics: Arc::clone(&metrics),
             health: Arc::new(Health::starting()),
+            ledger: Arc::clone(&self.ledger),
         })
         .unwrap();
         let policy = self.policy();
+        let (sender, receiver) = mpsc::channel(1024);
+        // A collector that has nothing under way.
+        let answers = sender.downgrade();
+        let fences: Fences = Arc::new(move |number| {
+            let answers = answers.clone();
+            tokio::spawn(async move {
+                if let Some(sender) = answers.upgrade() {
+                    let _ = sender.send(Observation::Fence(number)).await;
+                }
+            });
+        });
         let mut pipeline = Pipeline::new(Options {
             policy: policy.clone(),
             baseline: Arc::clone(&baseline),
@@ -73,7 +94,10 @@ impl Bench {
             settle: Duration::from_millis(200),
             alert_severity: 70,
             ignore: vec![],
-            scanner: Scanner::new(baseline, policy).unwrap(),
+            scanner: Scanner::new(Arc::clone(&baseline), policy).unwrap(),
+            losses: self.losses.clone(),
+            fences,
+            ledger: Arc::clone(&self.ledger),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -81,7 +105,6 @@ impl Bench {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let (sender, receiver) = mpsc::channel(1024);
             pipeline.begin("test".to_owned(), vec![]);
             let work =
                 tokio::spawn(pipeline.run(receiver, Duration::from_secs(10), || "end".to_owned()));
@@ -89,6 +112,11 @@ impl Bench {
             drop(sender);
             work.await.unwrap();
         });
+        let counts = self.ledger.counts();
+        for identity in Identity::ALL.iter().filter(|identity| identity.from != [Stage::Delivered])
+        {
+            assert_eq!(counts.imbalance(identity), 0, "{}: {counts:?}", identity.name);
+        }
         let events: Vec<Event> = segments(&journal_dir)
             .unwrap()
             .iter()
@@ -278,7 +306,8 @@ fn what_a_gap_covers_is_found_on_disk() {
         fs::write(&path, "x").unwrap();
         let now = Timestamp::now();
         let gap = Gap { from: now, to: now, count: Some(3), hooks: vec![], scope: vec![] };
-        sender.send(Observation::Gap(gap)).await.unwrap();
+        bench.losses.report(gap);
+        let _ = sender;
         tokio::time::sleep(Duration::from_millis(500)).await;
     });
     let found: Vec<Action> = events.iter().map(|event| event.event.action).collect();

@@ -1,33 +1,34 @@
 //! The bpf collector: programs, roots, threads, and what is lost between them.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
-use fim_common::collector::{Collector, Gap, Observation, ObservationSender};
+use fim_common::collector::{Collector, Fences, Observation, ObservationSender};
 use fim_common::event::Provider;
+use fim_common::ledger::Ledger;
+use fim_common::loss::Losses;
 use fim_common::policy::Watch;
 use fim_common::record::decode::{Body, decode};
 use fim_common::record::{Counters, HOOKS, Hook, flag};
-use fim_common::time::Timestamp;
 use rustix::event::EventfdFlags;
 use thiserror::Error;
 
 use super::loader::{LoadError, ProgramStatus, Programs, Selection};
+use super::losses::{self, Tally};
 use super::processes;
-use super::reader::{self, Bytes, Ended, Progress};
+use super::reader::{self, Ended, Item, Progress};
 use super::resolve;
 use super::roots::Roots;
 use crate::process::Table;
 
-/// How often loss is looked for, and the clock offset and mounts are brought up to date.
-const TEND: Duration = Duration::from_millis(500);
-/// How often operations too deep to be placed make everything be compared with the baseline.
-const UNPLACED: Duration = Duration::from_secs(60);
+/// How often loss is looked for, and the clock offset brought up to date: a gap is to be told
+/// within a second.
+const TEND: Duration = Duration::from_millis(250);
 /// Records between the two threads; with 300 bytes each some 80 MiB at the most.
 const QUEUE: usize = 262_144;
 
@@ -57,6 +58,8 @@ pub struct Options {
     pub table: Arc<Mutex<Table>>,
     /// Into the pipeline.
     pub sender: ObservationSender,
+    /// Where losses are told.
+    pub losses: Losses,
 }
 
 struct Shared {
@@ -66,6 +69,61 @@ struct Shared {
     progress: Arc<Progress>,
     counters: Mutex<[Counters; HOOKS]>,
     status: Vec<ProgramStatus>,
+    losses: Losses,
+    tally: Mutex<Tally>,
+    /// Calls in which a program did not run.
+    missed: AtomicU64,
+    /// Operations so deep in a tree that it is not known whether they are in scope.
+    unplaced: AtomicU64,
+}
+
+impl Shared {
+    fn read_counters(&self) -> [Counters; HOOKS] {
+        if let Some(programs) = lock(&self.programs).as_ref()
+            && let Ok(counters) = programs.counters()
+        {
+            *lock(&self.counters) = counters;
+            self.missed.store(programs.missed(), Ordering::Relaxed);
+        }
+        *lock(&self.counters)
+    }
+
+    /// Whatever was lost since the last look becomes a gap.
+    fn report_loss(&self) {
+        // Held from before the counters are read: two looks at a time would see each loss twice.
+        let mut tally = lock(&self.tally);
+        let counters = self.read_counters();
+        let (missed, unplaced) =
+            (self.missed.load(Ordering::Relaxed), self.unplaced.load(Ordering::Relaxed));
+        if let Some(gap) = tally.look(&counters, &self.progress, missed, unplaced) {
+            self.losses.report(gap);
+        }
+    }
+
+    /// Looks for loss until `stop` is closed. Apart from the other threads, which may be waiting
+    /// for the pipeline.
+    fn tend(&self, stop: &Receiver<()>) {
+        while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(TEND) {
+            self.report_loss();
+            self.set_clock();
+        }
+    }
+
+    /// The wall clock may have been set.
+    fn set_clock(&self) {
+        if let Some(programs) = lock(&self.programs).as_mut()
+            && let Ok(mut settings) = programs.settings()
+        {
+            let offset = realtime_offset();
+            if (settings.realtime_offset - offset).abs() > 1_000_000 {
+                settings.realtime_offset = offset;
+                settings.epoch += 1 << 20;
+                if let Err(error) = programs.set_settings(settings) {
+                    tracing::warn!(%error, "the clock offset cannot be set");
+                }
+            }
+        }
+    }
 }
 
 /// Watches by eBPF programs. Dropping it detaches them.
@@ -73,6 +131,8 @@ pub struct BpfCollector {
     shared: Arc<Shared>,
     wake: Arc<rustix::fd::OwnedFd>,
     threads: Vec<JoinHandle<()>>,
+    /// Dropped to stop the thread that looks for loss.
+    tending: Option<Sender<()>>,
 }
 
 /// A view of a collector that outlives its stop, for metrics.
@@ -82,12 +142,7 @@ pub struct Monitor(Arc<Shared>);
 impl Monitor {
     /// The counters of each hook, by index.
     pub fn counters(&self) -> [Counters; HOOKS] {
-        if let Some(programs) = lock(&self.0.programs).as_ref()
-            && let Ok(counters) = programs.counters()
-        {
-            *lock(&self.0.counters) = counters;
-        }
-        *lock(&self.0.counters)
+        self.0.read_counters()
     }
 
     /// What became of each program.
@@ -95,10 +150,19 @@ impl Monitor {
         &self.0.status
     }
 
-    /// Records between the ring and the pipeline that did not fit, and that could not be decoded.
-    pub fn dropped(&self) -> (u64, u64) {
+    /// What was dropped, as `stage`, `reason` and count.
+    pub fn dropped(&self) -> [(&'static str, &'static str, u64); 3] {
         let progress = &self.0.progress;
-        (progress.overflowed.load(Ordering::Relaxed), progress.malformed.load(Ordering::Relaxed))
+        [
+            ("queue", "full", progress.overflowed.load(Ordering::Relaxed)),
+            ("decode", "malformed", progress.malformed.load(Ordering::Relaxed)),
+            ("kernel", "recursion", self.0.missed.load(Ordering::Relaxed)),
+        ]
+    }
+
+    /// Writes this end's columns.
+    pub fn enter(&self, ledger: &Ledger) {
+        losses::enter(ledger, &self.0.progress, || self.counters());
     }
 }
 
@@ -141,22 +205,32 @@ impl BpfCollector {
             progress: Arc::default(),
             counters: Mutex::new([Counters::default(); HOOKS]),
             status,
+            losses: options.losses,
+            tally: Mutex::new(Tally::new()),
+            missed: AtomicU64::new(0),
+            unplaced: AtomicU64::new(0),
         });
         let wake = Arc::new(
             rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(std::io::Error::from)?,
         );
         let (records, receiver) = sync_channel(QUEUE);
+        let (tending, tended) = channel();
         let threads = vec![
             spawn("ring", {
                 let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
-                move || reader::empty_ring(ring, &wake, &records, &progress)
+                let ring_bytes = u64::from(options.ring_bytes);
+                move || reader::empty_ring(ring, ring_bytes, &wake, &records, &progress)
+            })?,
+            spawn("losses", {
+                let shared = Arc::clone(&shared);
+                move || shared.tend(&tended)
             })?,
             spawn("resolve", {
                 let shared = Arc::clone(&shared);
                 move || Resolver::new(shared, options.table, options.sender).run(&receiver)
             })?,
         ];
-        Ok(Self { shared, wake, threads })
+        Ok(Self { shared, wake, threads, tending: Some(tending) })
     }
 
     /// For metrics.
@@ -191,22 +265,32 @@ impl Collector for BpfCollector {
         }
     }
 
+    fn fences(&self) -> Fences {
+        let progress = Arc::clone(&self.shared.progress);
+        Arc::new(move |number| progress.fence.store(number, Ordering::Release))
+    }
+
     fn stop(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         if self.threads.is_empty() {
             return Ok(());
         }
         // Detach first: what is in the ring then is all there will be.
-        if let Some(programs) = lock(&self.shared.programs).take() {
+        if let Some(mut programs) = lock(&self.shared.programs).take() {
+            programs.detach();
             if let Ok(counters) = programs.counters() {
                 *lock(&self.shared.counters) = counters;
             }
-            drop(programs);
+            self.shared.missed.store(programs.missed(), Ordering::Relaxed);
         }
+        self.tending = None;
         self.shared.progress.stop.store(true, Ordering::Release);
         rustix::io::write(&*self.wake, &1_u64.to_ne_bytes())?;
         for thread in self.threads.drain(..) {
             thread.join().map_err(|_| "a thread of the bpf collector has panicked")?;
         }
+        // Twice: a hole in the numbers counts when it is there at two looks.
+        self.shared.report_loss();
+        self.shared.report_loss();
         Ok(())
     }
 }
@@ -282,47 +366,26 @@ struct Resolver {
     shared: Arc<Shared>,
     table: Arc<Mutex<Table>>,
     sender: ObservationSender,
-    tended: Instant,
-    checked: Timestamp,
-    /// Records lost so far, by hook, and in the queue between the threads.
-    lost: [u64; HOOKS],
-    overflowed: u64,
-    malformed: u64,
-    /// Operations so deep in a tree that it is not known whether they are in scope.
-    unplaced: u64,
-    unplaced_reported: Option<Instant>,
 }
 
 impl Resolver {
     fn new(shared: Arc<Shared>, table: Arc<Mutex<Table>>, sender: ObservationSender) -> Self {
-        Self {
-            shared,
-            table,
-            sender,
-            tended: Instant::now(),
-            checked: Timestamp::now(),
-            lost: [0; HOOKS],
-            overflowed: 0,
-            malformed: 0,
-            unplaced: 0,
-            unplaced_reported: None,
-        }
+        Self { shared, table, sender }
     }
 
-    fn run(mut self, receiver: &Receiver<Bytes>) {
+    fn run(mut self, receiver: &Receiver<Item>) {
         loop {
             match reader::next(receiver, TEND) {
-                Ok(Some(bytes)) => self.resolve(&bytes),
+                Ok(Some(Item::Record(bytes))) => self.resolve(&bytes),
+                Ok(Some(Item::Fence(number))) => {
+                    // What was lost before the fence is told before it.
+                    self.shared.report_loss();
+                    self.send(Observation::Fence(number));
+                }
                 Ok(None) => {}
-                Err(Ended) => break,
-            }
-            if self.tended.elapsed() >= TEND {
-                self.tended = Instant::now();
-                self.report_loss();
-                self.tend();
+                Err(Ended) => return,
             }
         }
-        self.report_loss();
     }
 
     fn send(&self, observation: Observation) {
@@ -336,11 +399,14 @@ impl Resolver {
             Ok(record) => record,
             Err(error) => {
                 tracing::error!(%error, "a record of the eBPF programs cannot be decoded");
-                self.shared.progress.malformed.fetch_add(1, Ordering::Relaxed);
+                Progress::add(&self.shared.progress.malformed, 1);
                 return;
             }
         };
+        let progress = Arc::clone(&self.shared.progress);
+        Progress::add(&progress.resolved, 1);
         let Body::File(file) = &record.body else {
+            Progress::add(&progress.processes, 1);
             processes::apply(&mut lock(&self.table), &record);
             return;
         };
@@ -364,8 +430,9 @@ impl Resolver {
             (operations, pivotal)
         };
         if file.fixed.flags & flag::PATH_TRUNCATED != 0 {
-            self.unplaced += 1;
+            self.shared.unplaced.fetch_add(1, Ordering::Relaxed);
         }
+        Progress::add(&progress.expanded, (operations.len() as u64).saturating_sub(1));
         for operation in operations {
             if operation.path.is_none()
                 && file.fixed.flags & (flag::NAMELESS | flag::PATH_TRUNCATED) == 0
@@ -373,6 +440,7 @@ impl Resolver {
                 let op = file.op;
                 tracing::debug!(?op, "an operation in a file system that is not mounted here");
             }
+            Progress::add(&progress.delivered, 1);
             self.send(Observation::Operation(Box::new(operation)));
         }
         if pivotal {
@@ -395,62 +463,6 @@ impl Resolver {
                 }
             }
             Err(error) => tracing::error!(%error, "watched directories cannot be armed"),
-        }
-    }
-
-    /// The wall clock may have been set.
-    fn tend(&mut self) {
-        if let Some(programs) = lock(&self.shared.programs).as_mut()
-            && let Ok(mut settings) = programs.settings()
-        {
-            let offset = realtime_offset();
-            if (settings.realtime_offset - offset).abs() > 1_000_000 {
-                settings.realtime_offset = offset;
-                settings.epoch += 1 << 20;
-                if let Err(error) = programs.set_settings(settings) {
-                    tracing::warn!(%error, "the clock offset cannot be set");
-                }
-            }
-        }
-    }
-
-    /// Whatever was lost since the last look becomes a gap.
-    fn report_loss(&mut self) {
-        let counters = Monitor(Arc::clone(&self.shared)).counters();
-        let mut hooks = Vec::new();
-        let mut count = 0;
-        for (hook, (now, before)) in Hook::ALL.iter().zip(counters.iter().zip(&mut self.lost)) {
-            let lost = now.lost + now.error;
-            if lost > *before {
-                count += lost - *before;
-                hooks.push(hook.name().to_owned());
-                *before = lost;
-            }
-        }
-        let progress = &self.shared.progress;
-        for (name, counter, before) in [
-            ("queue", &progress.overflowed, &mut self.overflowed),
-            ("decode", &progress.malformed, &mut self.malformed),
-        ] {
-            let now = counter.load(Ordering::Relaxed);
-            if now > *before {
-                count += now - *before;
-                hooks.push(name.to_owned());
-                *before = now;
-            }
-        }
-        // Each makes everything be looked at: not again and again.
-        let rested = self.unplaced_reported.is_none_or(|at| at.elapsed() >= UNPLACED);
-        if self.unplaced > 0 && rested {
-            count += std::mem::take(&mut self.unplaced);
-            hooks.push("depth".to_owned());
-            self.unplaced_reported = Some(Instant::now());
-        }
-        let now = Timestamp::now();
-        let from = std::mem::replace(&mut self.checked, now);
-        if count > 0 {
-            let gap = Gap { from, to: now, count: Some(count), hooks, scope: Vec::new() };
-            self.send(Observation::Gap(gap));
         }
     }
 }

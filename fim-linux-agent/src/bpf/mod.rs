@@ -3,7 +3,7 @@
 //! `ring => decode => resolve => Operation`: [`reader`] empties the ring on one thread,
 //! [`collector`] decodes and resolves on another. [`loader`] loads each program on its own, with
 //! field offsets from [`layout`] and the fitting variant from [`programs`]; [`scope`] says which
-//! directories the kernel has to know, [`roots`] makes them known.
+//! directories the kernel has to know, [`roots`] makes them known. [`losses`] finds what is missing.
 
 pub mod btf;
 pub mod collector;
@@ -11,6 +11,7 @@ pub mod collector;
 mod fixtures;
 pub mod layout;
 pub mod loader;
+mod losses;
 pub mod processes;
 pub mod programs;
 mod reader;

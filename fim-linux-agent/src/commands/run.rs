@@ -12,6 +12,8 @@ use fim_common::baseline::{Baseline, StateDir, StateDirError};
 use fim_common::config::{Backend, Config};
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::journal::{Journal, JournalOptions, Torn};
+use fim_common::ledger::{Checker, Ledger};
+use fim_common::loss::Losses;
 use fim_common::metrics::{self, Health, Metrics};
 use fim_common::pipeline::{
     Format, Names, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner, scan_rule,
@@ -23,6 +25,7 @@ use fim_common::time::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::accounts::Accountant;
 use super::exit;
 use crate::backend::{self, Request};
 use crate::host;
@@ -197,13 +200,16 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let ignore = vec![state.path().to_owned()];
     let table = Arc::new(Mutex::new(Table::new(process::Options::default())));
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
+    let losses = Losses::default();
+    let ledger = Arc::new(Ledger::default());
     let request = Request {
         backend: config.backend,
         policy: &policy,
-        ring_bytes: config.collector.ring_bytes,
+        collector: config.collector,
         ignore: ignore.clone(),
         table,
         sender,
+        losses: losses.clone(),
     };
     let mut running =
         tokio::task::block_in_place(|| backend::start(&request)).map_err(|error| {
@@ -232,6 +238,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         agent: Arc::new(host::agent(Some(state.agent_id()), &start_id())),
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
+        ledger: Arc::clone(&ledger),
     })
     .map_err(Failure::runtime)?;
     let scanner = Scanner::new(Arc::clone(&baseline), policy.clone()).map_err(Failure::runtime)?;
@@ -246,6 +253,9 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         alert_severity: config.events.alert_severity,
         ignore,
         scanner,
+        losses: losses.clone(),
+        fences: running.collector.fences(),
+        ledger: Arc::clone(&ledger),
     });
 
     // The scan can take minutes: a signal ends it.
@@ -282,20 +292,16 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
             }
         })
     });
-    let monitor = running.monitor;
-    let publish = tokio::spawn({
-        let (metrics, baseline) = (Arc::clone(&metrics), Arc::clone(&baseline));
-        async move {
-            let mut every = tokio::time::interval(Duration::from_secs(1));
-            loop {
-                every.tick().await;
-                tokio::task::block_in_place(|| {
-                    monitor.publish(&metrics);
-                    metrics.set_baseline_objects(baseline.count().unwrap_or_default());
-                });
-            }
-        }
-    });
+    let accountant = Accountant {
+        monitor: running.monitor,
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+        baseline: Arc::clone(&baseline),
+        ledger,
+        losses,
+        checker: Checker::default(),
+    };
+    let publish = tokio::spawn(accountant.run());
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
 
     if !stopped_early {

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use fim_common::collector::{Gap, Observation, ObservationSender};
+use fim_common::loss::Losses;
 use fim_common::time::Timestamp;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -36,6 +38,9 @@ impl Counters {
     }
 }
 
+/// Losses that go on are told this often.
+const TELL: Duration = Duration::from_millis(500);
+
 /// The sender, with room for what it does not take at once.
 #[derive(Debug)]
 pub(super) struct Outlet {
@@ -43,41 +48,64 @@ pub(super) struct Outlet {
     counters: Arc<Counters>,
     spill: VecDeque<Observation>,
     capacity: usize,
-    /// What is missing behind the end of the spill.
+    losses: Losses,
+    /// What is missing and not told yet.
     lost: Option<(Timestamp, Timestamp, u64)>,
+    /// When a loss was told last.
+    told: Option<Instant>,
     closed: bool,
 }
 
 impl Outlet {
-    pub(super) fn new(sender: ObservationSender, counters: Arc<Counters>, capacity: usize) -> Self {
-        Self { sender, counters, spill: VecDeque::new(), capacity, lost: None, closed: false }
+    pub(super) fn new(
+        sender: ObservationSender,
+        losses: Losses,
+        counters: Arc<Counters>,
+        capacity: usize,
+    ) -> Self {
+        Self {
+            sender,
+            counters,
+            spill: VecDeque::new(),
+            capacity,
+            losses,
+            lost: None,
+            told: None,
+            closed: false,
+        }
     }
 
     /// Hands an operation over, at `time`.
     pub(super) fn operation(&mut self, time: Timestamp, observation: Observation) {
-        if self.push(time, observation) {
+        if self.push(observation) {
             Counters::add(&self.counters.submitted, 1);
         } else {
             Counters::add(&self.counters.lost, 1);
             let lost = self.lost.get_or_insert((time, time, 0));
             (lost.1, lost.2) = (time, lost.2 + 1);
+            self.tell(false);
         }
     }
 
-    /// Hands a gap or a re-check over. These are few, and the more important the less room there
+    /// Tells of a loss that happened elsewhere.
+    pub(super) fn loss(&mut self, gap: Gap) {
+        self.losses.report(gap);
+    }
+
+    /// Hands a re-check or a fence over. These are few, and the more important the less room there
     /// is: they go into a full spill too.
     pub(super) fn notice(&mut self, observation: Observation) {
         self.flush();
-        self.settle();
+        self.tell(true);
         self.spill.push_back(observation);
         self.flush();
     }
 
-    fn push(&mut self, time: Timestamp, observation: Observation) -> bool {
+    fn push(&mut self, observation: Observation) -> bool {
         if self.closed {
             return false;
         }
-        let observation = if self.spill.is_empty() && self.lost.is_none() {
+        let observation = if self.spill.is_empty() {
             match self.sender.try_send(observation) {
                 Ok(()) => return true,
                 Err(TrySendError::Full(observation)) => observation,
@@ -93,26 +121,25 @@ impl Outlet {
         if self.spill.len() >= self.capacity {
             return false;
         }
-        if let Some(lost) = &mut self.lost {
-            lost.1 = time;
-            self.settle();
-        }
         self.spill.push_back(observation);
         self.counters.spilled.store(self.spill.len() as u64, Ordering::Relaxed);
         true
     }
 
-    /// Puts the gap, if there is one, at the end of the spill.
-    fn settle(&mut self) {
+    /// Tells of what was lost: at once, and while it goes on every now and then.
+    fn tell(&mut self, now: bool) {
+        if !now && self.told.is_some_and(|told| told.elapsed() < TELL) {
+            return;
+        }
         if let Some((from, to, count)) = self.lost.take() {
-            tracing::error!(count, "operations lost: the pipeline did not keep up");
-            self.spill.push_back(Observation::Gap(Gap {
+            self.told = Some(Instant::now());
+            self.losses.report(Gap {
                 from,
                 to,
                 count: Some(count),
                 hooks: vec!["fanotify_spill".to_owned()],
                 scope: Vec::new(),
-            }));
+            });
         }
     }
 
@@ -131,10 +158,7 @@ impl Outlet {
                 }
             }
         }
-        // With room again, the gap goes out even if no operation follows.
-        if self.spill.len() <= self.capacity / 2 {
-            self.settle();
-        }
+        self.tell(self.spill.is_empty());
         self.counters.spilled.store(self.spill.len() as u64, Ordering::Relaxed);
         self.spill.is_empty() && self.lost.is_none()
     }
@@ -158,57 +182,56 @@ mod tests {
     fn text(observation: Observation) -> String {
         match observation {
             Observation::Recheck(path) => path.display().to_string(),
-            Observation::Gap(gap) => format!("gap of {}", gap.count.unwrap()),
-            Observation::Operation(_) => unreachable!(),
+            Observation::Operation(_) | Observation::Fence(_) => unreachable!(),
         }
     }
 
-    #[test]
-    fn a_gap_stands_where_the_loss_was() {
-        let (sender, mut receiver) = mpsc::channel(2);
-        let counters = Arc::new(Counters::default());
-        let mut outlet = Outlet::new(sender, Arc::clone(&counters), 3);
-        for number in 0..8 {
-            outlet.operation(Timestamp::now(), observation(number));
-        }
-        assert_eq!(counters.submitted.load(Ordering::Relaxed), 5, "2 in the channel, 3 spilled");
-        assert_eq!(counters.lost.load(Ordering::Relaxed), 3);
-        assert!(!outlet.flush());
-
+    fn drain(receiver: &mut mpsc::Receiver<Observation>, outlet: &mut Outlet) -> Vec<String> {
         let mut seen = Vec::new();
         while let Ok(observation) = receiver.try_recv() {
             seen.push(text(observation));
             outlet.flush();
         }
-        outlet.operation(Timestamp::now(), observation(8));
-        while let Ok(observation) = receiver.try_recv() {
-            seen.push(text(observation));
+        seen
+    }
+
+    #[test]
+    fn a_loss_is_told_at_once_and_what_fits_again_is_held() {
+        let (sender, mut receiver) = mpsc::channel(2);
+        let (counters, losses) = (Arc::new(Counters::default()), Losses::default());
+        let mut outlet = Outlet::new(sender, losses.clone(), Arc::clone(&counters), 3);
+        for number in 0..6 {
+            outlet.operation(Timestamp::now(), observation(number));
         }
-        assert_eq!(seen, ["0", "1", "2", "3", "4", "gap of 3", "8"]);
+        assert_eq!(losses.take().unwrap().count, Some(1), "while the pipeline still does nothing");
+        outlet.operation(Timestamp::now(), observation(6));
+        assert_eq!(losses.take(), None, "not each by itself");
+        assert_eq!(counters.submitted.load(Ordering::Relaxed), 5, "2 in the channel, 3 spilled");
+        assert_eq!(counters.lost.load(Ordering::Relaxed), 2);
+        assert!(!outlet.flush());
+        assert_eq!(drain(&mut receiver, &mut outlet), ["0", "1", "2", "3", "4"]);
+        assert_eq!(losses.take().unwrap().count, Some(1), "the rest, needing no later operation");
+        outlet.operation(Timestamp::now(), observation(7));
+        assert_eq!(drain(&mut receiver, &mut outlet), ["7"]);
         assert!(outlet.flush());
     }
 
     #[test]
-    fn a_gap_needs_no_later_operation() {
-        let (sender, mut receiver) = mpsc::channel(1);
-        let mut outlet = Outlet::new(sender, Arc::default(), 1);
-        for number in 0..3 {
+    fn what_is_lost_before_a_fence_is_told_before_it() {
+        let (sender, _receiver) = mpsc::channel(1);
+        let losses = Losses::default();
+        let mut outlet = Outlet::new(sender, losses.clone(), Arc::default(), 1);
+        for number in 0..5 {
             outlet.operation(Timestamp::now(), observation(number));
         }
-        let mut seen = Vec::new();
-        for _ in 0..4 {
-            while let Ok(observation) = receiver.try_recv() {
-                seen.push(text(observation));
-            }
-            outlet.flush();
-        }
-        assert_eq!(seen, ["0", "1", "gap of 1"]);
+        outlet.notice(Observation::Fence(1));
+        assert_eq!(losses.take().unwrap().count, Some(3));
     }
 
     #[test]
     fn nobody_listens_any_more() {
         let (sender, receiver) = mpsc::channel(1);
-        let mut outlet = Outlet::new(sender, Arc::default(), 4);
+        let mut outlet = Outlet::new(sender, Losses::default(), Arc::default(), 4);
         drop(receiver);
         outlet.operation(Timestamp::now(), observation(0));
         assert!(outlet.is_closed());

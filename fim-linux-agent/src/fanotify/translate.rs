@@ -135,13 +135,13 @@ impl Translator {
         // Who is alive, and with which user, is asked anew for each batch.
         self.actors.clear();
         if self.pathless > 0 {
-            self.outlet.notice(Observation::Gap(Gap {
+            self.outlet.loss(Gap {
                 from: self.complete,
                 to: read,
                 count: Some(std::mem::take(&mut self.pathless)),
                 hooks: vec!["fanotify_path".to_owned()],
                 scope: Vec::new(),
-            }));
+            });
         }
         self.complete = read;
         self.age_halves();
@@ -177,18 +177,18 @@ impl Translator {
         dealt
     }
 
-    /// The kernel's queue has no limit, so this means that memory ran out.
+    /// The kernel's queue was full; without a limit that means that memory ran out.
     fn overflow(&mut self, stamped: Stamped<'_>) {
         tracing::error!("the kernel's fanotify queue overflowed: operations are lost");
         Counters::add(&self.counters.overflows, 1);
         self.places.forget();
-        self.outlet.notice(Observation::Gap(Gap {
+        self.outlet.loss(Gap {
             from: self.complete,
             to: stamped.time,
             count: None,
             hooks: vec!["fanotify_queue".to_owned()],
             scope: Vec::new(),
-        }));
+        });
     }
 
     /// An event about `name`, which is not a rename.
