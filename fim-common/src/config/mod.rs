@@ -43,6 +43,8 @@ pub struct Config {
     pub events: Events,
     /// Between the kernel and the pipeline.
     pub collector: Collector,
+    /// The agent's check of itself.
+    pub canary: Canary,
     /// The rules in force, not empty, names unique; those of the file before the recommended.
     pub rules: Vec<Rule>,
 }
@@ -139,6 +141,13 @@ pub struct Collector {
     pub unlimited_queue: bool,
 }
 
+/// `[canary]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// How often; `None`: never.
+    pub interval: Option<Duration>,
+}
+
 impl Default for Config {
     /// What is in force when nobody wrote a file: the recommended policy.
     fn default() -> Self {
@@ -162,6 +171,7 @@ impl Default for Config {
                 spill_events: 262_144,
                 unlimited_queue: true,
             },
+            canary: Canary { interval: Some(Duration::from_secs(60)) },
             rules: policy::recommended(),
         }
     }

@@ -121,6 +121,7 @@ table! {
         hash: Hash,
         events: Events,
         collector: Collector,
+        canary: Canary,
         rule: Vec<Spanned<Rule>>,
     }
 }
@@ -241,6 +242,19 @@ table! {
 }
 
 table! {
+    /// The agent's check of itself: on each watched file system it does every operation to a file
+    /// of its own, and expects its event.
+    Canary "[canary]" {
+        /// How often. 0: never.
+        interval: i64 {
+            values: "seconds, 0 to 86400",
+            default: "60",
+            cost: "some 20 operations on each watched file system, in a directory `.fim-canary-…` at its root"
+        }
+    }
+}
+
+table! {
     /// What is watched, and what is said about it. When several rules match, the one with the
     /// highest severity decides; see `docs/policy.md`.
     Rule "[[rule]]" {
@@ -312,12 +326,13 @@ table! {
 }
 
 /// All tables, in the order of the reference.
-pub(super) const SECTIONS: [Section; 7] = [
+pub(super) const SECTIONS: [Section; 8] = [
     File::SECTION,
     Journal::SECTION,
     Metrics::SECTION,
     Hash::SECTION,
     Events::SECTION,
     Collector::SECTION,
+    Canary::SECTION,
     Rule::SECTION,
 ];

@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::raw::{self, List, Scalar};
-use super::{Collector, Config, Events, Hash, Journal, Metrics, Problem};
+use super::{Canary, Collector, Config, Events, Hash, Journal, Metrics, Problem};
 use crate::policy::{self, Operations, Pattern, Rule};
 
 const WORDS: [(&str, u8); 4] = [("low", 25), ("medium", 50), ("high", 75), ("critical", 100)];
@@ -139,6 +139,12 @@ impl Check<'_> {
                 settle: self.milliseconds(raw.events.settle_ms, default.events.settle, 60_000),
             },
             collector: self.collector(raw.collector, default.collector),
+            canary: Canary {
+                interval: match self.number(raw.canary.interval, 60_u64, 0..=86_400) {
+                    0 => None,
+                    seconds => Some(Duration::from_secs(seconds)),
+                },
+            },
             rules,
         }
     }

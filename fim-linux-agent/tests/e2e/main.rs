@@ -24,6 +24,7 @@
 mod agent;
 mod bad_input;
 mod cases;
+mod conservation;
 mod environment;
 mod event;
 mod expect;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment::Account;
 
 pub(crate) mod entry;
+pub(crate) mod flood;
 pub(crate) mod launch;
 pub(crate) mod op;
 mod sys;

@@ -12,6 +12,7 @@ use rustix::fs::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::flood::Flood;
 use super::{Raw, sys};
 
 /// One operation.
@@ -84,6 +85,8 @@ pub(crate) enum Op {
     Rewrite { path: Raw, times: u8, chunks: usize },
     /// Creates `count` files ([`numbered`]) in a directory, then removes them.
     CreateAndRemove { directory: Raw, count: u32 },
+    /// Many of them.
+    Flood(Flood),
 }
 
 /// The size of a chunk of [`Op::Rewrite`].
@@ -217,6 +220,7 @@ impl Op {
                     }
                 }
             }
+            Self::Flood(flood) => flood.act()?,
             Self::CreateAndRemove { directory, count } => {
                 let path = |number| directory.as_path().join(numbered(number));
                 for number in 0..*count {
