@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::collector::Gap;
+use crate::event::Action;
 
 /// Losses that are to be told. Cheap to clone: all clones are one.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +14,8 @@ pub struct Losses(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     pending: Mutex<Option<Gap>>,
+    /// What else the agent has to say of itself.
+    notices: Mutex<Vec<(Action, String)>>,
     wake: Notify,
 }
 
@@ -27,6 +30,19 @@ impl Losses {
         }
         drop(pending);
         self.0.wake.notify_one();
+    }
+
+    /// Something is wrong with the agent that is no loss by itself.
+    pub fn notice(&self, action: Action, message: String) {
+        let mut notices = self.0.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        notices.push((action, message));
+        drop(notices);
+        self.0.wake.notify_one();
+    }
+
+    /// Notices since this was asked last.
+    pub fn take_notices(&self) -> Vec<(Action, String)> {
+        std::mem::take(&mut self.0.notices.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What was reported since this was asked last.

@@ -8,12 +8,13 @@ use fim_common::config::{self, Backend};
 use fim_common::ledger::{Ledger, Stage};
 use fim_common::loss::Losses;
 use fim_common::metrics::{HookCounts, Metrics};
-use fim_common::policy::Policy;
+use fim_common::policy::{Policy, Watch};
 use fim_common::record::Hook;
 use thiserror::Error;
 
 use crate::bpf::collector::{self as bpf, BpfCollector, BpfError, ProcessFeed};
 use crate::bpf::loader::LoadError;
+use crate::canary::{Exempt, Post};
 use crate::fanotify::{self, FanotifyCollector, FanotifyError};
 use crate::process::Table;
 
@@ -58,6 +59,8 @@ pub struct Running {
     pub collector: Box<dyn Collector>,
     /// Its counters.
     pub monitor: Monitor,
+    /// Has it tell of what the calling thread does.
+    pub exempt: Exempt,
     /// One line: what was chosen, and why.
     pub choice: String,
 }
@@ -155,6 +158,8 @@ pub struct Request<'a> {
     pub sender: ObservationSender,
     /// Where losses are told.
     pub losses: Losses,
+    /// Takes what the canary did.
+    pub post: Arc<Post>,
 }
 
 /// Starts the backend asked for; with `auto`, bpf where it works, else fanotify.
@@ -176,15 +181,19 @@ pub fn start(request: &Request<'_>) -> Result<Running, BackendError> {
 }
 
 fn start_bpf(request: &Request<'_>, reason: &str) -> Result<Running, BpfError> {
+    let canaries = request.post.directories().iter();
+    let canaries = canaries.map(|base| Watch { base: base.clone(), depth: None, first: None });
     let collector = BpfCollector::start(bpf::Options {
-        watches: request.policy.watches(),
+        watches: request.policy.watches().into_iter().chain(canaries).collect(),
         prunes: request.policy.prunes(),
         ring_bytes: request.collector.ring_bytes,
         table: Arc::clone(&request.table),
         sender: request.sender.clone(),
         losses: request.losses.clone(),
+        post: Arc::clone(&request.post),
     })?;
     Ok(Running {
+        exempt: collector.exempt(),
         monitor: Monitor::Bpf(collector.monitor()),
         choice: format!("backend bpf ({reason})"),
         collector: Box::new(collector),
@@ -223,6 +232,7 @@ fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, Fanoti
             Some(first) => watch.base.join(first),
             None => watch.base,
         })
+        .chain(request.post.directories().iter().cloned())
         .collect();
     let collector = FanotifyCollector::start(fanotify::Options {
         scope,
@@ -233,10 +243,13 @@ fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, Fanoti
         table: Arc::clone(table),
         sender: request.sender.clone(),
         losses: request.losses.clone(),
+        post: Arc::clone(&request.post),
         spill: request.collector.spill_events,
         unlimited_queue: request.collector.unlimited_queue,
     })?;
     Ok(Running {
+        // It knows the canary by its directories.
+        exempt: Arc::new(|_| ()),
         monitor: Monitor::Fanotify(collector.counters()),
         choice: format!("backend fanotify ({reason}), {processes}"),
         collector: Box::new(collector),

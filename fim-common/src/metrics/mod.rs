@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use thiserror::Error;
 
@@ -51,6 +51,8 @@ pub struct Metrics {
     backend_info: IntGaugeVec,
     ledger: IntCounterVec,
     imbalance: IntGaugeVec,
+    canary_seconds: HistogramVec,
+    canary_missed: IntCounterVec,
 }
 
 /// Metrics could not be set up or written: a mistake in the program, not of its user.
@@ -150,6 +152,25 @@ impl Metrics {
                     &["stage"],
                 )?,
             )?,
+            canary_seconds: register(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "fim_canary_seconds",
+                        "Time from an operation of the agent's own to its event.",
+                    )
+                    .buckets(DELAY_BUCKETS.to_vec()),
+                    &["operation", "fs"],
+                )?,
+            )?,
+            canary_missed: register(
+                &registry,
+                counters(
+                    "fim_canary_missed_total",
+                    "Operations of the agent's own that it did not see: a hook has stopped.",
+                    &["operation", "fs"],
+                )?,
+            )?,
             imbalance: register(
                 &registry,
                 gauges(
@@ -195,6 +216,19 @@ impl Metrics {
         ] {
             set(&self.kernel_operations.with_label_values(&[hook, result]), value);
         }
+    }
+
+    /// The agent saw its own operation so long after it was done.
+    pub fn canary(&self, operation: &str, fs: &str, delay: Duration) {
+        let labels = [operation, fs];
+        self.canary_seconds.with_label_values(&labels).observe(delay.as_secs_f64());
+        // A counter that is not there until it counts makes no rate.
+        self.canary_missed.with_label_values(&labels).inc_by(0);
+    }
+
+    /// The agent did not see its own operation.
+    pub fn canary_missed(&self, operation: &str, fs: &str) {
+        self.canary_missed.with_label_values(&[operation, fs]).inc();
     }
 
     /// What the stages have counted, and how far that adds up. For one thread.

@@ -43,6 +43,8 @@ fn names_and_labels_are_those_of_the_contract() {
     ledger.set(Stage::Taken, 9);
     ledger.set(Stage::Told, 8);
     metrics.set_ledger(&ledger);
+    metrics.canary("rename", "/srv", Duration::from_millis(3));
+    metrics.canary_missed("unlink", "/");
     metrics.gap();
     metrics.event_delay(Duration::from_millis(3));
     metrics.hashed(Duration::from_millis(2), 4096);
@@ -66,6 +68,9 @@ fn names_and_labels_are_those_of_the_contract() {
         r#"fim_ledger_operations_total{stage="taken"} 9"#,
         r#"fim_ledger_imbalance{identity="pipeline"} 1"#,
         r#"fim_ledger_imbalance{identity="kernel"} 0"#,
+        r#"fim_canary_seconds_count{fs="/srv",operation="rename"} 1"#,
+        r#"fim_canary_missed_total{fs="/srv",operation="rename"} 0"#,
+        r#"fim_canary_missed_total{fs="/",operation="unlink"} 1"#,
         "fim_gaps_total 1",
         r#"fim_event_delay_seconds_bucket{le="0.0025"} 0"#,
         r#"fim_event_delay_seconds_bucket{le="0.005"} 1"#,

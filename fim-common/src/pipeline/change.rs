@@ -92,7 +92,9 @@ impl Draft {
 
     /// Whether nobody can tell if the object is open for writing.
     pub(super) fn may_be_open(&self) -> bool {
-        self.provider == Provider::Fanotify
+        // Or it was opened before anybody looked, or its opening was lost.
+        let modified = || self.operations.iter().any(|folded| folded.operation == "modify");
+        self.provider == Provider::Fanotify || modified()
     }
 
     /// Whether there is content to hash.

@@ -205,7 +205,7 @@ impl Output {
             Action::AgentStarted => vec![Type::Start],
             Action::AgentStopped => vec![Type::End],
             Action::ConfigChanged => vec![Type::Change],
-            Action::Gap => vec![Type::Error],
+            Action::Gap | Action::CanaryMissed => vec![Type::Error],
             _ => vec![Type::Info],
         };
         let category = match action {
@@ -217,7 +217,10 @@ impl Output {
             event: Meta {
                 id: new_id(),
                 sequence: 0,
-                kind: Kind::State,
+                kind: match action {
+                    Action::CanaryMissed => Kind::Alert,
+                    _ => Kind::State,
+                },
                 category: vec![category],
                 types,
                 action,

@@ -83,6 +83,9 @@ impl Rechecks {
 impl Pipeline {
     /// Tells of losses that were reported.
     pub(super) fn take_losses(&mut self) {
+        for (action, message) in self.losses.take_notices() {
+            self.output.agent(action, message);
+        }
         let Some(gap) = self.losses.take() else { return };
         tracing::error!(count = ?gap.count, hooks = ?gap.hooks, "operations were lost");
         self.output.metrics().gap();
@@ -194,6 +197,9 @@ impl Pipeline {
                 tracing::error!(%error, "the baseline cannot be written");
             }
             self.output.gap(Action::GapClosed, &gap);
+            // Their closing may be among what was lost. One that is open all the same begins anew
+            // with its next modification.
+            self.sessions.forget_quiet();
         }
         self.start_scan();
     }

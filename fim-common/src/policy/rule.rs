@@ -98,6 +98,7 @@ impl Operations {
             | Action::ConfigChanged
             | Action::Gap
             | Action::GapClosed
+            | Action::CanaryMissed
             | Action::Heartbeat => false,
         }
     }

@@ -61,8 +61,12 @@ pub struct Settings {
     pub agent_tgid: u32,
     /// Thread of the agent whose next open is written to `ARMED`; 0: none.
     pub arm_tid: u32,
+    /// Thread of the agent whose work is reported all the same; 0: none.
+    pub canary_tid: u32,
+    /// 0.
+    pub reserved: u32,
 }
-const _: () = assert!(size_of::<Settings>() == 32);
+const _: () = assert!(size_of::<Settings>() == 40);
 
 /// The kernel's identity of the directory that the agent opened while armed. One entry.
 #[repr(C)]

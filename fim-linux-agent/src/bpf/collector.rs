@@ -24,7 +24,9 @@ use super::processes;
 use super::reader::{self, Ended, Item, Progress};
 use super::resolve;
 use super::roots::Roots;
+use crate::canary::{Exempt, Post};
 use crate::process::Table;
+use crate::shares::Shares;
 
 /// How often loss is looked for, and the clock offset brought up to date: a gap is to be told
 /// within a second.
@@ -60,6 +62,8 @@ pub struct Options {
     pub sender: ObservationSender,
     /// Where losses are told.
     pub losses: Losses,
+    /// Takes what the canary did.
+    pub post: Arc<Post>,
 }
 
 struct Shared {
@@ -69,6 +73,9 @@ struct Shared {
     progress: Arc<Progress>,
     counters: Mutex<[Counters; HOOKS]>,
     status: Vec<ProgramStatus>,
+    post: Arc<Post>,
+    /// Of the queue between the ring and the resolver.
+    shares: Arc<Shares>,
     losses: Losses,
     tally: Mutex<Tally>,
     /// Calls in which a program did not run.
@@ -205,7 +212,9 @@ impl BpfCollector {
             progress: Arc::default(),
             counters: Mutex::new([Counters::default(); HOOKS]),
             status,
+            shares: Arc::new(Shares::new(QUEUE)),
             losses: options.losses,
+            post: options.post,
             tally: Mutex::new(Tally::new()),
             missed: AtomicU64::new(0),
             unplaced: AtomicU64::new(0),
@@ -213,13 +222,14 @@ impl BpfCollector {
         let wake = Arc::new(
             rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(std::io::Error::from)?,
         );
-        let (records, receiver) = sync_channel(QUEUE);
+        let (records, receiver) = sync_channel(QUEUE + 1);
         let (tending, tended) = channel();
         let threads = vec![
             spawn("ring", {
                 let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
                 let ring_bytes = u64::from(options.ring_bytes);
-                move || reader::empty_ring(ring, ring_bytes, &wake, &records, &progress)
+                let shares = Arc::clone(&shared.shares);
+                move || reader::empty_ring(ring, ring_bytes, &wake, &records, &shares, &progress)
             })?,
             spawn("losses", {
                 let shared = Arc::clone(&shared);
@@ -231,6 +241,23 @@ impl BpfCollector {
             })?,
         ];
         Ok(Self { shared, wake, threads, tending: Some(tending) })
+    }
+
+    /// Has the programs tell of what the calling thread does, or not.
+    pub fn exempt(&self) -> Exempt {
+        let shared = Arc::clone(&self.shared);
+        Arc::new(move |exempt| {
+            let tid = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+            if let Some(programs) = lock(&shared.programs).as_mut()
+                && let Ok(mut settings) = programs.settings()
+            {
+                settings.canary_tid = if exempt { tid } else { 0 };
+                settings.epoch += 1 << 20;
+                if let Err(error) = programs.set_settings(settings) {
+                    tracing::warn!(%error, "the canary cannot be told from the agent");
+                }
+            }
+        })
     }
 
     /// For metrics.
@@ -376,7 +403,10 @@ impl Resolver {
     fn run(mut self, receiver: &Receiver<Item>) {
         loop {
             match reader::next(receiver, TEND) {
-                Ok(Some(Item::Record(bytes))) => self.resolve(&bytes),
+                Ok(Some(Item::Record(bytes))) => {
+                    self.shared.shares.leave(&reader::process(&bytes));
+                    self.resolve(&bytes);
+                }
                 Ok(Some(Item::Fence(number))) => {
                     // What was lost before the fence is told before it.
                     self.shared.report_loss();
@@ -434,6 +464,10 @@ impl Resolver {
         }
         Progress::add(&progress.expanded, (operations.len() as u64).saturating_sub(1));
         for operation in operations {
+            if self.shared.post.take(&operation) {
+                Progress::add(&progress.diverted, 1);
+                continue;
+            }
             if operation.path.is_none()
                 && file.fixed.flags & (flag::NAMELESS | flag::PATH_TRUNCATED) == 0
             {

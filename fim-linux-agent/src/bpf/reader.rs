@@ -9,8 +9,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
-use fim_common::record::Header;
+use fim_common::record::{Actor, Header};
 use rustix::event::{PollFd, PollFlags, Timespec};
+
+use crate::shares::Shares;
 
 /// How long a record may lie in the ring while it fills slowly. The programs wake the reader
 /// when it fills faster.
@@ -100,6 +102,7 @@ pub(super) fn empty_ring(
     ring_bytes: u64,
     wake: &OwnedFd,
     sender: &SyncSender<Item>,
+    shares: &Shares,
     progress: &Arc<Progress>,
 ) {
     let mut numbers = Numbers::default();
@@ -113,19 +116,24 @@ pub(super) fn empty_ring(
         }
         let ripe = asked.filter(|(_, since)| since.elapsed() >= SETTLED);
         let mut taken = 0;
-        while let Some(item) = ring.next() {
+        // Whoever fills the ring as fast as it is emptied does not keep a fence waiting: more than
+        // it holds cannot have been in it.
+        while ripe.is_none() || taken < ring_bytes {
+            let Some(item) = ring.next() else { break };
             Progress::add(&progress.received, 1);
             progress.numbered.store(numbers.note(&item), Ordering::Relaxed);
             taken += item.len() as u64;
+            if !shares.enter(&process(&item)) {
+                Progress::add(&progress.overflowed, 1);
+                continue;
+            }
             match sender.try_send(Item::Record(Box::from(&*item))) {
                 Ok(()) => {}
-                Err(TrySendError::Full(_)) => Progress::add(&progress.overflowed, 1),
+                Err(TrySendError::Full(_)) => {
+                    shares.leave(&process(&item));
+                    Progress::add(&progress.overflowed, 1);
+                }
                 Err(TrySendError::Disconnected(_)) => return,
-            }
-            // Whoever fills the ring as fast as it is emptied does not keep a fence waiting: more
-            // than it holds cannot have been in it.
-            if ripe.is_some() && taken >= ring_bytes {
-                break;
             }
         }
         if let Some((number, _)) = ripe
@@ -145,6 +153,12 @@ pub(super) fn empty_ring(
         // A signal is as good a reason to look as any.
         let _ = rustix::event::poll(&mut fds, Some(&timeout));
     }
+}
+
+/// Whose record it is: the source of a flood.
+pub(super) fn process(record: &[u8]) -> Option<u32> {
+    let at = size_of::<Header>() + offset_of!(Actor, tgid);
+    Some(u32::from_ne_bytes(record.get(at..at + 4)?.try_into().ok()?))
 }
 
 /// The next record or fence, or `None` when there was none for `timeout`; `Err` when there will be

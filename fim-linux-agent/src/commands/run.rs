@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use super::accounts::Accountant;
 use super::exit;
 use crate::backend::{self, Request};
+use crate::canary::{self, Canary, Place, Post};
 use crate::host;
 use crate::process::{self, Table, users};
 
@@ -197,7 +198,11 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::runtime)?;
 
     let policy = config.policy().resolved(&policy::canonical);
-    let ignore = vec![state.path().to_owned()];
+    let canary_places = canary_places(&config, &policy, &state);
+    let directories: Vec<PathBuf> =
+        canary_places.iter().map(|place| place.directory.clone()).collect();
+    let post = Arc::new(Post::new(directories.clone()));
+    let ignore: Vec<PathBuf> = [state.path().to_owned()].into_iter().chain(directories).collect();
     let table = Arc::new(Mutex::new(Table::new(process::Options::default())));
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
     let losses = Losses::default();
@@ -210,6 +215,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         table,
         sender,
         losses: losses.clone(),
+        post: Arc::clone(&post),
     };
     let mut running =
         tokio::task::block_in_place(|| backend::start(&request)).map_err(|error| {
@@ -251,7 +257,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         fold: config.events.fold,
         settle: config.events.settle,
         alert_severity: config.events.alert_severity,
-        ignore,
+        ignore: ignore.clone(),
         scanner,
         losses: losses.clone(),
         fences: running.collector.fences(),
@@ -263,7 +269,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let scan = tokio::task::spawn_blocking({
         let (baseline, policy, cancel) =
             (Arc::clone(&baseline), policy.clone(), Arc::clone(&cancel));
-        move || catch_up(&baseline, &policy, &cancel)
+        move || catch_up(&baseline, &policy, &ignore, &cancel)
     });
     let scanned = tokio::select! {
         scanned = scan => Some(scanned.map_err(Failure::runtime)?.map_err(Failure::runtime)?),
@@ -292,6 +298,21 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
             }
         })
     });
+    let canary = match config.canary.interval.filter(|_| !stopped_early) {
+        Some(interval) => Some(
+            Canary::start(canary::Options {
+                interval,
+                places: canary_places,
+                post,
+                exempt: Arc::clone(&running.exempt),
+                metrics: Arc::clone(&metrics),
+                health: Arc::clone(&health),
+                losses: losses.clone(),
+            })
+            .map_err(Failure::runtime)?,
+        ),
+        None => None,
+    };
     let accountant = Accountant {
         monitor: running.monitor,
         metrics: Arc::clone(&metrics),
@@ -321,6 +342,8 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         tracing::error!("a second signal: stopping without writing what is under way");
         std::process::exit(i32::from(exit::FAILURE));
     });
+    // While it is still seen, so that what it removes is known to be its own.
+    tokio::task::block_in_place(|| drop(canary));
     if let Err(error) = tokio::task::block_in_place(|| running.collector.stop()) {
         tracing::error!(%error, "the collector did not stop cleanly");
     }
@@ -334,6 +357,25 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     }
     drop(state);
     finished.map_err(|_| Failure::runtime("the pipeline has panicked"))
+}
+
+/// Makes the canary's directories, where that is possible.
+fn canary_places(config: &Config, policy: &Policy, state: &StateDir) -> Vec<Place> {
+    if config.canary.interval.is_none() {
+        return Vec::new();
+    }
+    // As the kernel will name it.
+    let path = std::fs::canonicalize(state.path()).unwrap_or_else(|_| state.path().to_owned());
+    let mut places = canary::places(&policy.watches(), &path, state.agent_id());
+    places.retain(|place| match place.make() {
+        Ok(()) => true,
+        Err(error) => {
+            let file_system = place.file_system.as_str();
+            tracing::info!(file_system, %error, "no canary on this file system");
+            false
+        }
+    });
+    places
 }
 
 fn start_id() -> String {
@@ -362,12 +404,14 @@ fn places(policy: &Policy) -> String {
 fn catch_up(
     baseline: &Baseline,
     policy: &Policy,
+    ignore: &[PathBuf],
     cancel: &AtomicBool,
 ) -> Result<Vec<Difference>, scan::ScanError> {
     let roots = scope_of(policy);
-    let rule = |path: &Path| scan_rule(policy, path);
+    let ignored = |path: &Path| ignore.iter().any(|tree| path.starts_with(tree));
+    let rule = |path: &Path| scan_rule(policy, path).filter(|_| !ignored(path));
     let descend = |path: &Path| {
-        policy.covers(path).is_some()
+        (policy.covers(path).is_some() && !ignored(path))
             || roots.iter().any(|root| path.starts_with(&root.path) || root.path.starts_with(path))
     };
     let scope = Scope { roots: &roots, rule: &rule, descend: &descend };

@@ -41,6 +41,7 @@ use fim_common::loss::Losses;
 pub use outlet::Counters;
 pub use probe::probe;
 
+use crate::canary::Post;
 use crate::process::Table;
 use outlet::Outlet;
 use places::Places;
@@ -80,6 +81,8 @@ pub struct Options {
     pub sender: ObservationSender,
     /// Where losses are told.
     pub losses: Losses,
+    /// Takes what the canary did.
+    pub post: Arc<Post>,
     /// Most operations that are held while the pipeline is busy: about 1 KiB each.
     pub spill: usize,
     /// Whether the kernel's queue has no limit but memory.
@@ -171,6 +174,7 @@ impl FanotifyCollector {
             Arc::clone(&counters),
             Outlet::new(options.sender, options.losses, Arc::clone(&counters), options.spill),
             features.names_objects(),
+            options.post,
         );
         let mut reader = Reader::new(
             group,

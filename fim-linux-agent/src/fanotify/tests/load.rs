@@ -201,8 +201,10 @@ fn a_pipeline_that_does_not_keep_up() {
     watch.collector.stop().unwrap();
     drop(watch);
     let all = reader.join().unwrap();
-    assert_eq!(all.iter().filter(|one| matches!(one, Observation::Operation(_))).count(), 100);
-    assert_eq!(losses.take().unwrap().count, Some(900));
+    assert_eq!(all.iter().filter(|one| matches!(one, Observation::Operation(_))).count(), 55);
+    // Half of what may be held stays free for others than this one directory.
+    let gap = losses.take().unwrap();
+    assert_eq!((gap.count, gap.scope), (Some(945), vec![tmpfs.path()]));
     check_sum(&counters);
 }
 

@@ -134,6 +134,7 @@ impl Watch {
             table: Arc::new(Mutex::new(Table::new(process::Options::default()))),
             sender,
             losses: losses.clone(),
+            post: Arc::default(),
             spill: SPILL,
             unlimited_queue: true,
         };

@@ -211,6 +211,8 @@ fn what_the_kernel_makes_up_is_not_watchable() {
         table: Arc::new(Mutex::new(Table::new(process::Options::default()))),
         sender,
         losses: Losses::default(),
+
+        post: Arc::default(),
         spill: 1,
         unlimited_queue: true,
     });

@@ -33,7 +33,7 @@ fn no_result_changes() {
     };
     same("attached");
 
-    let rounds = if is_emulated() { 300 } else { 5_000 };
+    let rounds = if is_emulated() { 300 } else { 2_000 };
     let place = Raw::from(&bench.place("flood"));
     let flood = Flood::Names { directory: place, count: rounds };
     let mut flood = Operator::new(Op::Flood(flood)).hold(Hold::BeforeExit).start();

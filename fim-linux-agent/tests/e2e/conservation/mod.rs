@@ -1,6 +1,7 @@
 //! Nothing vanishes: what is done is told or counted, what was lost is found on the disk, a flood
 //! hides nothing elsewhere, and nobody's operation is disturbed.
 
+mod canary;
 mod elsewhere;
 mod flood;
 mod interference;
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fim_common::baseline::Baseline;
@@ -19,6 +21,7 @@ use crate::environment::patience;
 use crate::event::sha256;
 use crate::lifecycle::{page, samples};
 use crate::scratch::{Scratch, directory};
+use crate::stream::Line;
 
 /// An agent of its own, with a configuration of its own.
 struct Bench {
@@ -52,37 +55,14 @@ impl Bench {
         path
     }
 
-    fn counts(&self) -> Counts {
-        let (status, text) = page(self.agent.setup.metrics, "/metrics");
-        assert!(status.contains(" 200 "), "{status}\n{text}");
-        Counts(samples(&text))
-    }
-
     /// Waits until `done` holds of what the agent counts.
     fn settled(&self, what: &str, done: impl Fn(&Counts) -> bool) -> Counts {
-        let deadline = Instant::now() + patience() * 2;
-        loop {
-            let counts = self.counts();
-            if done(&counts) {
-                return counts;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{what}: never\n{}{}{}",
-                counts.ledger(),
-                dump(&self.losses()),
-                self.agent.log()
-            );
-            // Not the synchronisation, but so as not to keep the agent from its work.
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        at(&self.agent, what, done)
     }
 
     /// Lines about losses.
-    fn losses(&self) -> Vec<std::sync::Arc<crate::stream::Line>> {
-        let mut lines = self.agent.stream.lines();
-        lines.retain(|line| matches!(&*line.action, "gap" | "gap_closed"));
-        lines
+    fn losses(&self) -> Vec<Arc<Line>> {
+        losses(&self.agent)
     }
 
     /// Operations that gap events have counted.
@@ -126,6 +106,34 @@ impl Bench {
         );
         assert_eq!(baseline.count().unwrap(), objects.len() as u64, "objects that are gone");
     }
+}
+
+/// Waits until `done` holds of what an agent counts.
+fn at(agent: &Agent, what: &str, done: impl Fn(&Counts) -> bool) -> Counts {
+    let deadline = Instant::now() + patience() * 2;
+    loop {
+        let (status, text) = page(agent.setup.metrics, "/metrics");
+        assert!(status.contains(" 200 "), "{status}\n{text}");
+        let counts = Counts(samples(&text));
+        if done(&counts) {
+            return counts;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{what}: never\n{}{}{}",
+            counts.ledger(),
+            dump(&losses(agent)),
+            agent.log()
+        );
+        // Not the synchronisation, but so as not to keep the agent from its work.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn losses(agent: &Agent) -> Vec<Arc<Line>> {
+    let mut lines = agent.stream.lines();
+    lines.retain(|line| matches!(&*line.action, "gap" | "gap_closed"));
+    lines
 }
 
 /// Every object at and below `path`.
@@ -205,7 +213,9 @@ impl Counts {
 
     fn ledger(&self) -> String {
         let shown = self.0.iter().filter(|(name, _)| {
-            name.starts_with("fim_ledger") || name.starts_with("fim_events_dropped")
+            name.starts_with("fim_ledger")
+                || name.starts_with("fim_events_dropped")
+                || name.starts_with("fim_canary") && !name.contains("bucket")
         });
         shown.map(|(name, value)| format!("{name} {value}\n")).collect()
     }
