@@ -1,15 +1,15 @@
 //! The pipeline without a kernel: operations on real files in, events out of the journal.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::collector::Gap;
 use crate::event::actor::{Actor, Process};
 use crate::event::{Agent, Event, Host, Property};
 use crate::hash::PoolOptions;
@@ -36,7 +36,12 @@ struct Bench {
     state: tempfile::TempDir,
     losses: Losses,
     ledger: Arc<Ledger>,
+    /// What is under way to the pipeline when it asks for a fence, fence by fence.
+    under_way: Arc<Mutex<VecDeque<UnderWay>>>,
 }
+
+/// What a collector does before it answers a fence.
+type UnderWay = Box<dyn FnOnce(&Losses) -> Vec<Operation> + Send>;
 
 impl Bench {
     fn new() -> Self {
@@ -45,6 +50,7 @@ impl Bench {
             state: tempfile::tempdir().unwrap(),
             losses: Losses::default(),
             ledger: Arc::default(),
+            under_way: Arc::default(),
         }
     }
 
@@ -74,14 +80,18 @@ impl Bench {
         .unwrap();
         let policy = self.policy();
         let (sender, receiver) = mpsc::channel(1024);
-        // A collector that has nothing under way.
         let answers = sender.downgrade();
+        let (under_way, losses) = (Arc::clone(&self.under_way), self.losses.clone());
         let fences: Fences = Arc::new(move |number| {
+            let next = under_way.lock().unwrap().pop_front();
+            let operations = next.map_or_else(Vec::new, |next| next(&losses));
             let answers = answers.clone();
             tokio::spawn(async move {
-                if let Some(sender) = answers.upgrade() {
-                    let _ = sender.send(Observation::Fence(number)).await;
+                let Some(sender) = answers.upgrade() else { return };
+                for operation in operations {
+                    send(&sender, operation).await;
                 }
+                let _ = sender.send(Observation::Fence(number)).await;
             });
         });
         let mut pipeline = Pipeline::new(Options {
@@ -298,25 +308,5 @@ fn a_rename_takes_the_known_state_along_and_tells_what_it_replaced() {
     assert_eq!(moved.fim.changes.first(), Some(&Property::Path));
 }
 
-#[test]
-fn what_a_gap_covers_is_found_on_disk() {
-    let bench = Bench::new();
-    let path = bench.path("unseen");
-    let events = bench.run(async |sender| {
-        fs::write(&path, "x").unwrap();
-        let now = Timestamp::now();
-        let gap = Gap { from: now, to: now, count: Some(3), hooks: vec![], scope: vec![] };
-        bench.losses.report(gap);
-        let _ = sender;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    });
-    let found: Vec<Action> = events.iter().map(|event| event.event.action).collect();
-    assert_eq!(found.first(), Some(&Action::Gap));
-    assert_eq!(found.last(), Some(&Action::GapClosed));
-    let created: Vec<&Event> = events
-        .iter()
-        .filter(|event| event.file.as_ref().is_some_and(|file| file.path.ends_with("/unseen")))
-        .collect();
-    assert_eq!(created.len(), 1);
-    assert_eq!(created[0].event.provider, Some(crate::event::Provider::Scan));
-}
+#[path = "loss_tests.rs"]
+mod losses;
