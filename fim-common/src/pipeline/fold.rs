@@ -125,6 +125,15 @@ impl Sessions {
         std::mem::take(&mut self.quiet)
     }
 
+    /// A close may have been lost: whoever seems to have a file open may not. One that is open all
+    /// the same begins anew with its next modification.
+    pub(super) fn doubt_open(&mut self) {
+        for session in self.by_path.values_mut() {
+            session.open = false;
+        }
+        self.forget_quiet();
+    }
+
     /// Drops what has nothing to tell.
     pub(super) fn forget_quiet(&mut self) {
         let quiet = &mut self.quiet;

@@ -216,3 +216,38 @@ fn a_doubtful_close_does_not_hide_a_mode_that_was_lost() {
         told(&events)
     );
 }
+
+#[test]
+fn a_file_whose_close_was_lost_is_hashed_after_the_gap() {
+    let bench = Bench::new();
+    let path = bench.path("f");
+    let events = bench.run(async |sender| {
+        fs::write(&path, "one").unwrap();
+        send(sender, operation(OperationKind::Create, &path, 1)).await;
+        send(sender, operation(OPEN, &path, 1)).await;
+        // Told while it is open, without a hash.
+        bench.events(2).await;
+        // The last write and the close are lost.
+        fs::write(&path, "two").unwrap();
+        bench.losses.report(gap(2));
+        bench.events(6).await;
+    });
+    let found = events
+        .iter()
+        .rfind(|event| event.file.as_ref().is_some_and(|file| file.path.ends_with("/f")));
+    assert_eq!(about(&events, "f").first(), Some(&(Action::Created, false)));
+    assert_eq!(
+        found.unwrap().file.as_ref().unwrap().hash.as_ref().map(|hash| hash.sha256.len()),
+        Some(64),
+        "{:?}",
+        told(&events)
+    );
+    let baseline = Baseline::open(bench.state.path()).unwrap();
+    let known = baseline.get(&path).unwrap().unwrap();
+    assert_eq!(known.size, Some(3));
+    assert_eq!(
+        known.sha256.as_deref(),
+        Some("3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3"),
+        "the hash of `two`"
+    );
+}

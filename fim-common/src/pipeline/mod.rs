@@ -214,6 +214,10 @@ impl Pipeline {
             self.output.flush_if_due();
             if now.duration_since(self.noted) >= NOTE {
                 self.noted = now;
+                // Others read it, and an agent that is killed loses what is not committed.
+                if let Err(error) = self.baseline.flush() {
+                    tracing::error!(%error, "the baseline cannot be written");
+                }
                 self.note_pending();
             }
         }

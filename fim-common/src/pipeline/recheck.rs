@@ -48,6 +48,8 @@ pub(super) struct Rechecks {
     end: End,
     /// Losses that are told and not closed, as one.
     open: Option<Gap>,
+    /// From this fence on, everything before the last loss has been taken in.
+    behind_loss: Option<u64>,
     retry: Option<Instant>,
 }
 
@@ -91,6 +93,7 @@ impl Pipeline {
         self.output.metrics().gap();
         self.output.gap(Action::Gap, &gap);
         let scope = gap.scope.clone();
+        self.rechecks.behind_loss = Some(self.rechecks.fence + 1);
         match &mut self.rechecks.open {
             Some(open) => open.merge(gap),
             None => self.rechecks.open = Some(gap),
@@ -156,6 +159,9 @@ impl Pipeline {
     /// Everything before the fence has been taken in.
     pub(super) fn fence(&mut self, number: u64) {
         self.take_losses();
+        if self.rechecks.behind_loss.take_if(|fence| *fence <= number).is_some() {
+            self.sessions.doubt_open();
+        }
         if let Some((_, proposals)) = self.rechecks.proposed.take_if(|(fence, _)| *fence == number)
         {
             let again = proposals.into_iter().filter_map(|proposal| self.confirm(proposal));
@@ -197,9 +203,6 @@ impl Pipeline {
                 tracing::error!(%error, "the baseline cannot be written");
             }
             self.output.gap(Action::GapClosed, &gap);
-            // Their closing may be among what was lost. One that is open all the same begins anew
-            // with its next modification.
-            self.sessions.forget_quiet();
         }
         self.start_scan();
     }

@@ -129,8 +129,8 @@ mod tests {
         assert_eq!(ids(&[watch("/etc")]), [1, 6]);
         assert_eq!(ids(&[watch("/srv/www")]), [2], "and not what is mounted beside it");
         assert_eq!(ids(&[watch("/srv"), watch("/home/me")]), [2, 3, 5]);
-        assert_eq!(ids(&[watch("/proc/sys")]), [], "made up by the kernel");
-        assert_eq!(ids(&[]), []);
+        assert!(ids(&[watch("/proc/sys")]).is_empty(), "made up by the kernel");
+        assert!(ids(&[]).is_empty());
         let order: Vec<u64> = watched(&mounts, &[watch("/")]).iter().map(|m| m.id).collect();
         assert_eq!(order.last(), Some(&6), "the part of a file system after the whole");
     }

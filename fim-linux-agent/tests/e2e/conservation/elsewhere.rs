@@ -81,8 +81,8 @@ fn a_flood_hides_nothing() {
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
     say(&format!("the agent had {} MiB at most", kilobytes >> 10));
     assert!(kilobytes << 10 < MEMORY_MAX, "{line}");
-    bench.baseline_is_disk();
     bench.agent.stop();
+    bench.baseline_is_disk();
 }
 
 /// Another process does things of its own, each of which is told with it.
