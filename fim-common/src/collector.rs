@@ -1,6 +1,7 @@
 //! The seam between the operating systems and the pipeline.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
@@ -14,15 +15,21 @@ use crate::time::Timestamp;
 pub enum Observation {
     /// Something was done to an object in scope.
     Operation(Box<Operation>),
-    /// Operations were lost. The pipeline reports it, and re-checks `scope` against the baseline.
-    Gap(Gap),
     /// What is watched has changed below `path` in a way that only a look at the disk can tell
     /// (a root appeared, a directory tree moved in, a file system was mounted): compare it with
     /// the baseline.
     Recheck(PathBuf),
+    /// The answer to [`Fences`]: everything that had been done when the fence was asked for has
+    /// been handed over before this, and what of it was lost has been reported.
+    Fence(u64),
 }
 
-/// A loss, as exactly as it is known.
+/// Asks a collector for [`Observation::Fence`] with this number. Returns at once; while the
+/// collector runs the answer comes, as late as the operations in front of it.
+pub type Fences = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// A loss, as exactly as it is known; reported through [`Losses`](crate::loss::Losses). The
+/// pipeline tells of it, and compares `scope` with the baseline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// Nothing before this is missing.
@@ -38,7 +45,8 @@ pub struct Gap {
 }
 
 /// The sending end into the pipeline. It is bounded; a collector that finds it full must not
-/// block the thread that empties the kernel's ring: it counts the loss and reports a [`Gap`].
+/// block the thread that empties the kernel's ring: it counts the loss and reports a [`Gap`] beside
+/// the queue.
 pub type ObservationSender = mpsc::Sender<Observation>;
 
 /// A source of operations. Dropping it disarms it.
@@ -58,6 +66,9 @@ pub trait Collector: Send {
 
     /// One line for people: what is armed, and what is not.
     fn summary(&self) -> String;
+
+    /// How to ask for a fence.
+    fn fences(&self) -> Fences;
 
     /// Stops taking in, hands over what was taken in already, and closes the sender. Bounded:
     /// returns after at most a second or two.

@@ -28,6 +28,10 @@ pub mod hash;
 #[cfg(feature = "std")]
 pub mod journal;
 #[cfg(feature = "std")]
+pub mod ledger;
+#[cfg(feature = "std")]
+pub mod loss;
+#[cfg(feature = "std")]
 pub mod metrics;
 #[cfg(feature = "std")]
 pub mod object;

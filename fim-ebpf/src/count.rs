@@ -2,7 +2,7 @@
 
 use fim_common::record::{Counters, Hook};
 
-use crate::maps::COUNTERS;
+use crate::{atomic, maps::COUNTERS};
 
 macro_rules! counters {
     ($($name:ident)*) => {
@@ -11,10 +11,10 @@ macro_rules! counters {
             pub(crate) fn $name(hook: Hook) {
                 if let Some(counters) = COUNTERS.get_ptr_mut(hook as u32) {
                     let counters: *mut Counters = counters;
-                    // SAFETY: this CPU's own slot. Another task may preempt between load and
-                    // store on a preemptible kernel; a hook's count is then one short, which the
-                    // record sequence still shows.
-                    unsafe { (*counters).$name += 1 };
+                    // SAFETY: this CPU's own slot. Atomic all the same (some 5 ns): on a
+                    // preemptible kernel another task may come between load and store, and a
+                    // count that is one short looks like an operation that vanished.
+                    unsafe { atomic::add_u64(&raw mut (*counters).$name, 1) };
                 }
             }
         )*

@@ -64,12 +64,15 @@ pub(crate) fn settings() -> Option<&'static Settings> {
     SETTINGS.get(0)
 }
 
-/// Whether the current task belongs to the agent, whose own work is not reported.
+/// Whether the current task belongs to the agent, whose own work is not reported, its canary's
+/// excepted.
 #[inline(always)]
 pub(crate) fn is_agent() -> bool {
     // SAFETY: a helper without arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
-    settings().is_some_and(|settings| settings.agent_tgid == (pid_tgid >> 32) as u32)
+    settings().is_some_and(|settings| {
+        settings.agent_tgid == (pid_tgid >> 32) as u32 && settings.canary_tid != pid_tgid as u32
+    })
 }
 
 /// Voids every cached verdict: a directory has another place.

@@ -4,14 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fim_common::collector::{Collector, ObservationSender};
-use fim_common::config::Backend;
+use fim_common::config::{self, Backend};
+use fim_common::ledger::{Ledger, Stage};
+use fim_common::loss::Losses;
 use fim_common::metrics::{HookCounts, Metrics};
-use fim_common::policy::Policy;
+use fim_common::policy::{Policy, Watch};
 use fim_common::record::Hook;
 use thiserror::Error;
 
 use crate::bpf::collector::{self as bpf, BpfCollector, BpfError, ProcessFeed};
 use crate::bpf::loader::LoadError;
+use crate::canary::{Exempt, Post};
 use crate::fanotify::{self, FanotifyCollector, FanotifyError};
 use crate::process::Table;
 
@@ -56,6 +59,8 @@ pub struct Running {
     pub collector: Box<dyn Collector>,
     /// Its counters.
     pub monitor: Monitor,
+    /// Has it tell of what the calling thread does.
+    pub exempt: Exempt,
     /// One line: what was chosen, and why.
     pub choice: String,
 }
@@ -84,6 +89,9 @@ impl Monitor {
                     };
                     metrics.set_kernel_operations(hook.name(), counts);
                 }
+                for (stage, reason, count) in monitor.dropped() {
+                    metrics.set_dropped(stage, reason, count);
+                }
                 for hook in Hook::ALL {
                     let mut of_hook =
                         monitor.status().iter().filter(|status| status.hook == hook).peekable();
@@ -102,8 +110,33 @@ impl Monitor {
                     error: counters.error.load(Relaxed),
                 };
                 metrics.set_kernel_operations("fanotify", counts);
+                metrics.set_dropped("spill", "full", counts.lost);
+                metrics.set_dropped("fanotify", "overflow", counters.overflows.load(Relaxed));
+                metrics.set_dropped("fanotify", "malformed", counters.malformed.load(Relaxed));
                 metrics.set_hook_armed("fanotify", true);
                 metrics.set_queue_depth("fanotify_spill", counters.spilled.load(Relaxed) as usize);
+            }
+        }
+    }
+}
+
+impl Monitor {
+    /// Writes the columns of the collector.
+    pub fn enter(&self, ledger: &Ledger) {
+        use std::sync::atomic::Ordering::Relaxed;
+        match self {
+            Self::Bpf(monitor) => monitor.enter(ledger),
+            Self::Fanotify(counters) => {
+                let submitted = counters.submitted.load(Relaxed);
+                // One thread does it all: nothing is between these.
+                for stage in [Stage::Delivered, Stage::Resolved, Stage::Received, Stage::Submitted]
+                {
+                    ledger.set(stage, submitted);
+                }
+                ledger.set(Stage::Error, counters.error.load(Relaxed));
+                ledger.set(Stage::Lost, counters.lost.load(Relaxed));
+                ledger.set(Stage::Filtered, counters.filtered.load(Relaxed));
+                ledger.set(Stage::Seen, counters.seen.load(Relaxed));
             }
         }
     }
@@ -115,14 +148,18 @@ pub struct Request<'a> {
     pub backend: Backend,
     /// Resolved.
     pub policy: &'a Policy,
-    /// Bytes of the kernel's ring.
-    pub ring_bytes: u32,
+    /// Between the kernel and the pipeline.
+    pub collector: config::Collector,
     /// Trees whose events are nobody's business.
     pub ignore: Vec<PathBuf>,
     /// The processes.
     pub table: Arc<Mutex<Table>>,
     /// Into the pipeline.
     pub sender: ObservationSender,
+    /// Where losses are told.
+    pub losses: Losses,
+    /// Takes what the canary did.
+    pub post: Arc<Post>,
 }
 
 /// Starts the backend asked for; with `auto`, bpf where it works, else fanotify.
@@ -144,15 +181,20 @@ pub fn start(request: &Request<'_>) -> Result<Running, BackendError> {
 }
 
 fn start_bpf(request: &Request<'_>, reason: &str) -> Result<Running, BpfError> {
+    let canaries = request.post.directories().iter();
+    let canaries = canaries.map(|base| Watch { base: base.clone(), depth: None, first: None });
     let collector = BpfCollector::start(bpf::Options {
-        watches: request.policy.watches(),
+        watches: request.policy.watches().into_iter().chain(canaries).collect(),
         prunes: request.policy.prunes(),
         attempts: request.policy.rules().iter().any(|rule| rule.attempts),
-        ring_bytes: request.ring_bytes,
+        ring_bytes: request.collector.ring_bytes,
         table: Arc::clone(&request.table),
         sender: request.sender.clone(),
+        losses: request.losses.clone(),
+        post: Arc::clone(&request.post),
     })?;
     Ok(Running {
+        exempt: collector.exempt(),
         monitor: Monitor::Bpf(collector.monitor()),
         choice: format!("backend bpf ({reason})"),
         collector: Box::new(collector),
@@ -191,6 +233,7 @@ fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, Fanoti
             Some(first) => watch.base.join(first),
             None => watch.base,
         })
+        .chain(request.post.directories().iter().cloned())
         .collect();
     let collector = FanotifyCollector::start(fanotify::Options {
         scope,
@@ -200,9 +243,14 @@ fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, Fanoti
         sync,
         table: Arc::clone(table),
         sender: request.sender.clone(),
-        spill: fanotify::SPILL,
+        losses: request.losses.clone(),
+        post: Arc::clone(&request.post),
+        spill: request.collector.spill_events,
+        unlimited_queue: request.collector.unlimited_queue,
     })?;
     Ok(Running {
+        // It knows the canary by its directories.
+        exempt: Arc::new(|_| ()),
         monitor: Monitor::Fanotify(collector.counters()),
         choice: format!("backend fanotify ({reason}), {processes}"),
         collector: Box::new(collector),

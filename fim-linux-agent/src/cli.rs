@@ -27,8 +27,15 @@ struct Cli {
 enum Command {
     /// Monitor in the foreground until SIGINT or SIGTERM.
     Run(Run),
-    /// Say which backends and hooks work here, and what to do about those that do not.
+    /// Say which backends and hooks work here, what to do about those that do not, and how the
+    /// running agent is.
     Doctor {
+        /// The configuration of the agent [default: /etc/fim/fim.toml].
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Where the agent serves its metrics [default: what the configuration says].
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        metrics: Option<SocketAddr>,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -140,7 +147,12 @@ pub fn main() -> ExitCode {
                 Err(failure) => fail(&failure, failure.code),
             };
         }
-        Command::Doctor { json } => commands::doctor::doctor(out, json),
+        Command::Doctor { config, metrics, json } => match metrics {
+            Some(agent) => commands::doctor::doctor(out, json, agent),
+            None => config::Config::load(config.as_deref())
+                .map_err(anyhow::Error::from)
+                .and_then(|config| commands::doctor::doctor(out, json, config.metrics.listen)),
+        },
         Command::Explain { path, config, json } => {
             commands::explain::explain(out, &path, config.as_deref(), json)
         }

@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod bpf;
+pub mod canary;
 pub mod cli;
 pub mod commands;
 pub mod fanotify;
@@ -10,3 +11,4 @@ mod fuzz_seeds;
 pub mod host;
 mod mounts;
 pub mod process;
+mod shares;

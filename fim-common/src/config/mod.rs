@@ -43,6 +43,8 @@ pub struct Config {
     pub events: Events,
     /// Between the kernel and the pipeline.
     pub collector: Collector,
+    /// The agent's check of itself.
+    pub canary: Canary,
     /// The rules in force, not empty, names unique; those of the file before the recommended.
     pub rules: Vec<Rule>,
 }
@@ -133,6 +135,17 @@ pub struct Collector {
     pub ring_bytes: u32,
     /// Observations that may wait for the pipeline.
     pub queue_events: usize,
+    /// fanotify: operations that are held beyond that.
+    pub spill_events: usize,
+    /// fanotify: the kernel's queue has no limit but memory.
+    pub unlimited_queue: bool,
+}
+
+/// `[canary]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// How often; `None`: never.
+    pub interval: Option<Duration>,
 }
 
 impl Default for Config {
@@ -152,7 +165,13 @@ impl Default for Config {
                 fold: Duration::from_millis(50),
                 settle: Duration::from_secs(1),
             },
-            collector: Collector { ring_bytes: 8 << 20, queue_events: 65_536 },
+            collector: Collector {
+                ring_bytes: 8 << 20,
+                queue_events: 65_536,
+                spill_events: 262_144,
+                unlimited_queue: true,
+            },
+            canary: Canary { interval: Some(Duration::from_secs(60)) },
             rules: policy::recommended(),
         }
     }

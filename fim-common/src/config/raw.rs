@@ -121,6 +121,7 @@ table! {
         hash: Hash,
         events: Events,
         collector: Collector,
+        canary: Canary,
         rule: Vec<Spanned<Rule>>,
     }
 }
@@ -216,11 +217,39 @@ table! {
             default: "\"8MiB\"",
             cost: "kernel memory, all of it from the start"
         }
+        /// fanotify: what the collector holds beyond that while the pipeline is busy, before
+        /// operations are lost (which is reported as a `gap`).
+        spill_events: i64 {
+            values: "count, 1024 to 16777216",
+            default: "262144",
+            cost: "memory, about 1 KiB for each operation that waits"
+        }
+        /// fanotify: whether the kernel's queue is limited by nothing but memory. If not, it holds
+        /// `fs.fanotify.max_queued_events` (16,384 unless set otherwise), and what is beyond is lost
+        /// without being counted (which is reported as a `gap`).
+        unlimited_queue: bool {
+            values: "`true` or `false`",
+            default: "true",
+            cost: "kernel memory, charged to the agent's cgroup: about 200 bytes for each event that waits"
+        }
         /// What the collector may be ahead of the pipeline.
         queue_events: i64 {
             values: "count, 1024 to 16777216",
             default: "65536",
             cost: "memory, about 1 KiB for each event that waits"
+        }
+    }
+}
+
+table! {
+    /// The agent's check of itself: on each watched file system it does every operation to a file
+    /// of its own, and expects its event.
+    Canary "[canary]" {
+        /// How often. 0: never.
+        interval: i64 {
+            values: "seconds, 0 to 86400",
+            default: "60",
+            cost: "some 20 operations on each watched file system, in a directory `.fim-canary-…` at its root"
         }
     }
 }
@@ -304,12 +333,13 @@ table! {
 }
 
 /// All tables, in the order of the reference.
-pub(super) const SECTIONS: [Section; 7] = [
+pub(super) const SECTIONS: [Section; 8] = [
     File::SECTION,
     Journal::SECTION,
     Metrics::SECTION,
     Hash::SECTION,
     Events::SECTION,
     Collector::SECTION,
+    Canary::SECTION,
     Rule::SECTION,
 ];

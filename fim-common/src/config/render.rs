@@ -28,7 +28,8 @@ fn write_config(
     canonicalize: &dyn Fn(&Path) -> PathBuf,
     note: &dyn Fn(&Path) -> Option<String>,
 ) -> fmt::Result {
-    let Config { file: _, backend, journal, metrics, hash, events, collector, rules } = config;
+    let Config { file: _, backend, journal, metrics, hash, events, collector, canary, rules } =
+        config;
     writeln!(out, "backend = {}", quoted(backend.as_str()))?;
     writeln!(out, "recommended = false  # those in force are written out below")?;
     writeln!(out, "\n[journal]")?;
@@ -43,6 +44,10 @@ fn write_config(
     writeln!(out, "settle_ms = {}", events.settle.as_millis())?;
     writeln!(out, "\n[collector]\nring_bytes = {}", size_text(collector.ring_bytes.into()))?;
     writeln!(out, "queue_events = {}", collector.queue_events)?;
+    writeln!(out, "spill_events = {}", collector.spill_events)?;
+    writeln!(out, "unlimited_queue = {}", collector.unlimited_queue)?;
+    let interval = canary.interval.map_or(0, |interval| interval.as_secs());
+    writeln!(out, "\n[canary]\ninterval = {interval}")?;
     for rule in rules {
         write_rule(out, rule, canonicalize, note)?;
     }

@@ -46,6 +46,8 @@ fn everything_can_be_said() {
         [collector]
         ring_bytes = "64KiB"
         queue_events = 1024
+        spill_events = 2048
+        unlimited_queue = false
         [[rule]]
         name = "a"
         paths = ["/a", "/b/{c,d}/*"]
@@ -67,7 +69,15 @@ fn everything_can_be_said() {
     assert_eq!(config.events.alert_severity, 100);
     assert_eq!(config.events.fold, Duration::ZERO);
     assert_eq!(config.events.settle, Duration::from_secs(60));
-    assert_eq!(config.collector, Collector { ring_bytes: 65536, queue_events: 1024 });
+    assert_eq!(
+        config.collector,
+        Collector {
+            ring_bytes: 65536,
+            queue_events: 1024,
+            spill_events: 2048,
+            unlimited_queue: false,
+        }
+    );
     let rule = &config.rules[0];
     assert_eq!((rule.name.as_str(), rule.paths.len(), rule.exclude.len()), ("a", 3, 1));
     assert_eq!(rule.operations.iter().collect::<Vec<_>>(), [Action::Created, Action::Deleted]);

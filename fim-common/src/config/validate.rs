@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::raw::{self, List, Scalar};
-use super::{Collector, Config, Events, Hash, Journal, Metrics, Problem};
+use super::{Canary, Collector, Config, Events, Hash, Journal, Metrics, Problem};
 use crate::policy::{self, Operations, Pattern, Rule};
 
 const WORDS: [(&str, u8); 4] = [("low", 25), ("medium", 50), ("high", 75), ("critical", 100)];
@@ -139,6 +139,12 @@ impl Check<'_> {
                 settle: self.milliseconds(raw.events.settle_ms, default.events.settle, 60_000),
             },
             collector: self.collector(raw.collector, default.collector),
+            canary: Canary {
+                interval: match self.number(raw.canary.interval, 60_u64, 0..=86_400) {
+                    0 => None,
+                    seconds => Some(Duration::from_secs(seconds)),
+                },
+            },
             rules,
         }
     }
@@ -156,6 +162,10 @@ impl Check<'_> {
         Collector {
             ring_bytes: u32::try_from(ring_bytes).unwrap_or(default.ring_bytes),
             queue_events: self.number(raw.queue_events, default.queue_events, 1024..=16 << 20),
+            spill_events: self.number(raw.spill_events, default.spill_events, 1024..=16 << 20),
+            unlimited_queue: raw
+                .unlimited_queue
+                .map_or(default.unlimited_queue, Spanned::into_inner),
         }
     }
 

@@ -167,6 +167,8 @@ pub enum Action {
     Gap,
     /// What a gap covers has been compared with the disk.
     GapClosed,
+    /// The agent did not see what it did itself: a hook has stopped.
+    CanaryMissed,
     /// The agent lives.
     Heartbeat,
 }
@@ -188,6 +190,7 @@ impl Action {
             Self::ConfigChanged => "config_changed",
             Self::Gap => "gap",
             Self::GapClosed => "gap_closed",
+            Self::CanaryMissed => "canary_missed",
             Self::Heartbeat => "heartbeat",
         }
     }

@@ -102,7 +102,7 @@ fn look(event: &Event) -> (&'static str, &'static str) {
     }
     let style = match event.event.action {
         Action::Created | Action::Linked | Action::Mounted => GREEN,
-        Action::Deleted | Action::Unmounted | Action::Gap => RED,
+        Action::Deleted | Action::Unmounted | Action::Gap | Action::CanaryMissed => RED,
         Action::Updated | Action::AttributesModified | Action::Moved => YELLOW,
         Action::AgentStarted
         | Action::AgentStopped

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use thiserror::Error;
 
 use crate::event::{Action, Outcome, Provider};
+use crate::ledger::{Counts, Identity, Stage};
 
 mod health;
 mod server;
@@ -48,6 +49,10 @@ pub struct Metrics {
     queue_depth: IntGaugeVec,
     hook_armed: IntGaugeVec,
     backend_info: IntGaugeVec,
+    ledger: IntCounterVec,
+    imbalance: IntGaugeVec,
+    canary_seconds: HistogramVec,
+    canary_missed: IntCounterVec,
 }
 
 /// Metrics could not be set up or written: a mistake in the program, not of its user.
@@ -139,6 +144,41 @@ impl Metrics {
                 &registry,
                 gauges("fim_backend_info", "1 for the source of events in use.", &["backend"])?,
             )?,
+            ledger: register(
+                &registry,
+                counters(
+                    "fim_ledger_operations_total",
+                    "Operations (towards the end: events) that a stage took in, or that took this way out of it; `pending` is what waits now.",
+                    &["stage"],
+                )?,
+            )?,
+            canary_seconds: register(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "fim_canary_seconds",
+                        "Time from an operation of the agent's own to its event.",
+                    )
+                    .buckets(DELAY_BUCKETS.to_vec()),
+                    &["operation", "fs"],
+                )?,
+            )?,
+            canary_missed: register(
+                &registry,
+                counters(
+                    "fim_canary_missed_total",
+                    "Operations of the agent's own that it did not see: a hook has stopped.",
+                    &["operation", "fs"],
+                )?,
+            )?,
+            imbalance: register(
+                &registry,
+                gauges(
+                    "fim_ledger_imbalance",
+                    "What came in less what became of it; beyond what is under way: lost without being counted.",
+                    &["identity"],
+                )?,
+            )?,
             registry,
         };
         let build = gauges(
@@ -174,20 +214,41 @@ impl Metrics {
             ("lost", lost),
             ("error", error),
         ] {
-            let counter = self.kernel_operations.with_label_values(&[hook, result]);
-            match value.checked_sub(counter.get()) {
-                Some(more) => counter.inc_by(more),
-                None => {
-                    counter.reset();
-                    counter.inc_by(value);
-                }
-            }
+            set(&self.kernel_operations.with_label_values(&[hook, result]), value);
+        }
+    }
+
+    /// The agent saw its own operation so long after it was done.
+    pub fn canary(&self, operation: &str, fs: &str, delay: Duration) {
+        let labels = [operation, fs];
+        self.canary_seconds.with_label_values(&labels).observe(delay.as_secs_f64());
+        // A counter that is not there until it counts makes no rate.
+        self.canary_missed.with_label_values(&labels).inc_by(0);
+    }
+
+    /// The agent did not see its own operation.
+    pub fn canary_missed(&self, operation: &str, fs: &str) {
+        self.canary_missed.with_label_values(&[operation, fs]).inc();
+    }
+
+    /// What the stages have counted, and how far that adds up. For one thread.
+    pub fn set_ledger(&self, counts: &Counts) {
+        for stage in Stage::ALL {
+            set(&self.ledger.with_label_values(&[stage.name()]), counts.get(*stage));
+        }
+        for identity in Identity::ALL {
+            self.imbalance.with_label_values(&[identity.name]).set(counts.imbalance(identity));
         }
     }
 
     /// The stage `stage` dropped `count` things because of `reason`.
     pub fn dropped(&self, stage: &str, reason: &str, count: u64) {
         self.events_dropped.with_label_values(&[stage, reason]).inc_by(count);
+    }
+
+    /// The stage `stage` has dropped `count` things altogether because of `reason`. For one thread.
+    pub fn set_dropped(&self, stage: &str, reason: &str, count: u64) {
+        set(&self.events_dropped.with_label_values(&[stage, reason]), count);
     }
 
     /// A loss has been reported.
@@ -239,6 +300,18 @@ impl Metrics {
 fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> Result<C, Error> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
+}
+
+/// Brings a counter to a value that is counted elsewhere. One that is smaller than the last means
+/// that it was begun anew.
+fn set(counter: &IntCounter, value: u64) {
+    match value.checked_sub(counter.get()) {
+        Some(more) => counter.inc_by(more),
+        None => {
+            counter.reset();
+            counter.inc_by(value);
+        }
+    }
 }
 
 fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {

@@ -37,6 +37,14 @@ fn names_and_labels_are_those_of_the_contract() {
     let counts = HookCounts { seen: 10, filtered: 6, submitted: 3, lost: 1, error: 0 };
     metrics.set_kernel_operations("vfs_unlink", counts);
     metrics.dropped("decode", "bad_length", 2);
+    metrics.set_dropped("queue", "full", 3);
+    metrics.set_dropped("queue", "full", 4);
+    let mut ledger = Counts::default();
+    ledger.set(Stage::Taken, 9);
+    ledger.set(Stage::Told, 8);
+    metrics.set_ledger(&ledger);
+    metrics.canary("rename", "/srv", Duration::from_millis(3));
+    metrics.canary_missed("unlink", "/");
     metrics.gap();
     metrics.event_delay(Duration::from_millis(3));
     metrics.hashed(Duration::from_millis(2), 4096);
@@ -56,6 +64,13 @@ fn names_and_labels_are_those_of_the_contract() {
         r#"fim_kernel_operations_total{hook="vfs_unlink",result="lost"} 1"#,
         r#"fim_kernel_operations_total{hook="vfs_unlink",result="error"} 0"#,
         r#"fim_events_dropped_total{reason="bad_length",stage="decode"} 2"#,
+        r#"fim_events_dropped_total{reason="full",stage="queue"} 4"#,
+        r#"fim_ledger_operations_total{stage="taken"} 9"#,
+        r#"fim_ledger_imbalance{identity="pipeline"} 1"#,
+        r#"fim_ledger_imbalance{identity="kernel"} 0"#,
+        r#"fim_canary_seconds_count{fs="/srv",operation="rename"} 1"#,
+        r#"fim_canary_missed_total{fs="/srv",operation="rename"} 0"#,
+        r#"fim_canary_missed_total{fs="/",operation="unlink"} 1"#,
         "fim_gaps_total 1",
         r#"fim_event_delay_seconds_bucket{le="0.0025"} 0"#,
         r#"fim_event_delay_seconds_bucket{le="0.005"} 1"#,

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Names;
 use super::output::new_id;
+use super::{Names, doubt};
 use crate::baseline::Baseline;
 use crate::event::actor::Actor;
 use crate::event::{
@@ -49,15 +49,15 @@ pub(super) struct Draft {
     pub(super) link_path: Option<PathBuf>,
     /// A watched path that stands for this one, which no rule names.
     pub(super) judged_as: Option<PathBuf>,
-    action: Action,
+    pub(super) action: Action,
     time: Timestamp,
-    provider: Provider,
+    pub(super) provider: Provider,
     actor: Arc<Actor>,
     path_in_process: Option<PathBuf>,
     failure: Option<Failure>,
     /// What the kernel said.
-    before: ObjectState,
-    after: ObjectState,
+    pub(super) before: ObjectState,
+    pub(super) after: ObjectState,
     operations: Vec<FoldedOperation>,
 }
 
@@ -91,9 +91,16 @@ impl Draft {
         })
     }
 
+    /// Operations that it is about.
+    pub(super) fn count(&self) -> u64 {
+        self.operations.iter().map(|folded| folded.count).sum()
+    }
+
     /// Whether nobody can tell if the object is open for writing.
     pub(super) fn may_be_open(&self) -> bool {
-        self.provider == Provider::Fanotify
+        // Or it was opened before anybody looked, or its opening was lost.
+        let modified = || self.operations.iter().any(|folded| folded.operation == "modify");
+        self.provider == Provider::Fanotify || modified()
     }
 
     /// Whether there is content to hash.
@@ -164,6 +171,7 @@ pub(super) fn event(
     });
     let covered = policy.covers(&draft.path).is_some();
     let was_known = stored.is_some();
+    let stale = stored.as_ref().filter(|_| draft.action == Action::AttributesModified).cloned();
 
     let (before, after, hash_state) = if draft.action == Action::Deleted {
         if let Err(error) = baseline.remove(&draft.path) {
@@ -200,7 +208,10 @@ pub(super) fn event(
             let result = if gone {
                 baseline.remove(&draft.path).map(drop)
             } else {
-                baseline.put(&draft.path, &after)
+                match doubt::to_store(&draft, before.as_ref(), stale.as_ref(), &after, hash_state) {
+                    Some(state) => baseline.put(&draft.path, &state),
+                    None => Ok(()),
+                }
             };
             if let Err(error) = result {
                 tracing::error!(%error, "the baseline cannot be written");

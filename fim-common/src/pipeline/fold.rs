@@ -11,6 +11,7 @@ use super::change::{Content, Draft};
 use crate::collector::Observation;
 use crate::event::actor::Actor;
 use crate::event::{Action, FoldedOperation};
+use crate::ledger::Stage;
 use crate::object;
 use crate::operation::{Modified, Operation, OperationKind};
 use crate::state::{HashState, ObjectKind, ObjectState};
@@ -66,6 +67,11 @@ impl Session {
         }
     }
 
+    /// Operations that the next event is about.
+    fn count(&self) -> u64 {
+        self.operations.iter().map(|folded| folded.count).sum()
+    }
+
     fn writer(&mut self, actor: &Arc<Actor>) {
         let same = |other: &Arc<Actor>| {
             Arc::ptr_eq(other, actor)
@@ -87,6 +93,8 @@ pub(super) struct Sessions {
     held: HashMap<PathBuf, Vec<Operation>>,
     /// The first half of an exchange of names, already done to the baseline.
     exchanged: Option<(PathBuf, PathBuf)>,
+    /// Operations of sessions that ended with nothing to tell.
+    quiet: u64,
 }
 
 impl Sessions {
@@ -98,9 +106,45 @@ impl Sessions {
         self.due.first().map(|(at, _)| *at)
     }
 
+    /// Whether an event of this path is under way.
+    pub(super) fn is_busy(&self, path: &Path) -> bool {
+        self.held.contains_key(path)
+            || self.by_path.get(path).is_some_and(|session| session.pending.is_some())
+    }
+
+    /// Whether somebody has it open for writing, as far as is known.
+    pub(super) fn is_open(&self, path: &Path) -> bool {
+        self.by_path.get(path).is_some_and(|session| session.open)
+    }
+
+    /// Operations that wait, for the ledger.
+    pub(super) fn pending(&self) -> u64 {
+        let held: usize = self.held.values().map(Vec::len).sum();
+        held as u64 + self.by_path.values().map(Session::count).sum::<u64>()
+    }
+
+    /// Operations of which nothing was to be told, since this was asked last.
+    pub(super) fn take_quiet(&mut self) -> u64 {
+        std::mem::take(&mut self.quiet)
+    }
+
+    /// A close may have been lost: whoever seems to have a file open may not. One that is open all
+    /// the same begins anew with its next modification.
+    pub(super) fn doubt_open(&mut self) {
+        for session in self.by_path.values_mut() {
+            session.open = false;
+        }
+        self.forget_quiet();
+    }
+
     /// Drops what has nothing to tell.
     pub(super) fn forget_quiet(&mut self) {
-        self.by_path.retain(|_, session| session.pending.is_some());
+        let quiet = &mut self.quiet;
+        self.by_path.retain(|_, session| {
+            let keep = session.pending.is_some();
+            *quiet += if keep { 0 } else { session.count() };
+            keep
+        });
         let by_path = &self.by_path;
         self.due.retain(|(_, path)| by_path.contains_key(path));
     }
@@ -126,7 +170,11 @@ impl Sessions {
 
     fn remove(&mut self, path: &Path) -> Option<Session> {
         self.set_due(path, None);
-        self.by_path.remove(path)
+        let session = self.by_path.remove(path)?;
+        if session.pending.is_none() {
+            self.quiet += session.count();
+        }
+        Some(session)
     }
 }
 
@@ -150,7 +198,9 @@ fn note(operations: &mut Vec<FoldedOperation>, operation: &Operation) {
 
 /// Takes in one operation.
 pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
-    let Some(path) = operation.path.clone() else { return };
+    let Some(path) = operation.path.clone() else {
+        return pipeline.ledger.add(Stage::Nameless, 1);
+    };
     let covered = pipeline.policy.covers(&path).is_some();
     let from_covered = match &operation.kind {
         OperationKind::Rename { from: Some(from), .. } => pipeline.policy.covers(from).is_some(),
@@ -159,14 +209,16 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
     if !covered && !from_covered {
         // What a directory above or below a watched one does may still concern what is in it.
         match operation.kind {
+            OperationKind::Mount => return mounted(pipeline, Action::Mounted, operation, &path),
+            OperationKind::Unmount => {
+                return mounted(pipeline, Action::Unmounted, operation, &path);
+            }
             OperationKind::Rename { .. } if operation.failure.is_none() => {
                 renamed_around(pipeline, &operation, &path);
             }
-            OperationKind::Mount => mounted(pipeline, Action::Mounted, operation, &path),
-            OperationKind::Unmount => mounted(pipeline, Action::Unmounted, operation, &path),
             _ => {}
         }
-        return;
+        return pipeline.ledger.add(Stage::Uncovered, 1);
     }
     if operation.failure.is_some() {
         return attempted(pipeline, operation);
@@ -266,7 +318,7 @@ fn mounted(pipeline: &mut Pipeline, action: Action, operation: Operation, point:
         .map(|watch| watch.base)
         .find(|base| base.starts_with(point));
     if hides.is_none() && pipeline.policy.covers(point).is_none() {
-        return;
+        return pipeline.ledger.add(Stage::Uncovered, 1);
     }
     let mut operations = Vec::new();
     note(&mut operations, &operation);
@@ -274,7 +326,7 @@ fn mounted(pipeline: &mut Pipeline, action: Action, operation: Operation, point:
         draft.judged_as = hides;
         pipeline.complete(draft, None);
     }
-    pipeline.scanner.request_mounted(point.to_owned());
+    pipeline.recheck_mounted(point.to_owned());
 }
 
 /// Another name: of a watched file, or a watched name of a file.
@@ -373,6 +425,7 @@ fn poll(pipeline: &mut Pipeline, path: &Path) {
     }
     pipeline.sessions.set_due(path, Some(next));
     if changed && let (Some(opener), Some(time)) = (opener, now) {
+        pipeline.ledger.add(Stage::Found, 1);
         modified(
             pipeline,
             path.to_owned(),
@@ -412,7 +465,7 @@ fn closed(
     let now = Instant::now();
     let last = writers.is_none_or(|writers| writers == 0);
     if modified == Modified::No && !pipeline.sessions.by_path.contains_key(&path) {
-        return;
+        return pipeline.ledger.add(Stage::Quiet, 1);
     }
     let session =
         pipeline.sessions.by_path.entry(path.clone()).or_insert_with(|| Session::new(now));
@@ -493,12 +546,13 @@ fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     draft.from.clone_from(&from);
     pipeline.hash_then_complete(draft);
     let Some(whole) = whole else { return };
+    pipeline.tree_moved(&path);
     if covered && exchange {
         // What is in it came along.
         pipeline.observe(Observation::Recheck(path));
     } else if covered && !from_covered {
         // What came along is told as moved, too, once it has been found.
-        pipeline.scanner.request_moved(whole);
+        pipeline.recheck_moved(whole);
     } else if let Some(from) = from
         && !covered
     {
@@ -530,6 +584,7 @@ fn moved_away(
         ..whole.clone()
     };
     if let Some(mut draft) = Draft::new(Action::Moved, operation, operations) {
+        pipeline.ledger.add(Stage::Found, 1);
         draft.from = Some(was);
         draft.known = Some(state);
         pipeline.complete(draft, None);

@@ -12,7 +12,7 @@
 //! Invariant: nothing here waits for the disk on behalf of one file while others wait, and the
 //! queue in front is bounded: a collector that finds it full knows how to report the loss.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
@@ -20,9 +20,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::baseline::Baseline;
-use crate::collector::{Gap, Observation};
+use crate::collector::{Fences, Observation};
 use crate::event::Action;
 use crate::hash::{HashOutcome, HashPool, Job};
+use crate::ledger::{Ledger, Stage};
+use crate::loss::Losses;
 use crate::operation::Operation;
 use crate::policy::Policy;
 use crate::scan::{Difference, ScanRule};
@@ -30,8 +32,10 @@ use crate::state::HashState;
 use crate::time::Timestamp;
 
 mod change;
+mod doubt;
 mod fold;
 mod output;
+mod recheck;
 mod rescan;
 
 #[cfg(test)]
@@ -72,11 +76,19 @@ pub struct Options {
     pub ignore: Vec<PathBuf>,
     /// Looks at the disk after a loss.
     pub scanner: Scanner,
+    /// What collectors have lost.
+    pub losses: Losses,
+    /// Of the collector.
+    pub fences: Fences,
+    /// Counted here.
+    pub ledger: Arc<Ledger>,
 }
 
 /// Files being written that are remembered at most; beyond, the quiet ones are forgotten, and
 /// their next modification begins a new one.
 const SESSIONS_MAX: usize = 65_536;
+/// How often the ledger is told what waits.
+const NOTE: Duration = Duration::from_millis(500);
 /// Events that wait for their hash at most.
 const WAITING_MAX: usize = 65_536;
 
@@ -102,8 +114,12 @@ pub struct Pipeline {
     scanner: Scanner,
     found: std_mpsc::Receiver<rescan::Found>,
     scan_wake: Arc<tokio::sync::Notify>,
-    /// Gaps whose re-check is under way.
-    gaps: VecDeque<Gap>,
+    losses: Losses,
+    fences: Fences,
+    ledger: Arc<Ledger>,
+    rechecks: recheck::Rechecks,
+    /// When the ledger was told last what waits.
+    noted: Instant,
 }
 
 impl Pipeline {
@@ -131,7 +147,11 @@ impl Pipeline {
             scanner,
             found,
             scan_wake,
-            gaps: VecDeque::new(),
+            losses: options.losses,
+            fences: options.fences,
+            ledger: options.ledger,
+            rechecks: recheck::Rechecks::default(),
+            noted: Instant::now(),
         }
     }
 
@@ -139,7 +159,7 @@ impl Pipeline {
     pub fn begin(&mut self, message: String, differences: Vec<Difference>) {
         self.output.agent(Action::AgentStarted, message);
         for difference in differences {
-            self.difference(difference, None);
+            self.difference(difference);
         }
         self.output.flush();
     }
@@ -153,10 +173,12 @@ impl Pipeline {
         message: impl FnOnce() -> String,
     ) {
         let scan_wake = Arc::clone(&self.scan_wake);
+        let losses = self.losses.clone();
         loop {
             let due = self.sessions.next_due();
             let flush = self.output.flush_due();
-            let wake = [due, flush].into_iter().flatten().min();
+            let note = Some(self.noted + NOTE);
+            let wake = [due, flush, self.rechecks.due(), note].into_iter().flatten().min();
             let sleep = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -165,14 +187,19 @@ impl Pipeline {
             };
             tokio::select! {
                 biased;
+                () = losses.reported() => self.take_losses(),
                 Some((ticket, outcome)) = self.hashed.recv() => self.hashed(ticket, outcome),
                 observation = observations.recv() => match observation {
                     Some(observation) => {
                         self.observe(observation);
                         // One pass over the clock for many observations.
-                        for _ in 0..256 {
+                        for round in 0..256 {
                             let Ok(observation) = observations.try_recv() else { break };
                             self.observe(observation);
+                            if round % 16 == 0 {
+                                // A slow machine takes a second for all of them.
+                                self.take_losses();
+                            }
                         }
                         self.output.metrics().set_queue_depth("pipeline", observations.len());
                     }
@@ -181,14 +208,26 @@ impl Pipeline {
                 () = scan_wake.notified() => self.take_found(),
                 () = sleep => {}
             }
-            self.flush_due(Instant::now());
+            let now = Instant::now();
+            self.flush_due(now);
+            self.recheck_due(now);
             self.output.flush_if_due();
+            if now.duration_since(self.noted) >= NOTE {
+                self.noted = now;
+                // Others read it, and an agent that is killed loses what is not committed.
+                if let Err(error) = self.baseline.flush() {
+                    tracing::error!(%error, "the baseline cannot be written");
+                }
+                self.note_pending();
+            }
         }
         self.finish(deadline, message).await;
     }
 
     async fn finish(mut self, deadline: Duration, message: impl FnOnce() -> String) {
         let end = tokio::time::Instant::now() + deadline;
+        // Told, and compared at the next start.
+        self.take_losses();
         self.flush_all();
         while !self.waiting.is_empty() {
             match tokio::time::timeout_at(end, self.hashed.recv()).await {
@@ -202,13 +241,13 @@ impl Pipeline {
             self.give_up(ticket, HashState::Skipped);
         }
         self.scanner.stop();
-        self.take_found();
         if let Err(error) = self.baseline.flush() {
             tracing::error!(%error, "the baseline cannot be written");
         }
         if let Err(error) = self.baseline.set_stopped(Timestamp::now()) {
             tracing::error!(%error, "the baseline cannot be written");
         }
+        self.note_pending();
         self.output.agent(Action::AgentStopped, message());
         self.output.finish();
     }
@@ -216,23 +255,17 @@ impl Pipeline {
     fn observe(&mut self, observation: Observation) {
         match observation {
             Observation::Operation(operation) => self.operation(*operation),
-            Observation::Gap(gap) => {
-                tracing::error!(count = ?gap.count, hooks = ?gap.hooks, "operations were lost");
-                self.output.metrics().gap();
-                self.output.gap(Action::Gap, &gap);
-                let scope = gap.scope.clone();
-                self.gaps.push_back(gap);
-                self.scanner.request(scope, true);
-            }
-            Observation::Recheck(path) => self.scanner.request(vec![path], false),
+            Observation::Recheck(path) => self.recheck(vec![path], false),
+            Observation::Fence(number) => self.fence(number),
         }
     }
 
     fn operation(&mut self, operation: Operation) {
+        self.ledger.add(Stage::Taken, 1);
         if let Some(path) = &operation.path
             && self.ignore.iter().any(|tree| path.starts_with(tree))
         {
-            return;
+            return self.ledger.add(Stage::Ignored, 1);
         }
         fold::take(self, operation);
         if self.sessions.len() > SESSIONS_MAX {
@@ -307,6 +340,7 @@ impl Pipeline {
     }
 
     fn complete(&mut self, draft: Draft, outcome: Option<HashOutcome>) {
+        let count = draft.count();
         let Some(event) = change::event(
             draft,
             outcome,
@@ -315,49 +349,35 @@ impl Pipeline {
             self.names.as_mut(),
             self.alert_severity,
         ) else {
-            return;
+            return self.ledger.add(Stage::Unchanged, count);
         };
+        self.ledger.add(Stage::Told, count);
         self.output.event(event);
     }
 
     /// Tells of a failed attempt.
     fn attempt(&mut self, draft: Draft) {
         let event = change::attempt(draft, &self.policy, self.names.as_mut(), self.alert_severity);
-        if let Some(event) = event {
-            self.output.event(event);
-        }
+        let Some(event) = event else { return self.ledger.add(Stage::Unchanged, 1) };
+        self.ledger.add(Stage::Told, 1);
+        self.output.event(event);
     }
 
-    /// Tells what a scan found; `moved`: below a directory that was moved there by this.
-    fn difference(&mut self, difference: Difference, moved: Option<&Operation>) {
+    /// Tells what a scan found.
+    fn difference(&mut self, difference: Difference) {
         if self.ignore.iter().any(|tree| difference.path.starts_with(tree)) {
             return;
         }
+        let arrival = self.rechecks.arrival(&difference.path);
         let (policy, names) = (&self.policy, self.names.as_mut());
-        let event = match moved {
+        let event = match arrival {
             Some(whole) => {
-                change::moved_along(difference, whole, policy, names, self.alert_severity)
+                change::moved_along(difference, &whole, policy, names, self.alert_severity)
             }
             None => change::difference(difference, policy, names, self.alert_severity),
         };
         if let Some(event) = event {
             self.output.event(event);
-        }
-    }
-
-    fn take_found(&mut self) {
-        while let Ok(found) = self.found.try_recv() {
-            match found {
-                rescan::Found::Difference { difference, moved } => {
-                    self.difference(*difference, moved.as_deref());
-                }
-                rescan::Found::End { gap: true } => {
-                    if let Some(gap) = self.gaps.pop_front() {
-                        self.output.gap(Action::GapClosed, &gap);
-                    }
-                }
-                rescan::Found::End { gap: false } => {}
-            }
         }
     }
 }

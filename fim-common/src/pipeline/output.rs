@@ -13,6 +13,7 @@ use crate::event::{
     pretty::pretty,
 };
 use crate::journal::{Journal, JournalError};
+use crate::ledger::{Ledger, Stage};
 use crate::metrics::{Health, Metrics};
 use crate::time::Timestamp;
 
@@ -55,6 +56,8 @@ pub struct OutputOptions {
     pub metrics: Arc<Metrics>,
     /// Told when the journal fails.
     pub health: Arc<Health>,
+    /// Counted here too.
+    pub ledger: Arc<Ledger>,
 }
 
 /// Standard output, behind a thread: a terminal that is paused must not stop the journal.
@@ -113,6 +116,7 @@ pub struct Output {
     agent: Arc<Agent>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    ledger: Arc<Ledger>,
     sequence: u64,
     /// When the buffer was begun.
     dirty: Option<Instant>,
@@ -140,6 +144,7 @@ impl Output {
             agent: options.agent,
             metrics: options.metrics,
             health: options.health,
+            ledger: options.ledger,
             sequence: 0,
             dirty: None,
             refused: 0,
@@ -161,6 +166,7 @@ impl Output {
     /// Writes an event about an object; its number, host and agent are filled in here.
     pub(super) fn event(&mut self, mut event: Event) {
         self.sequence += 1;
+        self.ledger.add(Stage::Events, 1);
         event.event.sequence = self.sequence;
         event.host = Arc::clone(&self.host);
         event.agent = Arc::clone(&self.agent);
@@ -199,7 +205,7 @@ impl Output {
             Action::AgentStarted => vec![Type::Start],
             Action::AgentStopped => vec![Type::End],
             Action::ConfigChanged => vec![Type::Change],
-            Action::Gap => vec![Type::Error],
+            Action::Gap | Action::CanaryMissed => vec![Type::Error],
             _ => vec![Type::Info],
         };
         let category = match action {
@@ -211,7 +217,10 @@ impl Output {
             event: Meta {
                 id: new_id(),
                 sequence: 0,
-                kind: Kind::State,
+                kind: match action {
+                    Action::CanaryMissed => Kind::Alert,
+                    _ => Kind::State,
+                },
                 category: vec![category],
                 types,
                 action,
@@ -238,15 +247,25 @@ impl Output {
     fn write(&mut self, event: &Event) {
         match self.journal.append(event) {
             Ok(_) => {
+                self.ledger.add(Stage::Journaled, 1);
                 if self.refused > 0 {
                     self.journal_recovered();
                 }
                 self.dirty.get_or_insert_with(Instant::now);
             }
-            Err(error) => self.journal_failed(&error),
+            Err(error) => {
+                self.ledger.add(Stage::Refused, 1);
+                self.journal_failed(&error);
+            }
         }
+        let printed = if self.print(event) { Stage::Printed } else { Stage::Unprinted };
+        self.ledger.add(printed, 1);
+    }
+
+    /// Whether standard output took it.
+    fn print(&mut self, event: &Event) -> bool {
         let line = match self.format {
-            Format::None => return,
+            Format::None => return false,
             Format::Pretty => format!("{}\n", pretty(event, self.color)),
             Format::Json => match serde_json::to_string(event) {
                 Ok(mut json) => {
@@ -255,11 +274,11 @@ impl Output {
                 }
                 Err(error) => {
                     tracing::error!(%error, "an event cannot be written as JSON");
-                    return;
+                    return false;
                 }
             },
         };
-        let Some(lines) = &self.sinks.lines else { return };
+        let Some(lines) = &self.sinks.lines else { return false };
         // A program that reads this may be slow for a while; the queues in front of here hold what
         // comes meanwhile. One that does not read at all must not stop the journal.
         let patience = match self.format {
@@ -269,7 +288,10 @@ impl Output {
         let mut line = line;
         loop {
             match lines.try_send(line) {
-                Ok(()) => self.stalled = false,
+                Ok(()) => {
+                    self.stalled = false;
+                    return true;
+                }
                 Err(TrySendError::Full(again)) if Instant::now() < patience => {
                     line = again;
                     std::thread::sleep(Duration::from_millis(1));
@@ -284,7 +306,7 @@ impl Output {
                 }
                 Err(TrySendError::Disconnected(_)) => self.sinks.lines = None,
             }
-            return;
+            return false;
         }
     }
 

@@ -1,5 +1,10 @@
 //! Looks at the disk while the agent runs: after a loss, and where something appeared.
+//!
+//! What a scan finds may be the work of an operation that is still under way to the pipeline. So
+//! the thread only proposes, a batch at a time, and waits until the pipeline, which knows when it
+//! has seen everything before (see `recheck`), has confirmed or sent back each.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,45 +15,37 @@ use tokio::sync::Notify;
 
 use super::scan_rule;
 use crate::baseline::Baseline;
-use crate::operation::Operation;
 use crate::policy::Policy;
 use crate::scan::{self, Difference, Mode, Root, Scope};
 
+/// Proposals in a batch, some 1 KiB each: enough that the wait for a fence (20 ms) is shared by
+/// many, few enough that confirming them (30 µs each) does not keep the pipeline from its work.
+const BATCH: usize = 1024;
+/// How often an object that changes meanwhile is read.
+const ATTEMPTS: u32 = 4;
+
 /// What a scan hands back.
 pub(super) enum Found {
-    /// Something the baseline did not know.
-    Difference {
-        /// What.
-        difference: Box<Difference>,
-        /// The rename that brought the directory it lies in.
-        moved: Option<Arc<Operation>>,
-    },
-    /// A request is done.
+    /// Objects that the baseline does not have like this. The scan waits for [`Scanner::answer`].
+    Proposed(Vec<Proposal>),
+    /// The request is done.
     End {
-        /// It was for a gap.
-        gap: bool,
+        /// Everything was looked at.
+        complete: bool,
     },
 }
 
-struct Request {
-    paths: Vec<PathBuf>,
-    gap: bool,
-    moved: Option<Arc<Operation>>,
-    /// Something was mounted or unmounted at the one path: that has been told, and only what is
-    /// below is news.
-    mounted: bool,
-}
-
-impl Request {
-    /// Whether what is found has to be told in its own way.
-    fn is_apart(&self) -> bool {
-        self.moved.is_some() || self.mounted
-    }
+/// One object.
+pub(super) struct Proposal {
+    pub(super) difference: Difference,
+    /// It has been read so often that it is not read again.
+    pub(super) last: bool,
 }
 
 /// A thread that compares parts of the disk with the baseline, one request after the other.
 pub struct Scanner {
-    requests: Option<Sender<Request>>,
+    requests: Option<Sender<Vec<PathBuf>>>,
+    answers: Option<Sender<Vec<PathBuf>>>,
     results: Option<Receiver<Found>>,
     wake: Arc<Notify>,
     cancel: Arc<AtomicBool>,
@@ -79,35 +76,32 @@ impl Scanner {
     /// # Errors
     /// When the system refuses a thread.
     pub fn new(baseline: Arc<Baseline>, policy: Policy) -> std::io::Result<Self> {
-        let (requests, inbox) = channel::<Request>();
+        let (requests, inbox) = channel::<Vec<PathBuf>>();
+        let (answers, answered) = channel();
         let (outbox, results) = channel();
         let wake = Arc::new(Notify::new());
         let cancel = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new().name("rescan".to_owned()).spawn({
             let (wake, cancel) = (Arc::clone(&wake), Arc::clone(&cancel));
             move || {
-                let mut next = None;
-                while let Some(first) = next.take().or_else(|| inbox.recv().ok()) {
-                    // A scan begun now covers every request that is already here for the same.
-                    let (request, ends, other) = gather(first, &inbox);
-                    next = other;
-                    rescan(&baseline, &policy, &request, &cancel, &mut |difference| {
-                        if request.mounted && request.paths.contains(&difference.path) {
-                            return;
-                        }
-                        let (difference, moved) = (Box::new(difference), request.moved.clone());
-                        let _ = outbox.send(Found::Difference { difference, moved });
-                        wake.notify_one();
-                    });
-                    for gap in ends {
-                        let _ = outbox.send(Found::End { gap });
-                    }
+                while let Ok(paths) = inbox.recv() {
+                    let mut talk = Talk {
+                        policy: &policy,
+                        outbox: &outbox,
+                        wake: &wake,
+                        answered: &answered,
+                        cancel: &cancel,
+                        batch: Vec::new(),
+                    };
+                    let complete = rescan(&baseline, &policy, &paths, &cancel, &mut talk);
+                    let _ = outbox.send(Found::End { complete });
                     wake.notify_one();
                 }
             }
         })?;
         Ok(Self {
             requests: Some(requests),
+            answers: Some(answers),
             results: Some(results),
             wake,
             cancel,
@@ -122,26 +116,17 @@ impl Scanner {
     }
 
     /// Compares what is at and below `paths` (empty: everything) with the baseline.
-    pub(super) fn request(&self, paths: Vec<PathBuf>, gap: bool) {
+    pub(super) fn request(&self, paths: Vec<PathBuf>) {
         if let Some(requests) = &self.requests {
             // An error means that the thread has ended, which it does on stop only.
-            let _ = requests.send(Request { paths, gap, moved: None, mounted: false });
+            let _ = requests.send(paths);
         }
     }
 
-    /// Finds what a mount or its end has put in place of what was there.
-    pub(super) fn request_mounted(&self, point: PathBuf) {
-        if let Some(requests) = &self.requests {
-            let paths = vec![point];
-            let _ = requests.send(Request { paths, gap: false, moved: None, mounted: true });
-        }
-    }
-
-    /// Finds what lies in a directory that this rename brought into scope.
-    pub(super) fn request_moved(&self, whole: Operation) {
-        if let (Some(requests), Some(path)) = (&self.requests, whole.path.clone()) {
-            let moved = Some(Arc::new(whole));
-            let _ = requests.send(Request { paths: vec![path], gap: false, moved, mounted: false });
+    /// The batch is dealt with, but for these, which have to be read again.
+    pub(super) fn answer(&self, again: Vec<PathBuf>) {
+        if let Some(answers) = &self.answers {
+            let _ = answers.send(again);
         }
     }
 
@@ -149,6 +134,7 @@ impl Scanner {
     pub(super) fn stop(&mut self) {
         self.cancel.store(true, Ordering::Relaxed);
         self.requests = None;
+        self.answers = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -163,57 +149,92 @@ impl Drop for Scanner {
     }
 }
 
-/// One request for all that are waiting, what each of them was for, and the first that has to be
-/// met by itself.
-fn gather(first: Request, inbox: &Receiver<Request>) -> (Request, Vec<bool>, Option<Request>) {
-    let mut ends = vec![first.gap];
-    let mut all = first;
-    if all.is_apart() {
-        return (all, ends, None);
-    }
-    while let Ok(next) = inbox.try_recv() {
-        if next.is_apart() {
-            return (all, ends, Some(next));
+/// The thread's end of the talk with the pipeline.
+struct Talk<'a> {
+    policy: &'a Policy,
+    outbox: &'a Sender<Found>,
+    wake: &'a Notify,
+    answered: &'a Receiver<Vec<PathBuf>>,
+    cancel: &'a AtomicBool,
+    /// Each with the number of times that it was read.
+    batch: Vec<(Difference, u32)>,
+}
+
+impl Talk<'_> {
+    fn propose(&mut self, difference: Difference) {
+        self.batch.push((difference, 1));
+        if self.batch.len() >= BATCH {
+            self.submit();
         }
-        ends.push(next.gap);
-        all.gap |= next.gap;
-        if all.paths.is_empty() || next.paths.is_empty() {
-            all.paths.clear();
-        } else {
-            for path in next.paths {
-                if !all.paths.iter().any(|known| path.starts_with(known)) {
-                    all.paths.push(path);
-                }
+    }
+
+    /// Hands the batch over, and waits. What has to be read again is the next batch.
+    fn submit(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        let reads: HashMap<PathBuf, u32> =
+            batch.iter().map(|(difference, reads)| (difference.path.clone(), *reads)).collect();
+        let proposals = batch
+            .into_iter()
+            .map(|(difference, reads)| Proposal { difference, last: reads >= ATTEMPTS })
+            .collect();
+        let sent = self.outbox.send(Found::Proposed(proposals));
+        self.wake.notify_one();
+        let (Ok(()), Ok(again)) = (sent, self.answered.recv()) else {
+            // The pipeline is stopping: what it does not confirm is found at the next start.
+            return self.cancel.store(true, Ordering::Relaxed);
+        };
+        for path in again {
+            let reads = reads.get(&path).copied().unwrap_or(ATTEMPTS);
+            if reads < ATTEMPTS {
+                let rule = scan_rule(self.policy, &path);
+                let found = scan::read_again(path, rule);
+                self.batch.extend(found.map(|difference| (difference, reads + 1)));
             }
         }
     }
-    (all, ends, None)
+
+    fn finish(&mut self) {
+        while !self.batch.is_empty() && !self.cancel.load(Ordering::Relaxed) {
+            self.submit();
+        }
+    }
 }
 
+/// Whether everything was looked at.
 fn rescan(
     baseline: &Baseline,
     policy: &Policy,
-    request: &Request,
+    paths: &[PathBuf],
     cancel: &AtomicBool,
-    found: &mut dyn FnMut(Difference),
-) {
+    talk: &mut Talk<'_>,
+) -> bool {
     let all = scope_of(policy);
-    let roots: Vec<Root> = if request.paths.is_empty() {
+    let roots: Vec<Root> = if paths.is_empty() {
         all.clone()
     } else {
-        request.paths.iter().map(|path| Root { path: path.clone(), depth: None }).collect()
+        paths.iter().map(|path| Root { path: path.clone(), depth: None }).collect()
     };
     let rule = |path: &Path| scan_rule(policy, path);
     let descend = |path: &Path| may_hold(policy, &all, path);
     let scope = Scope { roots: &roots, rule: &rule, descend: &descend };
     let options = scan::Options { threads: 0, deep: false, cancel, progress: &|_| {} };
-    match scan::reconcile(baseline, scope, Mode::Update, options, found) {
-        Ok(summary) => tracing::info!(
-            objects = summary.objects,
-            differences = summary.differences,
-            errors = summary.errors,
-            "compared with the baseline"
-        ),
-        Err(error) => tracing::error!(%error, "the disk could not be compared with the baseline"),
+    let result = scan::reconcile(baseline, scope, Mode::Propose, options, &mut |difference| {
+        talk.propose(difference);
+    });
+    talk.finish();
+    match result {
+        Ok(summary) => {
+            tracing::info!(
+                objects = summary.objects,
+                proposed = summary.differences,
+                errors = summary.errors,
+                "compared with the baseline"
+            );
+            !summary.cancelled
+        }
+        Err(error) => {
+            tracing::error!(%error, "the disk could not be compared with the baseline");
+            false
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! The pipeline without a kernel: operations on real files in, events out of the journal.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -13,6 +14,7 @@ use crate::event::actor::{Actor, Process};
 use crate::event::{Agent, Event, Host, Property};
 use crate::hash::PoolOptions;
 use crate::journal::{Journal, JournalOptions, segments};
+use crate::ledger::{Identity, Stage};
 use crate::metrics::{Health, Metrics};
 use crate::operation::{Modified, OperationKind};
 use crate::policy::{Pattern, Rule};
@@ -32,11 +34,24 @@ impl Names for NoNames {
 struct Bench {
     watched: tempfile::TempDir,
     state: tempfile::TempDir,
+    losses: Losses,
+    ledger: Arc<Ledger>,
+    /// What is under way to the pipeline when it asks for a fence, fence by fence.
+    under_way: Arc<Mutex<VecDeque<UnderWay>>>,
 }
+
+/// What a collector does before it answers a fence.
+type UnderWay = Box<dyn FnOnce(&Losses) -> Vec<Operation> + Send>;
 
 impl Bench {
     fn new() -> Self {
-        Self { watched: tempfile::tempdir().unwrap(), state: tempfile::tempdir().unwrap() }
+        Self {
+            watched: tempfile::tempdir().unwrap(),
+            state: tempfile::tempdir().unwrap(),
+            losses: Losses::default(),
+            ledger: Arc::default(),
+            under_way: Arc::default(),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -60,9 +75,25 @@ impl Bench {
             agent: Arc::new(Agent::default()),
             metrics: Arc::clone(&metrics),
             health: Arc::new(Health::starting()),
+            ledger: Arc::clone(&self.ledger),
         })
         .unwrap();
         let policy = self.policy();
+        let (sender, receiver) = mpsc::channel(1024);
+        let answers = sender.downgrade();
+        let (under_way, losses) = (Arc::clone(&self.under_way), self.losses.clone());
+        let fences: Fences = Arc::new(move |number| {
+            let next = under_way.lock().unwrap().pop_front();
+            let operations = next.map_or_else(Vec::new, |next| next(&losses));
+            let answers = answers.clone();
+            tokio::spawn(async move {
+                let Some(sender) = answers.upgrade() else { return };
+                for operation in operations {
+                    send(&sender, operation).await;
+                }
+                let _ = sender.send(Observation::Fence(number)).await;
+            });
+        });
         let mut pipeline = Pipeline::new(Options {
             policy: policy.clone(),
             baseline: Arc::clone(&baseline),
@@ -73,7 +104,10 @@ impl Bench {
             settle: Duration::from_millis(200),
             alert_severity: 70,
             ignore: vec![],
-            scanner: Scanner::new(baseline, policy).unwrap(),
+            scanner: Scanner::new(Arc::clone(&baseline), policy).unwrap(),
+            losses: self.losses.clone(),
+            fences,
+            ledger: Arc::clone(&self.ledger),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -81,7 +115,6 @@ impl Bench {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let (sender, receiver) = mpsc::channel(1024);
             pipeline.begin("test".to_owned(), vec![]);
             let work =
                 tokio::spawn(pipeline.run(receiver, Duration::from_secs(10), || "end".to_owned()));
@@ -89,6 +122,11 @@ impl Bench {
             drop(sender);
             work.await.unwrap();
         });
+        let counts = self.ledger.counts();
+        for identity in Identity::ALL.iter().filter(|identity| identity.from != [Stage::Delivered])
+        {
+            assert_eq!(counts.imbalance(identity), 0, "{}: {counts:?}", identity.name);
+        }
         let events: Vec<Event> = segments(&journal_dir)
             .unwrap()
             .iter()
@@ -270,24 +308,5 @@ fn a_rename_takes_the_known_state_along_and_tells_what_it_replaced() {
     assert_eq!(moved.fim.changes.first(), Some(&Property::Path));
 }
 
-#[test]
-fn what_a_gap_covers_is_found_on_disk() {
-    let bench = Bench::new();
-    let path = bench.path("unseen");
-    let events = bench.run(async |sender| {
-        fs::write(&path, "x").unwrap();
-        let now = Timestamp::now();
-        let gap = Gap { from: now, to: now, count: Some(3), hooks: vec![], scope: vec![] };
-        sender.send(Observation::Gap(gap)).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    });
-    let found: Vec<Action> = events.iter().map(|event| event.event.action).collect();
-    assert_eq!(found.first(), Some(&Action::Gap));
-    assert_eq!(found.last(), Some(&Action::GapClosed));
-    let created: Vec<&Event> = events
-        .iter()
-        .filter(|event| event.file.as_ref().is_some_and(|file| file.path.ends_with("/unseen")))
-        .collect();
-    assert_eq!(created.len(), 1);
-    assert_eq!(created[0].event.provider, Some(crate::event::Provider::Scan));
-}
+#[path = "loss_tests.rs"]
+mod losses;

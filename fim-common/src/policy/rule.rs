@@ -101,6 +101,7 @@ impl Operations {
             | Action::ConfigChanged
             | Action::Gap
             | Action::GapClosed
+            | Action::CanaryMissed
             | Action::Heartbeat => false,
         }
     }

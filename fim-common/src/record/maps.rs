@@ -63,8 +63,8 @@ pub struct Settings {
     pub arm_tid: u32,
     /// Failed attempts that are told of one process within a second; 0: none are.
     pub attempts: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Thread of the agent whose work is reported all the same; 0: none.
+    pub canary_tid: u32,
 }
 const _: () = assert!(size_of::<Settings>() == 40);
 

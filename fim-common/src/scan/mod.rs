@@ -23,7 +23,8 @@ mod reconcile;
 mod walk;
 mod worker;
 
-pub use reconcile::reconcile;
+pub(crate) use reconcile::{absent, significant};
+pub use reconcile::{read_again, reconcile};
 pub use walk::walk;
 
 /// Where a scan begins.
@@ -92,6 +93,9 @@ pub enum Mode {
     Compare,
     /// Yields what differs, and brings the baseline up to date.
     Update,
+    /// Yields everything that is not as the baseline has it, also where only a time differs that
+    /// nobody is told of, and leaves the baseline as it is: whoever asked has to confirm each.
+    Propose,
 }
 
 /// One object that is not as the baseline has it.

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::walk::{Finding, Found, Visited, run};
-use super::{Difference, Mode, Options, Root, ScanError, Scope, Summary, distinct};
+use super::{Difference, Mode, Options, Root, ScanError, ScanRule, Scope, Summary, distinct};
 use crate::baseline::{Baseline, BaselineError, Scanned, Watch};
 use crate::event::Property;
 use crate::state::{HashState, ObjectKind, ObjectState};
@@ -117,7 +117,7 @@ impl Side<'_> {
                 }
             }
             Finding::Renumbered { path, device } => {
-                if self.mode != Mode::Compare
+                if matches!(self.mode, Mode::First | Mode::Update)
                     && let Some(before) = self.baseline.get(&path)?
                 {
                     let after = ObjectState { device, ..before.clone() };
@@ -150,11 +150,17 @@ impl Side<'_> {
         mut after: ObjectState,
         mut hash: Option<HashState>,
     ) -> Result<(), ScanError> {
+        if self.mode == Mode::Propose {
+            self.changed(path, before, after, hash);
+            return Ok(());
+        }
         let mut current = before;
         let mut generation = self.began;
         for _ in 0..ATTEMPTS {
             let confirmed = match self.mode {
-                Mode::Compare => self.watch.unchanged(&path, current.as_ref(), generation)?,
+                Mode::Compare | Mode::Propose => {
+                    self.watch.unchanged(&path, current.as_ref(), generation)?
+                }
                 Mode::First | Mode::Update => {
                     self.watch.set(&path, current.as_ref(), Some(&after), generation)?
                 }
@@ -188,26 +194,16 @@ impl Side<'_> {
             Some(before) => significant(before, &after),
             None => vec![Property::Existence],
         };
-        if self.mode != Mode::First && !changes.is_empty() {
+        if self.mode == Mode::Propose || (self.mode != Mode::First && !changes.is_empty()) {
             self.report(Difference { path, before, after: Some(after), changes, hash_state });
         }
     }
 
-    /// The state of a path now, content included.
     fn again(&self, path: &Path) -> io::Result<(ObjectState, Option<HashState>)> {
-        let mut state = object::state(path)?;
-        let Some(rule) = (self.scope.rule)(path) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        if state.kind != Some(ObjectKind::File) {
-            return Ok((state, None));
+        match (self.scope.rule)(path) {
+            Some(rule) => read(path, rule),
+            None => Err(io::ErrorKind::NotFound.into()),
         }
-        if !rule.hash {
-            return Ok((state, Some(HashState::Skipped)));
-        }
-        let outcome = hash::content(path, state.id(), rule.max_size);
-        state.sha256 = outcome.sha256;
-        Ok((state, Some(outcome.state)))
     }
 
     fn gone(&mut self, path: PathBuf) -> Result<(), ScanError> {
@@ -220,6 +216,7 @@ impl Side<'_> {
                 return Ok(());
             }
             let confirmed = match self.mode {
+                Mode::Propose => true,
                 Mode::Compare => self.watch.unchanged(&path, Some(&before), generation)?,
                 Mode::First | Mode::Update => {
                     self.watch.set(&path, Some(&before), None, generation)?
@@ -274,8 +271,37 @@ impl Side<'_> {
     }
 }
 
+/// The state of a path now, content included.
+fn read(path: &Path, rule: ScanRule) -> io::Result<(ObjectState, Option<HashState>)> {
+    let mut state = object::state(path)?;
+    if state.kind != Some(ObjectKind::File) {
+        return Ok((state, None));
+    }
+    if !rule.hash {
+        return Ok((state, Some(HashState::Skipped)));
+    }
+    let outcome = hash::content(path, state.id(), rule.max_size);
+    if let Some(hashed) = outcome.after.filter(|hashed| hashed.inode == state.inode) {
+        // The hash belongs to these, not to what stood there a moment before.
+        (state.size, state.mtime, state.ctime) = (hashed.size, hashed.mtime, hashed.ctime);
+    }
+    state.sha256 = outcome.sha256;
+    Ok((state, Some(outcome.state)))
+}
+
+/// What is at a path now, for one that was proposed and has changed since; `None` when it cannot
+/// be read, or no rule asks for it.
+pub fn read_again(path: PathBuf, rule: Option<ScanRule>) -> Option<Difference> {
+    let (after, hash_state) = match read(&path, rule?) {
+        Ok((after, hash_state)) => (Some(after), hash_state),
+        Err(_) if absent(&path) => (None, None),
+        Err(_) => return None,
+    };
+    Some(Difference { path, before: None, after, changes: Vec::new(), hash_state })
+}
+
 /// The changes that are worth telling.
-fn significant(before: &ObjectState, after: &ObjectState) -> Vec<Property> {
+pub(crate) fn significant(before: &ObjectState, after: &ObjectState) -> Vec<Property> {
     let mut changes = diff::changes(before, after);
     if before.kind == Some(ObjectKind::Dir) && after.kind == Some(ObjectKind::Dir) {
         changes.retain(|change| !matches!(change, Property::Size | Property::Mtime));
@@ -284,7 +310,7 @@ fn significant(before: &ObjectState, after: &ObjectState) -> Vec<Property> {
 }
 
 /// Whether nothing is at a path, reached without a symbolic link.
-fn absent(path: &Path) -> bool {
+pub(crate) fn absent(path: &Path) -> bool {
     match object::stat(path) {
         Ok(_) => path.parent().is_some_and(is_absent_directory),
         Err(error) => {

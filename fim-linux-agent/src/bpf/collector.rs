@@ -2,39 +2,42 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
-use fim_common::collector::{Collector, Gap, Observation, ObservationSender};
+use fim_common::collector::{Collector, Fences, Observation, ObservationSender};
 use fim_common::event::Provider;
+use fim_common::ledger::Ledger;
+use fim_common::loss::Losses;
 use fim_common::operation::{Failure, Operation, OperationKind};
 use fim_common::policy::Watch;
 use fim_common::record::decode::{Body, decode};
 use fim_common::record::{Counters, FileBody, HOOKS, Hook, Object, flag};
 use fim_common::state::{ObjectId, ObjectKind};
-use fim_common::time::Timestamp;
 use rustix::event::EventfdFlags;
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 
 use super::links::Links;
 use super::loader::{LoadError, ProgramStatus, Programs, Selection};
+use super::losses::{self, Tally};
 use super::mounting::{self, Mounting};
 use super::processes;
-use super::reader::{self, Ended, Message, Progress};
+use super::reader::{self, Ended, Item, Progress};
 use super::resolve;
 use super::roots::Roots;
+use crate::canary::{Exempt, Post};
 use crate::mounts::Mount;
 use crate::process::Table;
+use crate::shares::Shares;
 
-/// How often loss is looked for, and the clock offset and mounts are brought up to date.
-const TEND: Duration = Duration::from_millis(500);
-/// How often operations too deep to be placed make everything be compared with the baseline.
-const UNPLACED: Duration = Duration::from_secs(60);
+/// How often loss is looked for, and the clock offset brought up to date: a gap is to be told
+/// within a second.
+const TEND: Duration = Duration::from_millis(250);
 /// Records between the two threads; with 300 bytes each some 80 MiB at the most.
 const QUEUE: usize = 262_144;
 
@@ -73,6 +76,10 @@ pub struct Options {
     pub table: Arc<Mutex<Table>>,
     /// Into the pipeline.
     pub sender: ObservationSender,
+    /// Where losses are told.
+    pub losses: Losses,
+    /// Takes what the canary did.
+    pub post: Arc<Post>,
 }
 
 struct Shared {
@@ -83,6 +90,64 @@ struct Shared {
     progress: Arc<Progress>,
     counters: Mutex<[Counters; HOOKS]>,
     status: Vec<ProgramStatus>,
+    post: Arc<Post>,
+    /// Of the queue between the ring and the resolver.
+    shares: Arc<Shares>,
+    losses: Losses,
+    tally: Mutex<Tally>,
+    /// Calls in which a program did not run.
+    missed: AtomicU64,
+    /// Operations so deep in a tree that it is not known whether they are in scope.
+    unplaced: AtomicU64,
+}
+
+impl Shared {
+    fn read_counters(&self) -> [Counters; HOOKS] {
+        if let Some(programs) = lock(&self.programs).as_ref()
+            && let Ok(counters) = programs.counters()
+        {
+            *lock(&self.counters) = counters;
+            self.missed.store(programs.missed(), Ordering::Relaxed);
+        }
+        *lock(&self.counters)
+    }
+
+    /// Whatever was lost since the last look becomes a gap.
+    fn report_loss(&self) {
+        // Held from before the counters are read: two looks at a time would see each loss twice.
+        let mut tally = lock(&self.tally);
+        let counters = self.read_counters();
+        let (missed, unplaced) =
+            (self.missed.load(Ordering::Relaxed), self.unplaced.load(Ordering::Relaxed));
+        if let Some(gap) = tally.look(&counters, &self.progress, missed, unplaced) {
+            self.losses.report(gap);
+        }
+    }
+
+    /// Looks for loss until `stop` is closed. Apart from the other threads, which may be waiting
+    /// for the pipeline.
+    fn tend(&self, stop: &Receiver<()>) {
+        while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(TEND) {
+            self.report_loss();
+            self.set_clock();
+        }
+    }
+
+    /// The wall clock may have been set.
+    fn set_clock(&self) {
+        if let Some(programs) = lock(&self.programs).as_mut()
+            && let Ok(mut settings) = programs.settings()
+        {
+            let offset = realtime_offset();
+            if (settings.realtime_offset - offset).abs() > 1_000_000 {
+                settings.realtime_offset = offset;
+                settings.epoch += 1 << 20;
+                if let Err(error) = programs.set_settings(settings) {
+                    tracing::warn!(%error, "the clock offset cannot be set");
+                }
+            }
+        }
+    }
 }
 
 /// Watches by eBPF programs. Dropping it detaches them.
@@ -90,6 +155,8 @@ pub struct BpfCollector {
     shared: Arc<Shared>,
     wake: Arc<rustix::fd::OwnedFd>,
     threads: Vec<JoinHandle<()>>,
+    /// Dropped to stop the thread that looks for loss.
+    tending: Option<Sender<()>>,
 }
 
 /// A view of a collector that outlives its stop, for metrics.
@@ -99,12 +166,7 @@ pub struct Monitor(Arc<Shared>);
 impl Monitor {
     /// The counters of each hook, by index.
     pub fn counters(&self) -> [Counters; HOOKS] {
-        if let Some(programs) = lock(&self.0.programs).as_ref()
-            && let Ok(counters) = programs.counters()
-        {
-            *lock(&self.0.counters) = counters;
-        }
-        *lock(&self.0.counters)
+        self.0.read_counters()
     }
 
     /// What became of each program.
@@ -112,10 +174,19 @@ impl Monitor {
         &self.0.status
     }
 
-    /// Records between the ring and the pipeline that did not fit, and that could not be decoded.
-    pub fn dropped(&self) -> (u64, u64) {
+    /// What was dropped, as `stage`, `reason` and count.
+    pub fn dropped(&self) -> [(&'static str, &'static str, u64); 3] {
         let progress = &self.0.progress;
-        (progress.overflowed.load(Ordering::Relaxed), progress.malformed.load(Ordering::Relaxed))
+        [
+            ("queue", "full", progress.overflowed.load(Ordering::Relaxed)),
+            ("decode", "malformed", progress.malformed.load(Ordering::Relaxed)),
+            ("kernel", "recursion", self.0.missed.load(Ordering::Relaxed)),
+        ]
+    }
+
+    /// Writes this end's columns.
+    pub fn enter(&self, ledger: &Ledger) {
+        losses::enter(ledger, &self.0.progress, || self.counters());
     }
 }
 
@@ -160,26 +231,56 @@ impl BpfCollector {
             progress: Arc::default(),
             counters: Mutex::new([Counters::default(); HOOKS]),
             status,
+            shares: Arc::new(Shares::new(QUEUE)),
+            losses: options.losses,
+            post: options.post,
+            tally: Mutex::new(Tally::new()),
+            missed: AtomicU64::new(0),
+            unplaced: AtomicU64::new(0),
         });
         let wake = Arc::new(
             rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(std::io::Error::from)?,
         );
-        let (records, receiver) = sync_channel(QUEUE);
+        let (records, receiver) = sync_channel(QUEUE + 1);
+        let (tending, tended) = channel();
         let threads = vec![
+            spawn("ring", {
+                let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
+                let ring_bytes = u64::from(options.ring_bytes);
+                let shares = Arc::clone(&shared.shares);
+                move || reader::empty_ring(ring, ring_bytes, &wake, &records, &shares, &progress)
+            })?,
             spawn("mounts", {
                 let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
                 move || mounting::watch(&wake, &progress)
             })?,
-            spawn("ring", {
-                let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
-                move || reader::empty_ring(ring, &wake, &records, &progress)
+            spawn("losses", {
+                let shared = Arc::clone(&shared);
+                move || shared.tend(&tended)
             })?,
             spawn("resolve", {
                 let shared = Arc::clone(&shared);
                 move || Resolver::new(shared, options.table, options.sender).run(&receiver)
             })?,
         ];
-        Ok(Self { shared, wake, threads })
+        Ok(Self { shared, wake, threads, tending: Some(tending) })
+    }
+
+    /// Has the programs tell of what the calling thread does, or not.
+    pub fn exempt(&self) -> Exempt {
+        let shared = Arc::clone(&self.shared);
+        Arc::new(move |exempt| {
+            let tid = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+            if let Some(programs) = lock(&shared.programs).as_mut()
+                && let Ok(mut settings) = programs.settings()
+            {
+                settings.canary_tid = if exempt { tid } else { 0 };
+                settings.epoch += 1 << 20;
+                if let Err(error) = programs.set_settings(settings) {
+                    tracing::warn!(%error, "the canary cannot be told from the agent");
+                }
+            }
+        })
     }
 
     /// For metrics.
@@ -224,22 +325,32 @@ impl Collector for BpfCollector {
         }
     }
 
+    fn fences(&self) -> Fences {
+        let progress = Arc::clone(&self.shared.progress);
+        Arc::new(move |number| progress.fence.store(number, Ordering::Release))
+    }
+
     fn stop(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         if self.threads.is_empty() {
             return Ok(());
         }
         // Detach first: what is in the ring then is all there will be.
-        if let Some(programs) = lock(&self.shared.programs).take() {
+        if let Some(mut programs) = lock(&self.shared.programs).take() {
+            programs.detach();
             if let Ok(counters) = programs.counters() {
                 *lock(&self.shared.counters) = counters;
             }
-            drop(programs);
+            self.shared.missed.store(programs.missed(), Ordering::Relaxed);
         }
+        self.tending = None;
         self.shared.progress.stop.store(true, Ordering::Release);
         rustix::io::write(&*self.wake, &1_u64.to_ne_bytes())?;
         for thread in self.threads.drain(..) {
             thread.join().map_err(|_| "a thread of the bpf collector has panicked")?;
         }
+        // Twice: a hole in the numbers counts when it is there at two looks.
+        self.shared.report_loss();
+        self.shared.report_loss();
         Ok(())
     }
 }
@@ -320,18 +431,10 @@ struct Resolver {
     shared: Arc<Shared>,
     table: Arc<Mutex<Table>>,
     sender: ObservationSender,
-    tended: Instant,
-    checked: Timestamp,
-    /// Records lost so far, by hook, and in the queue between the threads.
-    lost: [u64; HOOKS],
-    overflowed: u64,
-    malformed: u64,
-    /// Operations so deep in a tree that it is not known whether they are in scope.
-    unplaced: u64,
-    unplaced_reported: Option<Instant>,
     mounting: Mounting,
     /// The last failed attempt of each process.
     failing: HashMap<u32, Operation>,
+    tended: Instant,
 }
 
 /// Makes a watched file be in scope by all its names.
@@ -345,38 +448,39 @@ fn link(programs: &mut Programs, links: &mut Links, object: Object, path: &Path)
 
 impl Resolver {
     fn new(shared: Arc<Shared>, table: Arc<Mutex<Table>>, sender: ObservationSender) -> Self {
-        Self {
-            shared,
-            table,
-            sender,
-            tended: Instant::now(),
-            checked: Timestamp::now(),
-            lost: [0; HOOKS],
-            overflowed: 0,
-            malformed: 0,
-            unplaced: 0,
-            unplaced_reported: None,
-            mounting: Mounting::new(),
-            failing: HashMap::new(),
-        }
+        let mounting = Mounting::new();
+        let (failing, tended) = (HashMap::new(), Instant::now());
+        Self { shared, table, sender, mounting, failing, tended }
     }
 
-    fn run(mut self, receiver: &Receiver<Message>) {
+    fn run(mut self, receiver: &Receiver<Item>) {
         loop {
             match reader::next(receiver, TEND) {
-                Ok(Some(Message::Record(bytes))) => self.resolve(&bytes),
-                Ok(Some(Message::Mounts(now))) => self.mounts_changed(now),
+                Ok(Some(Item::Record(bytes))) => {
+                    self.shared.shares.leave(&reader::process(&bytes));
+                    self.resolve(&bytes);
+                }
+                Ok(Some(Item::Fence(number))) => {
+                    // What was lost before the fence is told before it.
+                    self.shared.report_loss();
+                    self.send(Observation::Fence(number));
+                }
+                Ok(Some(Item::Mounts(now))) => self.mounts_changed(now),
                 Ok(None) => {}
-                Err(Ended) => break,
+                Err(Ended) => return,
             }
             if self.tended.elapsed() >= TEND {
                 self.tended = Instant::now();
-                self.report_loss();
-                self.tend();
                 self.tell_attempts();
             }
         }
-        self.report_loss();
+    }
+
+    /// Hands over an operation for which there is no record.
+    fn send_more(&self, operation: Operation) {
+        Progress::add(&self.shared.progress.expanded, 1);
+        Progress::add(&self.shared.progress.delivered, 1);
+        self.send(Observation::Operation(Box::new(operation)));
     }
 
     fn send(&self, observation: Observation) {
@@ -390,20 +494,24 @@ impl Resolver {
             Ok(record) => record,
             Err(error) => {
                 tracing::error!(%error, "a record of the eBPF programs cannot be decoded");
-                self.shared.progress.malformed.fetch_add(1, Ordering::Relaxed);
+                Progress::add(&self.shared.progress.malformed, 1);
                 return;
             }
         };
+        let progress = Arc::clone(&self.shared.progress);
+        Progress::add(&progress.resolved, 1);
         let Body::File(file) = &record.body else {
+            Progress::add(&progress.processes, 1);
             processes::apply(&mut lock(&self.table), &record);
             return;
         };
         if let Some((mounts, path, time, actor)) =
             resolve::mounter(&record, file, &mut lock(&self.table))
         {
+            Progress::add(&progress.processes, 1);
             return self.mounting.announce(mounts, path, time, actor);
         }
-        let (mut operations, pivotal) = {
+        let (operations, pivotal) = {
             let roots = lock(&self.shared.roots);
             let operations = resolve::operations(&record, file, &roots, &mut lock(&self.table));
             let pivotal = operations.iter().any(|operation| {
@@ -423,10 +531,15 @@ impl Resolver {
             (operations, pivotal)
         };
         if file.fixed.flags & flag::PATH_TRUNCATED != 0 {
-            self.unplaced += 1;
+            self.shared.unplaced.fetch_add(1, Ordering::Relaxed);
         }
-        operations.retain_mut(|operation| self.by_its_names(operation, &file.fixed));
-        for operation in operations {
+        Progress::add(&progress.expanded, (operations.len() as u64).saturating_sub(1));
+        for mut operation in operations {
+            if self.shared.post.take(&operation) || !self.by_its_names(&mut operation, &file.fixed)
+            {
+                Progress::add(&progress.diverted, 1);
+                continue;
+            }
             if operation.failure.is_some() {
                 if self.failing.len() >= FAILING_MAX {
                     self.failing.clear();
@@ -439,6 +552,7 @@ impl Resolver {
                 let op = file.op;
                 tracing::debug!(?op, "an operation in a file system that is not mounted here");
             }
+            Progress::add(&progress.delivered, 1);
             self.send(Observation::Operation(Box::new(operation)));
         }
         if pivotal {
@@ -513,7 +627,7 @@ impl Resolver {
         // First what is there now is armed; the pipeline then has it looked at.
         self.arm();
         for operation in operations {
-            self.send(Observation::Operation(Box::new(operation)));
+            self.send_more(operation);
         }
     }
 
@@ -528,7 +642,7 @@ impl Resolver {
             let Some(last) = self.failing.remove(&tgid) else { continue };
             let errno = last.failure.map_or(0, |failure| failure.errno);
             let failure = Some(Failure { errno, folded: folded.into(), summary: true });
-            self.send(Observation::Operation(Box::new(Operation { failure, ..last })));
+            self.send_more(Operation { failure, ..last });
         }
     }
 
@@ -548,61 +662,5 @@ impl Resolver {
             tracing::error!(%error, "watched directories cannot be armed");
             Vec::new()
         })
-    }
-
-    /// The wall clock may have been set.
-    fn tend(&mut self) {
-        if let Some(programs) = lock(&self.shared.programs).as_mut()
-            && let Ok(mut settings) = programs.settings()
-        {
-            let offset = realtime_offset();
-            if (settings.realtime_offset - offset).abs() > 1_000_000 {
-                settings.realtime_offset = offset;
-                settings.epoch += 1 << 20;
-                if let Err(error) = programs.set_settings(settings) {
-                    tracing::warn!(%error, "the clock offset cannot be set");
-                }
-            }
-        }
-    }
-
-    /// Whatever was lost since the last look becomes a gap.
-    fn report_loss(&mut self) {
-        let counters = Monitor(Arc::clone(&self.shared)).counters();
-        let mut hooks = Vec::new();
-        let mut count = 0;
-        for (hook, (now, before)) in Hook::ALL.iter().zip(counters.iter().zip(&mut self.lost)) {
-            let lost = now.lost + now.error;
-            if lost > *before {
-                count += lost - *before;
-                hooks.push(hook.name().to_owned());
-                *before = lost;
-            }
-        }
-        let progress = &self.shared.progress;
-        for (name, counter, before) in [
-            ("queue", &progress.overflowed, &mut self.overflowed),
-            ("decode", &progress.malformed, &mut self.malformed),
-        ] {
-            let now = counter.load(Ordering::Relaxed);
-            if now > *before {
-                count += now - *before;
-                hooks.push(name.to_owned());
-                *before = now;
-            }
-        }
-        // Each makes everything be looked at: not again and again.
-        let rested = self.unplaced_reported.is_none_or(|at| at.elapsed() >= UNPLACED);
-        if self.unplaced > 0 && rested {
-            count += std::mem::take(&mut self.unplaced);
-            hooks.push("depth".to_owned());
-            self.unplaced_reported = Some(Instant::now());
-        }
-        let now = Timestamp::now();
-        let from = std::mem::replace(&mut self.checked, now);
-        if count > 0 {
-            let gap = Gap { from, to: now, count: Some(count), hooks, scope: Vec::new() };
-            self.send(Observation::Gap(gap));
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! [`collector`] decodes and resolves on another. [`loader`] loads each program on its own, with
 //! field offsets from [`layout`] and the fitting variant from [`programs`]; [`scope`] says which
 //! directories the kernel has to know, [`roots`] makes them known. [`links`] has the other names of
-//! watched files, [`mounting`] who mounted what.
+//! watched files, [`mounting`] who mounted what. [`losses`] finds what is missing.
 
 pub mod btf;
 pub mod collector;
@@ -13,6 +13,7 @@ mod fixtures;
 pub mod layout;
 mod links;
 pub mod loader;
+mod losses;
 mod mounting;
 pub mod processes;
 pub mod programs;

@@ -1,11 +1,13 @@
 //! `fim doctor`: each backend and hook, usable or not, why, and what to do about it.
 
 use std::io::Write;
+use std::net::SocketAddr;
 
 use anyhow::Result;
 use fim_common::hash;
 use serde::Serialize;
 
+use super::agent_status::AgentStatus;
 use super::exit;
 use crate::bpf::loader::{LoadError, Programs, Selection};
 use crate::{fanotify, host};
@@ -19,6 +21,7 @@ struct Report {
     privileged: bool,
     sha256_hardware: bool,
     backends: Vec<Backend>,
+    agent: AgentStatus,
 }
 
 #[derive(Serialize)]
@@ -47,11 +50,11 @@ struct Hook {
     verified_instructions: Option<u32>,
 }
 
-/// Tries everything and says what came of it.
+/// Tries everything and says what came of it, and what the agent at `agent` says of itself.
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub fn doctor(out: &mut dyn Write, json: bool) -> Result<u8> {
+pub fn doctor(out: &mut dyn Write, json: bool, agent: SocketAddr) -> Result<u8> {
     let report = Report {
         kernel: host::host().os.kernel,
         privileged: host::is_privileged(),
@@ -61,6 +64,7 @@ pub fn doctor(out: &mut dyn Write, json: bool) -> Result<u8> {
             bpf("bpf process tracepoints", Selection::Processes),
             fanotify(),
         ],
+        agent: AgentStatus::ask(agent),
     };
     let works = report
         .backends
@@ -108,7 +112,7 @@ fn text(out: &mut dyn Write, report: &Report) -> std::io::Result<()> {
             }
         }
     }
-    Ok(())
+    report.agent.write(out)
 }
 
 fn bpf(name: &'static str, selection: Selection) -> Backend {

@@ -1,6 +1,8 @@
 //! What each subcommand of `fim` does. They write to what they are given and return the exit
 //! code; [`crate::cli`] has the command line.
 
+mod accounts;
+mod agent_status;
 pub mod doctor;
 pub mod explain;
 pub mod policy;

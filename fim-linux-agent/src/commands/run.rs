@@ -12,6 +12,8 @@ use fim_common::baseline::{Baseline, StateDir, StateDirError};
 use fim_common::config::{Backend, Config};
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::journal::{Journal, JournalOptions, Torn};
+use fim_common::ledger::{Checker, Ledger};
+use fim_common::loss::Losses;
 use fim_common::metrics::{self, Health, Metrics};
 use fim_common::pipeline::{
     Format, Names, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner, scan_rule,
@@ -23,8 +25,10 @@ use fim_common::time::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::accounts::Accountant;
 use super::exit;
 use crate::backend::{self, Request};
+use crate::canary::{self, Canary, Place, Post};
 use crate::host;
 use crate::process::{self, Table, users};
 
@@ -194,16 +198,24 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::runtime)?;
 
     let policy = config.policy().resolved(&policy::canonical);
-    let ignore = vec![state.path().to_owned()];
+    let canary_places = canary_places(&config, &policy, &state);
+    let directories: Vec<PathBuf> =
+        canary_places.iter().map(|place| place.directory.clone()).collect();
+    let post = Arc::new(Post::new(directories.clone()));
+    let ignore: Vec<PathBuf> = [state.path().to_owned()].into_iter().chain(directories).collect();
     let table = Arc::new(Mutex::new(Table::new(process::Options::default())));
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
+    let losses = Losses::default();
+    let ledger = Arc::new(Ledger::default());
     let request = Request {
         backend: config.backend,
         policy: &policy,
-        ring_bytes: config.collector.ring_bytes,
+        collector: config.collector,
         ignore: ignore.clone(),
         table,
         sender,
+        losses: losses.clone(),
+        post: Arc::clone(&post),
     };
     let mut running =
         tokio::task::block_in_place(|| backend::start(&request)).map_err(|error| {
@@ -232,6 +244,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         agent: Arc::new(host::agent(Some(state.agent_id()), &start_id())),
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
+        ledger: Arc::clone(&ledger),
     })
     .map_err(Failure::runtime)?;
     let scanner = Scanner::new(Arc::clone(&baseline), policy.clone()).map_err(Failure::runtime)?;
@@ -244,8 +257,11 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         fold: config.events.fold,
         settle: config.events.settle,
         alert_severity: config.events.alert_severity,
-        ignore,
+        ignore: ignore.clone(),
         scanner,
+        losses: losses.clone(),
+        fences: running.collector.fences(),
+        ledger: Arc::clone(&ledger),
     });
 
     // The scan can take minutes: a signal ends it.
@@ -253,7 +269,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let scan = tokio::task::spawn_blocking({
         let (baseline, policy, cancel) =
             (Arc::clone(&baseline), policy.clone(), Arc::clone(&cancel));
-        move || catch_up(&baseline, &policy, &cancel)
+        move || catch_up(&baseline, &policy, &ignore, &cancel)
     });
     let scanned = tokio::select! {
         scanned = scan => Some(scanned.map_err(Failure::runtime)?.map_err(Failure::runtime)?),
@@ -283,20 +299,31 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
             }
         })
     });
-    let monitor = running.monitor;
-    let publish = tokio::spawn({
-        let (metrics, baseline) = (Arc::clone(&metrics), Arc::clone(&baseline));
-        async move {
-            let mut every = tokio::time::interval(Duration::from_secs(1));
-            loop {
-                every.tick().await;
-                tokio::task::block_in_place(|| {
-                    monitor.publish(&metrics);
-                    metrics.set_baseline_objects(baseline.count().unwrap_or_default());
-                });
-            }
-        }
-    });
+    let canary = match config.canary.interval.filter(|_| !stopped_early) {
+        Some(interval) => Some(
+            Canary::start(canary::Options {
+                interval,
+                places: canary_places,
+                post,
+                exempt: Arc::clone(&running.exempt),
+                metrics: Arc::clone(&metrics),
+                health: Arc::clone(&health),
+                losses: losses.clone(),
+            })
+            .map_err(Failure::runtime)?,
+        ),
+        None => None,
+    };
+    let accountant = Accountant {
+        monitor: running.monitor,
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+        baseline: Arc::clone(&baseline),
+        ledger,
+        losses,
+        checker: Checker::default(),
+    };
+    let publish = tokio::spawn(accountant.run());
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
 
     if !stopped_early {
@@ -316,6 +343,8 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         tracing::error!("a second signal: stopping without writing what is under way");
         std::process::exit(i32::from(exit::FAILURE));
     });
+    // While it is still seen, so that what it removes is known to be its own.
+    tokio::task::block_in_place(|| drop(canary));
     if let Err(error) = tokio::task::block_in_place(|| running.collector.stop()) {
         tracing::error!(%error, "the collector did not stop cleanly");
     }
@@ -329,6 +358,25 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     }
     drop(state);
     finished.map_err(|_| Failure::runtime("the pipeline has panicked"))
+}
+
+/// Makes the canary's directories, where that is possible.
+fn canary_places(config: &Config, policy: &Policy, state: &StateDir) -> Vec<Place> {
+    if config.canary.interval.is_none() {
+        return Vec::new();
+    }
+    // As the kernel will name it.
+    let path = std::fs::canonicalize(state.path()).unwrap_or_else(|_| state.path().to_owned());
+    let mut places = canary::places(&policy.watches(), &path, state.agent_id());
+    places.retain(|place| match place.make() {
+        Ok(()) => true,
+        Err(error) => {
+            let file_system = place.file_system.as_str();
+            tracing::info!(file_system, %error, "no canary on this file system");
+            false
+        }
+    });
+    places
 }
 
 fn start_id() -> String {
@@ -357,12 +405,14 @@ fn places(policy: &Policy) -> String {
 fn catch_up(
     baseline: &Baseline,
     policy: &Policy,
+    ignore: &[PathBuf],
     cancel: &AtomicBool,
 ) -> Result<Vec<Difference>, scan::ScanError> {
     let roots = scope_of(policy);
-    let rule = |path: &Path| scan_rule(policy, path);
+    let ignored = |path: &Path| ignore.iter().any(|tree| path.starts_with(tree));
+    let rule = |path: &Path| scan_rule(policy, path).filter(|_| !ignored(path));
     let descend = |path: &Path| {
-        policy.covers(path).is_some()
+        (policy.covers(path).is_some() && !ignored(path))
             || roots.iter().any(|root| path.starts_with(&root.path) || root.path.starts_with(path))
     };
     let scope = Scope { roots: &roots, rule: &rule, descend: &descend };

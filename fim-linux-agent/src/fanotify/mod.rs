@@ -34,16 +34,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fim_common::collector::{Collector, ObservationSender};
+use fim_common::collector::{Collector, Fences, ObservationSender};
 use fim_common::event::Provider;
+use fim_common::loss::Losses;
 
 pub use outlet::Counters;
 pub use probe::probe;
 
+use crate::canary::Post;
 use crate::process::Table;
 use outlet::Outlet;
 use places::Places;
-use probe::Features;
+use probe::{Features, Queue};
 use reader::{Command, Commands, Reader};
 use sys::Group;
 use translate::Translator;
@@ -55,8 +57,9 @@ pub type Scope = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
 /// How long [`FanotifyCollector::update`] and [`Collector::stop`] wait for the reader.
 const REPLY: Duration = Duration::from_secs(10);
 
-/// Operations held by default while the pipeline is busy.
-pub const SPILL: usize = 262_144;
+/// Operations that tests have held while nobody takes them.
+#[cfg(test)]
+const SPILL: usize = 262_144;
 
 /// What a [`FanotifyCollector`] needs.
 pub struct Options {
@@ -76,8 +79,14 @@ pub struct Options {
     pub table: Arc<Mutex<Table>>,
     /// Into the pipeline.
     pub sender: ObservationSender,
+    /// Where losses are told.
+    pub losses: Losses,
+    /// Takes what the canary did.
+    pub post: Arc<Post>,
     /// Most operations that are held while the pipeline is busy: about 1 KiB each.
     pub spill: usize,
+    /// Whether the kernel's queue has no limit but memory.
+    pub unlimited_queue: bool,
 }
 
 /// Why fanotify cannot be used.
@@ -144,7 +153,11 @@ impl FanotifyCollector {
     /// # Errors
     /// When the kernel does not permit or does not know it, or when nothing can be watched.
     pub fn start(options: Options) -> Result<Self, FanotifyError> {
-        let (group, features) = probe::negotiate()?;
+        let queue = match options.unlimited_queue {
+            true => Queue::Unlimited,
+            false => Queue::Limited,
+        };
+        let (group, features) = probe::negotiate(queue)?;
         Self::start_on(group, features, options)
     }
 
@@ -159,8 +172,9 @@ impl FanotifyCollector {
             options.ignore_self.then(|| std::process::id() as i32),
             options.table,
             Arc::clone(&counters),
-            Outlet::new(options.sender, Arc::clone(&counters), options.spill),
+            Outlet::new(options.sender, options.losses, Arc::clone(&counters), options.spill),
             features.names_objects(),
+            options.post,
         );
         let mut reader = Reader::new(
             group,
@@ -229,6 +243,11 @@ impl Collector for FanotifyCollector {
             text.push_str(problem);
         }
         text
+    }
+
+    fn fences(&self) -> Fences {
+        let commands = self.commands.clone();
+        Arc::new(move |number| commands.send(Command::Fence(number)))
     }
 
     fn stop(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

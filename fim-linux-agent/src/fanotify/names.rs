@@ -75,7 +75,7 @@ impl Translator {
         }
         // A file server or debugger that opened it by handle: some name of it will do.
         let path = (!is_told).then(|| self.places.path_of_object(object)).flatten();
-        match path.filter(|path| self.in_scope(path) && !self.is_own(stamped)) {
+        match path.filter(|path| self.concerns(stamped, path)) {
             Some(path) if self.look(&path, Some(object)).is_some() => {
                 let name = Name { directory: object, name: b"." };
                 self.expand(batch, at, mask, path, name, Some(object));

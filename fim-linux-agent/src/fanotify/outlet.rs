@@ -1,12 +1,18 @@
 //! The way out of the reader: never blocking, and never silent about what it could not hold.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use fim_common::collector::{Gap, Observation, ObservationSender};
+use fim_common::loss::Losses;
+use fim_common::operation::{Operation, OperationKind};
 use fim_common::time::Timestamp;
 use tokio::sync::mpsc::error::TrySendError;
+
+use crate::shares::Shares;
 
 /// What became of the operations; shared with whoever serves metrics.
 /// `seen = filtered + submitted + lost + error`.
@@ -36,90 +42,173 @@ impl Counters {
     }
 }
 
+/// Losses that go on are told this often.
+const TELL: Duration = Duration::from_millis(500);
+
+/// Directories that a loss names; in more, everything is compared.
+const SCOPE_MAX: usize = 16;
+
+/// What is missing.
+#[derive(Debug)]
+struct Lost {
+    from: Timestamp,
+    to: Timestamp,
+    count: u64,
+    /// The directories in which it happened; empty: too many.
+    scope: BTreeSet<PathBuf>,
+}
+
+/// Where an operation happened, which is also its source: a flood is in one directory.
+fn directory(operation: &Operation) -> Option<&Path> {
+    operation.path.as_deref().and_then(Path::parent)
+}
+
+fn source(observation: &Observation) -> Option<&Path> {
+    match observation {
+        Observation::Operation(operation) => directory(operation),
+        Observation::Recheck(_) | Observation::Fence(_) => None,
+    }
+}
+
+impl Lost {
+    fn new(time: Timestamp) -> Self {
+        Self { from: time, to: time, count: 0, scope: BTreeSet::new() }
+    }
+
+    fn add(&mut self, time: Timestamp, operation: &Operation) {
+        let known = self.count == 0 || !self.scope.is_empty();
+        self.to = time;
+        self.count += 1;
+        let from = match &operation.kind {
+            OperationKind::Rename { from, .. } => from.as_deref().and_then(Path::parent),
+            _ => None,
+        };
+        let Some(here) = directory(operation).filter(|_| known) else {
+            return self.scope.clear();
+        };
+        for directory in [Some(here), from].into_iter().flatten() {
+            if !self.scope.contains(directory) {
+                self.scope.insert(directory.to_owned());
+            }
+        }
+        if self.scope.len() > SCOPE_MAX {
+            self.scope.clear();
+        }
+    }
+}
+
 /// The sender, with room for what it does not take at once.
 #[derive(Debug)]
 pub(super) struct Outlet {
     sender: ObservationSender,
     counters: Arc<Counters>,
     spill: VecDeque<Observation>,
-    capacity: usize,
-    /// What is missing behind the end of the spill.
-    lost: Option<(Timestamp, Timestamp, u64)>,
+    shares: Shares,
+    losses: Losses,
+    /// What is missing and not told yet.
+    lost: Option<Lost>,
+    /// When a loss was told last.
+    told: Option<Instant>,
     closed: bool,
 }
 
 impl Outlet {
-    pub(super) fn new(sender: ObservationSender, counters: Arc<Counters>, capacity: usize) -> Self {
-        Self { sender, counters, spill: VecDeque::new(), capacity, lost: None, closed: false }
-    }
-
-    /// Hands an operation over, at `time`.
-    pub(super) fn operation(&mut self, time: Timestamp, observation: Observation) {
-        if self.push(time, observation) {
-            Counters::add(&self.counters.submitted, 1);
-        } else {
-            Counters::add(&self.counters.lost, 1);
-            let lost = self.lost.get_or_insert((time, time, 0));
-            (lost.1, lost.2) = (time, lost.2 + 1);
+    pub(super) fn new(
+        sender: ObservationSender,
+        losses: Losses,
+        counters: Arc<Counters>,
+        capacity: usize,
+    ) -> Self {
+        Self {
+            sender,
+            counters,
+            spill: VecDeque::new(),
+            shares: Shares::new(capacity),
+            losses,
+            lost: None,
+            told: None,
+            closed: false,
         }
     }
 
-    /// Hands a gap or a re-check over. These are few, and the more important the less room there
+    /// Hands an operation over, at `time`.
+    pub(super) fn operation(&mut self, time: Timestamp, operation: Operation) {
+        let Some(operation) = self.push(Box::new(operation)) else {
+            return Counters::add(&self.counters.submitted, 1);
+        };
+        Counters::add(&self.counters.lost, 1);
+        self.lost.get_or_insert_with(|| Lost::new(time)).add(time, &operation);
+        self.tell(false);
+    }
+
+    /// Tells of a loss that happened elsewhere.
+    pub(super) fn loss(&mut self, gap: Gap) {
+        self.losses.report(gap);
+    }
+
+    /// Hands a re-check or a fence over. These are few, and the more important the less room there
     /// is: they go into a full spill too.
     pub(super) fn notice(&mut self, observation: Observation) {
         self.flush();
-        self.settle();
+        self.tell(true);
         self.spill.push_back(observation);
         self.flush();
     }
 
-    fn push(&mut self, time: Timestamp, observation: Observation) -> bool {
+    /// Returns the operation if there is no room for it.
+    fn push(&mut self, operation: Box<Operation>) -> Option<Box<Operation>> {
         if self.closed {
-            return false;
+            return Some(operation);
         }
-        let observation = if self.spill.is_empty() && self.lost.is_none() {
-            match self.sender.try_send(observation) {
-                Ok(()) => return true,
-                Err(TrySendError::Full(observation)) => observation,
-                Err(TrySendError::Closed(_)) => {
+        let operation = if self.spill.is_empty() {
+            match self.sender.try_send(Observation::Operation(operation)) {
+                Ok(()) => return None,
+                Err(TrySendError::Full(Observation::Operation(operation))) => operation,
+                Err(TrySendError::Full(_)) => return None,
+                Err(TrySendError::Closed(observation)) => {
                     self.closed = true;
-                    return false;
+                    return match observation {
+                        Observation::Operation(operation) => Some(operation),
+                        Observation::Recheck(_) | Observation::Fence(_) => None,
+                    };
                 }
             }
         } else {
             self.flush();
-            observation
+            operation
         };
-        if self.spill.len() >= self.capacity {
-            return false;
+        if !self.shares.enter(&directory(&operation)) {
+            return Some(operation);
         }
-        if let Some(lost) = &mut self.lost {
-            lost.1 = time;
-            self.settle();
-        }
-        self.spill.push_back(observation);
+        self.spill.push_back(Observation::Operation(operation));
         self.counters.spilled.store(self.spill.len() as u64, Ordering::Relaxed);
-        true
+        None
     }
 
-    /// Puts the gap, if there is one, at the end of the spill.
-    fn settle(&mut self) {
-        if let Some((from, to, count)) = self.lost.take() {
-            tracing::error!(count, "operations lost: the pipeline did not keep up");
-            self.spill.push_back(Observation::Gap(Gap {
+    /// Tells of what was lost: at once, and while it goes on every now and then.
+    fn tell(&mut self, now: bool) {
+        if !now && self.told.is_some_and(|told| told.elapsed() < TELL) {
+            return;
+        }
+        if let Some(Lost { from, to, count, scope }) = self.lost.take() {
+            self.told = Some(Instant::now());
+            self.losses.report(Gap {
                 from,
                 to,
                 count: Some(count),
                 hooks: vec!["fanotify_spill".to_owned()],
-                scope: Vec::new(),
-            }));
+                scope: scope.into_iter().collect(),
+            });
         }
     }
 
     /// Sends what the pipeline takes. Returns whether nothing is left.
     pub(super) fn flush(&mut self) -> bool {
         while let Some(observation) = self.spill.pop_front() {
+            let operation = matches!(observation, Observation::Operation(_));
+            let from = source(&observation).map(Path::to_owned);
             match self.sender.try_send(observation) {
+                Ok(()) if operation => self.shares.leave(&from.as_deref()),
                 Ok(()) => {}
                 Err(TrySendError::Full(observation)) => {
                     self.spill.push_front(observation);
@@ -131,10 +220,7 @@ impl Outlet {
                 }
             }
         }
-        // With room again, the gap goes out even if no operation follows.
-        if self.spill.len() <= self.capacity / 2 {
-            self.settle();
-        }
+        self.tell(self.spill.is_empty());
         self.counters.spilled.store(self.spill.len() as u64, Ordering::Relaxed);
         self.spill.is_empty() && self.lost.is_none()
     }
@@ -151,66 +237,105 @@ mod tests {
     use std::path::PathBuf;
     use tokio::sync::mpsc;
 
-    fn observation(number: u32) -> Observation {
-        Observation::Recheck(PathBuf::from(number.to_string()))
+    /// In a directory of its own, unless it is part of a flood.
+    fn operation(number: u32) -> Operation {
+        Operation {
+            time: Timestamp::now(),
+            provider: fim_common::event::Provider::Fanotify,
+            kind: OperationKind::Create,
+            path: Some(PathBuf::from(format!("/{number}/{number}"))),
+            path_in_process: None,
+            object: None,
+            before: Default::default(),
+            after: Default::default(),
+            failure: None,
+            actor: Arc::default(),
+        }
     }
 
-    fn text(observation: Observation) -> String {
-        match observation {
-            Observation::Recheck(path) => path.display().to_string(),
-            Observation::Gap(gap) => format!("gap of {}", gap.count.unwrap()),
-            Observation::Operation(_) => unreachable!(),
+    fn flood() -> Operation {
+        Operation { path: Some("/flood/file".into()), ..operation(0) }
+    }
+
+    fn drain(receiver: &mut mpsc::Receiver<Observation>, outlet: &mut Outlet) -> Vec<String> {
+        let mut seen = Vec::new();
+        while let Ok(observation) = receiver.try_recv() {
+            let Observation::Operation(operation) = observation else { continue };
+            let name = operation.path.as_deref().and_then(Path::file_name).unwrap();
+            seen.push(name.to_string_lossy().into_owned());
+            outlet.flush();
         }
+        seen
     }
 
     #[test]
-    fn a_gap_stands_where_the_loss_was() {
+    fn a_loss_is_told_at_once_and_what_fits_again_is_held() {
         let (sender, mut receiver) = mpsc::channel(2);
-        let counters = Arc::new(Counters::default());
-        let mut outlet = Outlet::new(sender, Arc::clone(&counters), 3);
-        for number in 0..8 {
-            outlet.operation(Timestamp::now(), observation(number));
+        let (counters, losses) = (Arc::new(Counters::default()), Losses::default());
+        let mut outlet = Outlet::new(sender, losses.clone(), Arc::clone(&counters), 8);
+        for number in 0..11 {
+            outlet.operation(Timestamp::now(), operation(number));
         }
-        assert_eq!(counters.submitted.load(Ordering::Relaxed), 5, "2 in the channel, 3 spilled");
-        assert_eq!(counters.lost.load(Ordering::Relaxed), 3);
+        let told = losses.take().unwrap();
+        assert_eq!(told.count, Some(1), "while the pipeline still does nothing");
+        assert_eq!(told.scope, [PathBuf::from("/10")]);
+        outlet.operation(Timestamp::now(), operation(11));
+        assert_eq!(losses.take(), None, "not each by itself");
+        assert_eq!(counters.submitted.load(Ordering::Relaxed), 10, "2 in the channel, 8 spilled");
+        assert_eq!(counters.lost.load(Ordering::Relaxed), 2);
         assert!(!outlet.flush());
-
-        let mut seen = Vec::new();
-        while let Ok(observation) = receiver.try_recv() {
-            seen.push(text(observation));
-            outlet.flush();
-        }
-        outlet.operation(Timestamp::now(), observation(8));
-        while let Ok(observation) = receiver.try_recv() {
-            seen.push(text(observation));
-        }
-        assert_eq!(seen, ["0", "1", "2", "3", "4", "gap of 3", "8"]);
+        assert_eq!(drain(&mut receiver, &mut outlet).len(), 10);
+        assert_eq!(losses.take().unwrap().count, Some(1), "the rest, needing no later operation");
+        outlet.operation(Timestamp::now(), operation(12));
+        assert_eq!(drain(&mut receiver, &mut outlet), ["12"]);
         assert!(outlet.flush());
     }
 
     #[test]
-    fn a_gap_needs_no_later_operation() {
+    fn a_flood_in_one_directory_leaves_room_for_the_others() {
         let (sender, mut receiver) = mpsc::channel(1);
-        let mut outlet = Outlet::new(sender, Arc::default(), 1);
-        for number in 0..3 {
-            outlet.operation(Timestamp::now(), observation(number));
+        let losses = Losses::default();
+        let mut outlet = Outlet::new(sender, losses.clone(), Arc::default(), 100);
+        (0..1000).for_each(|_| outlet.operation(Timestamp::now(), flood()));
+        (1..=50).for_each(|number| outlet.operation(Timestamp::now(), operation(number)));
+        let seen = drain(&mut receiver, &mut outlet);
+        assert_eq!(seen.iter().filter(|name| *name == "file").count(), 51);
+        assert_eq!(seen.len(), 101, "all the others");
+        assert_eq!(losses.take().unwrap().scope, [PathBuf::from("/flood")]);
+    }
+
+    #[test]
+    fn what_is_lost_before_a_fence_is_told_before_it() {
+        let (sender, _receiver) = mpsc::channel(1);
+        let losses = Losses::default();
+        let mut outlet = Outlet::new(sender, losses.clone(), Arc::default(), 4);
+        for number in 0..8 {
+            outlet.operation(Timestamp::now(), operation(number));
         }
-        let mut seen = Vec::new();
-        for _ in 0..4 {
-            while let Ok(observation) = receiver.try_recv() {
-                seen.push(text(observation));
-            }
-            outlet.flush();
-        }
-        assert_eq!(seen, ["0", "1", "gap of 1"]);
+        outlet.notice(Observation::Fence(1));
+        assert_eq!(losses.take().unwrap().count, Some(3));
+    }
+
+    #[test]
+    fn a_loss_in_many_directories_is_everywhere() {
+        let mut lost = Lost::new(Timestamp::now());
+        (0..100).for_each(|number| lost.add(Timestamp::now(), &operation(number)));
+        assert_eq!((lost.count, lost.scope.len()), (100, 0));
+        let mut lost = Lost::new(Timestamp::now());
+        let (from_in_scope, to_in_scope, exchange) = (true, true, false);
+        let from = Some("/from/a".into());
+        let kind =
+            OperationKind::Rename { from, from_in_scope, to_in_scope, replaced: None, exchange };
+        lost.add(Timestamp::now(), &Operation { kind, ..operation(1) });
+        assert_eq!(lost.scope.len(), 2, "a rename concerns both");
     }
 
     #[test]
     fn nobody_listens_any_more() {
         let (sender, receiver) = mpsc::channel(1);
-        let mut outlet = Outlet::new(sender, Arc::default(), 4);
+        let mut outlet = Outlet::new(sender, Losses::default(), Arc::default(), 4);
         drop(receiver);
-        outlet.operation(Timestamp::now(), observation(0));
+        outlet.operation(Timestamp::now(), operation(0));
         assert!(outlet.is_closed());
     }
 }

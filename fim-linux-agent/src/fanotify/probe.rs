@@ -30,6 +30,15 @@ const BASE: u32 = libc::FAN_CLASS_NOTIF
 
 const UNLIMITED: u32 = libc::FAN_UNLIMITED_QUEUE | libc::FAN_UNLIMITED_MARKS;
 
+/// How much the kernel's queue may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    /// As much as there is memory for.
+    Unlimited,
+    /// What `fs.fanotify.max_queued_events` says.
+    Limited,
+}
+
 impl Features {
     /// Whether creations and removals name their object.
     pub(super) fn names_objects(self) -> bool {
@@ -42,8 +51,11 @@ impl Features {
             true => libc::FAN_RENAME,
             false => libc::FAN_MOVED_FROM | libc::FAN_MOVED_TO,
         };
+        // For the test that a hook which is silently missing is found.
+        let silent = |hook: &str| crate::canary::is_silenced(hook);
+        let delete = if silent("unlink") { 0 } else { libc::FAN_DELETE };
         libc::FAN_CREATE
-            | libc::FAN_DELETE
+            | delete
             | libc::FAN_MODIFY
             | libc::FAN_CLOSE_WRITE
             | libc::FAN_ATTRIB
@@ -65,11 +77,11 @@ impl Features {
 }
 
 /// A group with everything that this kernel offers.
-pub(super) fn negotiate() -> Result<(Group, Features), FanotifyError> {
+pub(super) fn negotiate(queue: Queue) -> Result<(Group, Features), FanotifyError> {
     let steps = [(true, true), (false, true), (false, false)];
     let mut last = io::Error::from(io::ErrorKind::Unsupported);
     for (target, pidfd) in steps {
-        match group(target, pidfd) {
+        match group(queue, target, pidfd) {
             Ok(group) => {
                 let rename = target && knows_rename(&group);
                 return Ok((group, Features { target, pidfd, rename }));
@@ -88,13 +100,17 @@ pub(super) fn negotiate() -> Result<(Group, Features), FanotifyError> {
 #[cfg(test)]
 pub(super) fn negotiate_old() -> io::Result<(Group, Features)> {
     let features = Features { target: false, pidfd: false, rename: false };
-    Ok((group(features.target, features.pidfd)?, features))
+    Ok((group(Queue::Unlimited, features.target, features.pidfd)?, features))
 }
 
-fn group(target: bool, pidfd: bool) -> io::Result<Group> {
+fn group(queue: Queue, target: bool, pidfd: bool) -> io::Result<Group> {
     let wanted = |there: bool, flag: u32| if there { flag } else { 0 };
     let target = wanted(target, libc::FAN_REPORT_TARGET_FID);
-    Group::new(BASE | UNLIMITED | target | wanted(pidfd, libc::FAN_REPORT_PIDFD))
+    let limits = match queue {
+        Queue::Unlimited => UNLIMITED,
+        Queue::Limited => libc::FAN_UNLIMITED_MARKS,
+    };
+    Group::new(BASE | limits | target | wanted(pidfd, libc::FAN_REPORT_PIDFD))
 }
 
 /// A mask that the kernel does not know is refused with EINVAL, whatever the file system.

@@ -50,6 +50,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 const WRITES_PAUSE: Duration = Duration::from_millis(5);
 /// While the pipeline does not take everything, it is asked again after this long.
 const SPILL_RETRY: Duration = Duration::from_millis(1);
+/// What is done is on the disk a moment before its event is queued; by then it is.
+const SETTLED: Duration = Duration::from_millis(20);
 /// How long the pipeline has to take the rest at the end.
 const STOP_DEADLINE: Duration = Duration::from_millis(1500);
 
@@ -57,6 +59,8 @@ const STOP_DEADLINE: Duration = Duration::from_millis(1500);
 pub(super) enum Command {
     /// Something else is watched from now on.
     Update { scope: Scope, watched: Vec<PathBuf>, reply: SyncSender<io::Result<()>> },
+    /// Take in what is queued by then, and say so behind it.
+    Fence(u64),
     /// Take in what is queued, hand it over, and end.
     Stop,
 }
@@ -104,6 +108,8 @@ pub(super) struct Reader {
     mountinfo: File,
     /// When everything before had been read.
     complete: Timestamp,
+    /// The fence that was asked for last, and when it is due.
+    fence: Option<(u64, Instant)>,
 }
 
 impl Reader {
@@ -128,6 +134,7 @@ impl Reader {
             chunk: vec![0; CHUNK],
             mountinfo: File::open("/proc/self/mountinfo")?,
             complete: Timestamp::now(),
+            fence: None,
         })
     }
 
@@ -151,7 +158,8 @@ impl Reader {
     pub(super) fn run(mut self) {
         loop {
             let spilled = !self.translator.outlet.flush();
-            let timeout = spilled.then_some(SPILL_RETRY);
+            let fence = self.fence.map(|(_, at)| at.saturating_duration_since(Instant::now()));
+            let timeout = [spilled.then_some(SPILL_RETRY), fence].into_iter().flatten().min();
             let (readable, mounts) = self.wait(timeout);
             while let Some(command) = self.next_command() {
                 match command {
@@ -164,8 +172,16 @@ impl Reader {
                         // Whoever asked may have given up waiting.
                         let _ = reply.send(self.arm());
                     }
+                    Command::Fence(number) => self.fence = Some((number, Instant::now() + SETTLED)),
                     Command::Stop => return self.end(),
                 }
+            }
+            if let Some((number, at)) = self.fence
+                && Instant::now() >= at
+            {
+                self.fence = None;
+                self.take_in();
+                self.translator.outlet.notice(Observation::Fence(number));
             }
             if mounts {
                 // What happened before happened where things were mounted before.
@@ -310,13 +326,13 @@ impl Reader {
 
     fn gap(&mut self, to: Timestamp, hook: &str, error: &dyn std::error::Error) {
         tracing::error!(%error, hook, "events lost");
-        self.translator.outlet.notice(Observation::Gap(Gap {
+        self.translator.outlet.loss(Gap {
             from: self.complete,
             to,
             count: None,
             hooks: vec![hook.to_owned()],
             scope: Vec::new(),
-        }));
+        });
     }
 
     /// Looks into new directories of file systems whose handles have to be learned.

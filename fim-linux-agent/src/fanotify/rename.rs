@@ -106,7 +106,8 @@ impl Translator {
         }
         let within = |path: &Option<PathBuf>| path.as_deref().is_some_and(|p| self.in_scope(p));
         let (from_in_scope, to_in_scope) = (within(&from_path), within(&to_path));
-        if !(from_in_scope || to_in_scope) || self.is_own(stamped) {
+        let canary = || to_path.as_deref().is_some_and(|path| self.post.is_below(path));
+        if !(from_in_scope || to_in_scope) || (self.is_own(stamped) && !canary()) {
             Counters::add(&self.counters.filtered, 1);
             return true;
         }

@@ -21,6 +21,7 @@ use super::places::{Place, Places, os};
 use super::recent::Recent;
 use super::rename::Half;
 use super::sys;
+use crate::canary::Post;
 use crate::process::{Alive, Sighting, Table};
 
 /// Every bit that tells of an operation.
@@ -57,6 +58,8 @@ pub(super) struct Translator {
     pub(super) table: Arc<Mutex<Table>>,
     pub(super) counters: Arc<Counters>,
     pub(super) outlet: Outlet,
+    /// Takes what the canary did.
+    pub(super) post: Arc<Post>,
     /// Creations and removals name their object (5.17).
     pub(super) names_objects: bool,
     /// Operations of the batch at hand whose path is not known.
@@ -100,6 +103,7 @@ impl Translator {
         counters: Arc<Counters>,
         outlet: Outlet,
         names_objects: bool,
+        post: Arc<Post>,
     ) -> Self {
         Self {
             places,
@@ -109,6 +113,7 @@ impl Translator {
             table,
             counters,
             outlet,
+            post,
             names_objects,
             pathless: 0,
             armed: (coarse_now(), Timestamp::now()),
@@ -135,13 +140,13 @@ impl Translator {
         // Who is alive, and with which user, is asked anew for each batch.
         self.actors.clear();
         if self.pathless > 0 {
-            self.outlet.notice(Observation::Gap(Gap {
+            self.outlet.loss(Gap {
                 from: self.complete,
                 to: read,
                 count: Some(std::mem::take(&mut self.pathless)),
                 hooks: vec!["fanotify_path".to_owned()],
                 scope: Vec::new(),
-            }));
+            });
         }
         self.complete = read;
         self.age_halves();
@@ -177,18 +182,18 @@ impl Translator {
         dealt
     }
 
-    /// The kernel's queue has no limit, so this means that memory ran out.
+    /// The kernel's queue was full; without a limit that means that memory ran out.
     fn overflow(&mut self, stamped: Stamped<'_>) {
         tracing::error!("the kernel's fanotify queue overflowed: operations are lost");
         Counters::add(&self.counters.overflows, 1);
         self.places.forget();
-        self.outlet.notice(Observation::Gap(Gap {
+        self.outlet.loss(Gap {
             from: self.complete,
             to: stamped.time,
             count: None,
             hooks: vec!["fanotify_queue".to_owned()],
             scope: Vec::new(),
-        }));
+        });
     }
 
     /// An event about `name`, which is not a rename.
@@ -244,7 +249,7 @@ impl Translator {
             true => self.places.path(&directory, name.directory.fsid(), name.name),
             false => None,
         };
-        let Some(path) = path.filter(|path| self.in_scope(path) && !self.is_own(stamped)) else {
+        let Some(path) = path.filter(|path| self.concerns(stamped, path)) else {
             Counters::add(&self.counters.filtered, count);
             return true;
         };
@@ -360,7 +365,14 @@ impl Translator {
     }
 
     pub(super) fn in_scope(&self, path: &Path) -> bool {
-        (self.scope)(path) && !self.ignored.iter().any(|tree| path.starts_with(tree))
+        self.post.is_below(path)
+            || ((self.scope)(path) && !self.ignored.iter().any(|tree| path.starts_with(tree)))
+    }
+
+    /// Whether an operation on `path` is anybody's business: not the agent's own, its canary's
+    /// excepted.
+    pub(super) fn concerns(&self, stamped: Stamped<'_>, path: &Path) -> bool {
+        self.in_scope(path) && (!self.is_own(stamped) || self.post.is_below(path))
     }
 
     pub(super) fn is_own(&self, stamped: Stamped<'_>) -> bool {
@@ -401,7 +413,10 @@ impl Translator {
             failure: None,
             actor,
         };
-        self.outlet.operation(stamped.time, Observation::Operation(Box::new(operation)));
+        if self.post.take(&operation) {
+            return Counters::add(&self.counters.filtered, 1);
+        }
+        self.outlet.operation(stamped.time, operation);
     }
 
     fn actor(&mut self, stamped: Stamped<'_>) -> Arc<Actor> {

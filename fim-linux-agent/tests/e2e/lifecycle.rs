@@ -185,7 +185,7 @@ fn work(agent: &Agent, watched: &Path) -> usize {
 }
 
 /// A page of the agent: status line and body.
-fn page(address: SocketAddr, path: &str) -> (String, String) {
+pub(crate) fn page(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(patience())).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: fim\r\nConnection: close\r\n\r\n").unwrap();
@@ -196,7 +196,7 @@ fn page(address: SocketAddr, path: &str) -> (String, String) {
 }
 
 /// Samples of a page by name with labels.
-fn samples(page: &str) -> BTreeMap<String, f64> {
+pub(crate) fn samples(page: &str) -> BTreeMap<String, f64> {
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     let samples = lines.filter_map(|line| line.rsplit_once(' '));
     samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()

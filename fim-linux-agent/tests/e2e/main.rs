@@ -28,6 +28,7 @@ mod agent;
 mod bad_input;
 mod cases;
 mod conformance;
+mod conservation;
 mod environment;
 mod event;
 mod expect;

@@ -75,7 +75,7 @@ impl Line {
     }
 
     /// Whether it tells of `tree` or something in it, now or before.
-    fn is_below(&self, tree: &str) -> bool {
+    pub(crate) fn is_below(&self, tree: &str) -> bool {
         self.paths.iter().any(|path| {
             path.strip_prefix(tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use fim_common::collector::{Collector as _, Observation};
+use fim_common::loss::Losses;
 use fim_common::operation::{Modified, Operation, OperationKind};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -22,7 +23,7 @@ use crate::process::{self, Table};
 
 /// Whether these tests can be run; if not, says why.
 fn can_run() -> bool {
-    match super::probe::negotiate() {
+    match super::probe::negotiate(super::Queue::Unlimited) {
         Ok(_) => true,
         Err(error) => {
             println!("skipped: {error}");
@@ -88,6 +89,7 @@ fn tick() {
 struct Watch {
     collector: FanotifyCollector,
     receiver: mpsc::Receiver<Observation>,
+    losses: Losses,
     root: PathBuf,
     markers: u32,
     base: PathBuf,
@@ -122,6 +124,7 @@ impl Watch {
     ) -> Self {
         let root = watched.to_owned();
         let (sender, receiver) = mpsc::channel(1 << 16);
+        let losses = Losses::default();
         let mut options = Options {
             scope: below(&root),
             watch_paths: vec![root.clone()],
@@ -130,13 +133,16 @@ impl Watch {
             sync: Box::new(|| {}),
             table: Arc::new(Mutex::new(Table::new(process::Options::default()))),
             sender,
+            losses: losses.clone(),
+            post: Arc::default(),
             spill: SPILL,
+            unlimited_queue: true,
         };
         change(&mut options);
         tick();
         let collector = start(options).unwrap();
         tick();
-        Self { collector, receiver, base: root.clone(), root, markers: 0 }
+        Self { collector, receiver, losses, base: root.clone(), root, markers: 0 }
     }
 
     fn next(&mut self, deadline: Instant) -> Observation {
@@ -171,12 +177,13 @@ impl Watch {
     }
 
     fn operations(&mut self) -> Vec<Operation> {
-        self.observations()
+        let observations = self.observations();
+        assert_eq!(self.losses.take(), None);
+        observations
             .into_iter()
             .filter_map(|observation| match observation {
                 Observation::Operation(operation) => Some(*operation),
-                Observation::Recheck(_) => None,
-                Observation::Gap(gap) => panic!("{gap:?}"),
+                Observation::Recheck(_) | Observation::Fence(_) => None,
             })
             .collect()
     }

@@ -210,7 +210,11 @@ fn what_the_kernel_makes_up_is_not_watchable() {
         sync: Box::new(|| {}),
         table: Arc::new(Mutex::new(Table::new(process::Options::default()))),
         sender,
+        losses: Losses::default(),
+
+        post: Arc::default(),
         spill: 1,
+        unlimited_queue: true,
     });
     let error = result.err().unwrap().to_string();
     assert!(error.contains("/proc/sys: proc is made up by the kernel"), "{error}");

@@ -79,7 +79,7 @@ fn an_exchange_is_compared() {
         texts.push(match watch.next(deadline) {
             Observation::Operation(operation) => watch.text(&operation),
             Observation::Recheck(path) => format!("recheck {}", path.display()),
-            Observation::Gap(gap) => panic!("{gap:?}"),
+            Observation::Fence(number) => panic!("nobody asked for fence {number}"),
         });
     }
     let rechecks = [&one, &other].map(|path| format!("recheck {}", path.display()));

@@ -15,6 +15,7 @@ use crate::environment::Account;
 pub(crate) mod content;
 pub(crate) mod entry;
 pub(crate) mod flags;
+pub(crate) mod flood;
 pub(crate) mod launch;
 pub(crate) mod mounts;
 pub(crate) mod op;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::content::Content;
 use super::flags::Flags;
+use super::flood::Flood;
 use super::mounts::Mount;
 use super::{Raw, sys};
 
@@ -95,6 +96,8 @@ pub(crate) enum Op {
     Flags(Flags),
     /// Mounts.
     Mount(Mount),
+    /// Many of them.
+    Flood(Flood),
 }
 
 /// The size of a chunk of [`Op::Rewrite`].
@@ -232,6 +235,7 @@ impl Op {
                     }
                 }
             }
+            Self::Flood(flood) => flood.act()?,
             Self::CreateAndRemove { directory, count } => {
                 let path = |number| directory.as_path().join(numbered(number));
                 for number in 0..*count {

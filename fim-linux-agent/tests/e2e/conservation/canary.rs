@@ -1,0 +1,112 @@
+//! The agent sees what it does itself, on each file system, and says so when it does not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Counts, at};
+use crate::agent::{Agent, Setup, dump};
+use crate::environment::{beside_others, is_ready, skip};
+use crate::lifecycle::page;
+use crate::scratch::Scratch;
+
+const OPERATIONS: [&str; 10] = [
+    "create", "write", "close", "chmod", "truncate", "rename", "link", "symlink", "mkdir", "unlink",
+];
+
+/// An agent that looks every second.
+fn start(scratch: &Scratch, watched: &[&Path], environment: Vec<(&'static str, String)>) -> Agent {
+    let config = scratch.path().join("fim.toml");
+    fs::write(
+        &config,
+        format!(
+            "[canary]\ninterval = 1\n[[rule]]\nname = \"canary\"\npaths = {:?}\n",
+            watched.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>()
+        ),
+    )
+    .unwrap();
+    let config = Some(config);
+    Agent::start(Setup { config, environment, ..Setup::new(scratch.path(), &[]) })
+}
+
+/// Of an operation on all file systems: rounds in which it was seen, and was not.
+fn rounds(counts: &Counts, operation: &str) -> (u64, u64) {
+    let sum = |metric: &str| {
+        let of = |(name, _): &(&String, &f64)| {
+            name.starts_with(metric) && name.contains(&format!("operation=\"{operation}\""))
+        };
+        counts.0.iter().filter(of).map(|(_, value)| *value as u64).sum()
+    };
+    (sum("fim_canary_seconds_count{"), sum("fim_canary_missed_total{"))
+}
+
+fn canaries(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+    entries.filter(|path| name(path).contains("canary")).collect()
+}
+
+#[test]
+fn each_operation_is_seen_on_each_file_system() {
+    if !is_ready("conservation::canary") {
+        return;
+    }
+    let _guard = beside_others();
+    let mut scratch = Scratch::new("canary");
+    let watched = scratch.directory("watched");
+    let disk = match scratch.ext4("disk") {
+        Ok(disk) => disk,
+        Err(error) => {
+            skip("conservation::canary on another file system", &error);
+            watched.clone()
+        }
+    };
+    let agent = start(&scratch, &[&watched, &disk], Vec::new());
+    let counts = at(&agent, "three rounds of each operation, on both", |counts| {
+        OPERATIONS.iter().all(|operation| rounds(counts, operation).0 >= 6)
+    });
+    for operation in OPERATIONS {
+        assert_eq!(rounds(&counts, operation).1, 0, "{operation} was missed\n{}", agent.log());
+    }
+    assert!(page(agent.setup.metrics, "/healthz").0.contains(" 200 "));
+    if disk != watched {
+        let found = canaries(&disk);
+        assert_eq!(found.len(), 1, "{found:?}");
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(found[0].metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+    agent.stop();
+    assert_eq!(canaries(&disk), [PathBuf::new(); 0], "left behind");
+    assert_eq!(canaries(&agent.setup.state_dir), [PathBuf::new(); 0], "left behind");
+    let lines = agent.stream.lines();
+    let about = lines
+        .iter()
+        .filter(|line| line.text.contains(".fim-canary") || line.path().contains("state/canary"));
+    assert_eq!(about.count(), 0, "the canary is in events\n{}", dump(&lines));
+    let baseline = fim_common::baseline::Baseline::open_read_only(&agent.setup.state_dir).unwrap();
+    // The watched directories themselves, and what mkfs makes in one of them.
+    let expected = if disk == watched { 1 } else { 3 };
+    assert_eq!(baseline.count().unwrap(), expected, "the canary is in the baseline");
+}
+
+#[test]
+fn a_hook_that_says_nothing_is_found() {
+    if !is_ready("conservation::canary") {
+        return;
+    }
+    let _guard = beside_others();
+    let scratch = Scratch::new("canary-missed");
+    let watched = scratch.directory("watched");
+    let silenced = vec![("FIM_TEST_SILENCED_HOOK", "unlink".to_owned())];
+    let agent = start(&scratch, &[&watched], silenced);
+    let event = agent
+        .stream
+        .wait(|line| (line.action == "canary_missed").then(|| line.event()))
+        .unwrap_or_else(|error| panic!("canary_missed: {error}\n{}", agent.log()));
+    assert_eq!(event.text("event.kind"), Some("alert"), "{event}");
+    assert!(event.text("fim.message").is_some_and(|text| text.contains("unlink")), "{event}");
+    let counts = at(&agent, "the miss is counted", |counts| rounds(counts, "unlink").1 > 0);
+    assert!(rounds(&counts, "create").0 > 0 && rounds(&counts, "create").1 == 0);
+    let (status, body) = page(agent.setup.metrics, "/healthz");
+    assert!(status.contains(" 503 ") && body.contains("canary"), "{status}\n{body}");
+    agent.stop();
+}
