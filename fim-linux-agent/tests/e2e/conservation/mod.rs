@@ -146,7 +146,7 @@ fn disk(path: &Path, objects: &mut BTreeMap<PathBuf, ObjectState>) {
         mode: Some(metadata.mode() & 0o7777),
         uid: Some(metadata.uid()),
         inode: Some(metadata.ino()),
-        size: file.then(|| metadata.len()),
+        size: file.then_some(metadata.len()),
         target_path: fs::read_link(path).ok(),
         sha256: file.then(|| sha256(&fs::read(path).unwrap())),
         ..ObjectState::default()

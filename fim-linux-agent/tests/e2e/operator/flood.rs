@@ -152,7 +152,7 @@ fn everything(directory: &Path) -> String {
     }
     say("copy", fs::copy(path("file"), path("copy")));
     say("chmod", unit(fs::set_permissions(path("file"), fs::Permissions::from_mode(0o604))));
-    say("chmod of nothing", unit(fs::set_permissions(path("no"), fs::Permissions::from_mode(0))));
+    say("chmod of nothing", unit(fs::set_permissions(path("no"), fs::Permissions::from_mode(0o0))));
     say("chown", unit(std::os::unix::fs::chown(path("file"), Some(1), Some(2))));
     let xattr = |name: &str| {
         system(rustix::fs::setxattr(path("file"), name, b"value", XattrFlags::empty()))
