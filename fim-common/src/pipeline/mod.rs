@@ -26,7 +26,7 @@ use crate::hash::{HashOutcome, HashPool, Job};
 use crate::ledger::{Ledger, Stage};
 use crate::loss::Losses;
 use crate::operation::Operation;
-use crate::policy::Policy;
+use crate::policy::{Policy, is_ignored};
 use crate::scan::{Difference, ScanRule};
 use crate::state::HashState;
 use crate::time::Timestamp;
@@ -72,7 +72,7 @@ pub struct Options {
     pub settle: Duration,
     /// From this severity on, an event is an alert.
     pub alert_severity: u8,
-    /// Trees that are nobody's business: the agent's own state.
+    /// What is nobody's business, as for [`is_ignored`]: the agent's own state.
     pub ignore: Vec<PathBuf>,
     /// Looks at the disk after a loss.
     pub scanner: Scanner,
@@ -263,7 +263,7 @@ impl Pipeline {
     fn operation(&mut self, operation: Operation) {
         self.ledger.add(Stage::Taken, 1);
         if let Some(path) = &operation.path
-            && self.ignore.iter().any(|tree| path.starts_with(tree))
+            && is_ignored(&self.ignore, path)
         {
             return self.ledger.add(Stage::Ignored, 1);
         }
@@ -365,7 +365,7 @@ impl Pipeline {
 
     /// Tells what a scan found.
     fn difference(&mut self, difference: Difference) {
-        if self.ignore.iter().any(|tree| difference.path.starts_with(tree)) {
+        if is_ignored(&self.ignore, &difference.path) {
             return;
         }
         let arrival = self.rechecks.arrival(&difference.path);

@@ -202,7 +202,12 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let directories: Vec<PathBuf> =
         canary_places.iter().map(|place| place.directory.clone()).collect();
     let post = Arc::new(Post::new(directories.clone()));
-    let ignore: Vec<PathBuf> = [state.path().to_owned()].into_iter().chain(directories).collect();
+    // By name as well: what they are in may be mounted elsewhere, too.
+    let own = directories.iter().filter(|directory| !directory.starts_with(state.path()));
+    let names: Vec<PathBuf> =
+        own.filter_map(|directory| directory.file_name()).map(PathBuf::from).collect();
+    let ignore: Vec<PathBuf> =
+        [state.path().to_owned()].into_iter().chain(directories).chain(names).collect();
     let table = Arc::new(Mutex::new(Table::new(process::Options::default())));
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
     let losses = Losses::default();
@@ -409,7 +414,7 @@ fn catch_up(
     cancel: &AtomicBool,
 ) -> Result<Vec<Difference>, scan::ScanError> {
     let roots = scope_of(policy);
-    let ignored = |path: &Path| ignore.iter().any(|tree| path.starts_with(tree));
+    let ignored = |path: &Path| policy::is_ignored(ignore, path);
     let rule = |path: &Path| scan_rule(policy, path).filter(|_| !ignored(path));
     let descend = |path: &Path| {
         (policy.covers(path).is_some() && !ignored(path))

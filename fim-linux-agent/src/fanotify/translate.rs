@@ -8,6 +8,7 @@ use fim_common::collector::{Gap, Observation};
 use fim_common::event::Provider;
 use fim_common::event::actor::Actor;
 use fim_common::operation::{Modified, Operation, OperationKind};
+use fim_common::policy::is_ignored;
 use fim_common::state::{ObjectId, ObjectKind, ObjectState};
 use fim_common::time::Timestamp;
 
@@ -365,8 +366,7 @@ impl Translator {
     }
 
     pub(super) fn in_scope(&self, path: &Path) -> bool {
-        self.post.is_below(path)
-            || ((self.scope)(path) && !self.ignored.iter().any(|tree| path.starts_with(tree)))
+        self.post.is_below(path) || ((self.scope)(path) && !is_ignored(&self.ignored, path))
     }
 
     /// Whether an operation on `path` is anybody's business: not the agent's own, its canary's
