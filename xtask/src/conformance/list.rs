@@ -48,6 +48,10 @@ pub(crate) static REASONS: &[Reason] = &[
         section: "File systems without handles",
         text: "fanotify cannot watch it on this kernel; the log says so at the start.",
     },
+    Reason {
+        section: "Directories marked one by one",
+        text: "fanotify knows the watched side only.",
+    },
 ];
 
 /// Cells of one backend.
@@ -125,7 +129,21 @@ pub(crate) static LIST: &[Known] = &[
     fanotify(Missed, "File systems without handles", "change_below_mount", "*", "5.10"),
     fanotify(Partial, "Mounts", "change_below_mount", "*", "*"),
     fanotify(Missed, "File systems without handles", TOLD, "overlayfs", "6.1"),
-    fanotify(Missed, "Flags of inodes", FLAGS, "*", "*"),
+    fanotify(
+        Missed,
+        "Directories marked one by one",
+        "rename_out link link_in link_in_write_outside tree_moved_out change_below_bind_mount",
+        "overlayfs",
+        "*",
+    ),
+    fanotify(
+        Partial,
+        "Directories marked one by one",
+        "rename_in rename_in_over tree_moved_in",
+        "overlayfs",
+        "*",
+    ),
+    fanotify(Missed, "Flags of inodes", FLAGS, "*", "5.10 6.1 6.12 6.18"),
     fanotify(
         Missed,
         "Names outside the watched trees",
