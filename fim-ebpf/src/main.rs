@@ -154,9 +154,7 @@ programs! {
     }
     #[fentry] rmdir_enter_d1(ctx: FEntryContext) { names::enter(Hook::Rmdir, ctx.arg(1)); }
     #[fentry] rmdir_enter_d2(ctx: FEntryContext) { names::enter(Hook::Rmdir, ctx.arg(2)); }
-    #[fexit] rmdir_d1_r2(ctx: FExitContext) {
-        names::removed(Hook::Rmdir, Op::Rmdir, ctx.arg(1), ctx.arg(2));
-    }
+    #[fentry] rmdir_deleted(ctx: FEntryContext) { names::directory_deleted(ctx.arg(0)); }
     #[fexit] rmdir_d2_r3(ctx: FExitContext) {
         names::removed(Hook::Rmdir, Op::Rmdir, ctx.arg(2), ctx.arg(3));
     }

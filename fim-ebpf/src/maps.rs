@@ -124,7 +124,10 @@ pub(crate) struct OpenFile {
     pub(crate) doubtful: u32,
     pub(crate) start: u64,
     pub(crate) tgid: u32,
+    pub(crate) tid: u32,
     pub(crate) exec_id: u32,
+    pub(crate) reserved: u32,
+    pub(crate) size: u64,
 }
 
 #[repr(C)]

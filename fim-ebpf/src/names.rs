@@ -13,6 +13,7 @@ use crate::{
 
 /// include/uapi/linux/fs.h
 const RENAME_EXCHANGE: u32 = 2;
+const RENAME_WHITEOUT: u32 = 4;
 
 /// After an object got its first name through a call that returned `ret`.
 ///
@@ -74,6 +75,22 @@ pub(crate) unsafe fn take(hook: Hook, dentry: *const u8) -> Option<Pending> {
         let _ = PENDING.remove(key);
     }
     pending
+}
+
+/// d_delete(), which vfs_rmdir() calls when it has succeeded, before 5.12: there the compiler put
+/// vfs_rmdir() into its caller, where nothing can be attached to it.
+#[inline(always)]
+pub(crate) unsafe fn directory_deleted(dentry: *const u8) {
+    // SAFETY: of the caller.
+    unsafe {
+        let inode: *const u8 = Typed::read(dentry, off::dentry_inode());
+        let key = PendingKey { object: dentry as u64, hook: Hook::Rmdir as u64 };
+        let Some(pending) = PENDING.get(key) else { return };
+        // An attempt that failed left its entry: it is not of this object.
+        if !inode.is_null() && pending.object.ino == Typed::read::<u64>(inode, off::inode_ino()) {
+            removed(Hook::Rmdir, Op::Rmdir, dentry, 0);
+        }
+    }
 }
 
 /// After unlink or rmdir.
@@ -210,6 +227,9 @@ pub(crate) unsafe fn rename_exit(renamedata: *const u8, ret: i32) {
         (*draft.body).before = (*pending).other_attrs;
         if (*pending).flags & RENAME_EXCHANGE != 0 {
             draft.flag(flag::EXCHANGE);
+        }
+        if (*pending).flags & RENAME_WHITEOUT != 0 {
+            draft.flag(flag::WHITEOUT);
         }
         if (*pending).other.ino != 0 {
             draft.flag(flag::REPLACED);

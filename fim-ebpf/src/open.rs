@@ -183,7 +183,10 @@ pub(crate) unsafe fn opened(file: *const u8) {
                 doubtful: if unsure { TIMES_UNSURE } else { 0 },
                 start: (*actor).start,
                 tgid: (*actor).tgid,
+                tid: (*actor).tid,
                 exec_id: (*actor).exec_id,
+                reserved: 0,
+                size: now.size,
             };
             let _ = FILES.insert(file as u64, open, 0);
             (*draft.body).writers = one_more_writer(inode, identity.ino);
@@ -266,13 +269,14 @@ pub(crate) unsafe fn released(file: *const u8) {
         if (*actor).tgid != open.tgid {
             // Whose credentials these are is not known here; the process table has the opener's.
             (*actor).uid = ID_UNSET;
-            (*actor).tid = open.tgid;
         }
+        // The thread that releases a file need not be the one that opened it.
+        (*actor).tid = open.tid;
         (*actor).start = open.start;
         (*actor).tgid = open.tgid;
         (*actor).exec_id = open.exec_id;
         (*draft.body).writers = writers;
-        if now.mtime != open.mtime || now.mtime_nsec != open.mtime_nsec {
+        if now.mtime != open.mtime || now.mtime_nsec != open.mtime_nsec || now.size != open.size {
             draft.flag(flag::MODIFIED);
         } else if open.doubtful != 0 {
             draft.flag(flag::MAYBE_MODIFIED);

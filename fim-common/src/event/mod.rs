@@ -419,7 +419,8 @@ pub struct Fim {
     /// The path as the process saw it, where it differs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path_in_process: Option<String>,
-    /// The other name of a watched file that was linked to where nothing is watched.
+    /// The other name of a watched file that was linked to where nothing is watched, or that a
+    /// rename which failed would have given it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub link_path: Option<String>,
     /// The error of a failed attempt, `EACCES`.

@@ -94,6 +94,10 @@ pub(super) fn read(source: &Source<'_>) -> Attributes {
     let mut attributes = Attributes::none();
     for name in names.split_inclusive(|&byte| byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        // How xfs keeps an ACL (fs/xfs/libxfs/xfs_format.h), which it shows to root besides.
+        if name.to_bytes().starts_with(b"trusted.SGI_ACL_") {
+            continue;
+        }
         match value(source, name) {
             Ok(value) => attributes.add(name, &value),
             // Removed since it was listed.

@@ -45,7 +45,7 @@ pub(super) struct Draft {
     /// It is open for writing: hashing has to wait.
     pub(super) being_written: bool,
     pub(super) writers: Vec<Arc<Actor>>,
-    /// The name that a watched file got where nothing is watched.
+    /// The name that a watched file got where nothing is watched, or would have got.
     pub(super) link_path: Option<PathBuf>,
     /// A watched path that stands for this one, which no rule names.
     pub(super) judged_as: Option<PathBuf>,
@@ -136,7 +136,8 @@ fn overlay(over: &ObjectState, under: &ObjectState) -> ObjectState {
         mtime: over.mtime.or(under.mtime),
         ctime: over.ctime.or(under.ctime),
         inode: over.inode.or(under.inode),
-        device: over.device.or(under.device),
+        // The kernel's own number is not that of stat(2) everywhere (btrfs).
+        device: under.device.or(over.device),
         nlink: over.nlink.or(under.nlink),
         acl: over.acl.clone().or_else(|| under.acl.clone()),
         xattrs: over.xattrs.clone().or_else(|| under.xattrs.clone()),
@@ -304,7 +305,7 @@ pub(super) fn attempt(
 ) -> Option<Event> {
     let verdict = policy
         .verdict(&draft.path, draft.action)
-        .or_else(|| policy.verdict(draft.from.as_deref()?, draft.action))?;
+        .or_else(|| policy.verdict(draft.link_path.as_deref()?, draft.action))?;
     if !verdict.rule.attempts {
         return None;
     }
@@ -421,7 +422,8 @@ fn assemble(
     let verdict = policy
         .verdict(&draft.path, draft.action)
         .or_else(|| policy.verdict(draft.from.as_deref()?, draft.action))
-        .or_else(|| policy.verdict(draft.judged_as.as_deref()?, draft.action))?;
+        .or_else(|| policy.verdict(draft.judged_as.as_deref()?, draft.action))
+        .or_else(|| policy.verdict(draft.link_path.as_deref()?, draft.action))?;
     let rule = verdict.rule;
     let shown = after.as_ref().or(before.as_ref());
     let actor = &draft.actor;

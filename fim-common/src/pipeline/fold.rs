@@ -248,8 +248,10 @@ fn attempted(pipeline: &mut Pipeline, operation: Operation) {
         _ => None,
     };
     if let Some(mut draft) = Draft::new(action, operation, operations) {
-        // What it was to be renamed from is what was attempted on.
-        draft.from = from;
+        if let Some(from) = from {
+            // It still is where it was.
+            draft.link_path = Some(std::mem::replace(&mut draft.path, from));
+        }
         pipeline.attempt(draft);
     }
 }
@@ -272,7 +274,7 @@ fn mounted(pipeline: &mut Pipeline, action: Action, operation: Operation, point:
         draft.judged_as = hides;
         pipeline.complete(draft, None);
     }
-    pipeline.observe(Observation::Recheck(point.to_owned()));
+    pipeline.scanner.request_mounted(point.to_owned());
 }
 
 /// Another name: of a watched file, or a watched name of a file.
@@ -567,7 +569,14 @@ fn settle_before(pipeline: &mut Pipeline, path: &Path) {
 
 /// The event that a session has to tell, if there is one.
 fn draft_of(session: &mut Session) -> Option<Draft> {
-    let operation = session.pending.take()?;
+    let mut operation = session.pending.take()?;
+    if operation.path_in_process.is_none()
+        && let Some(opener) = &session.opener
+        && opener.object == operation.object
+    {
+        // A modification is told by the inode, which has no name; who opened it used one.
+        operation.path_in_process.clone_from(&opener.path_in_process);
+    }
     let action = if session.created { Action::Created } else { Action::Updated };
     let operations = std::mem::take(&mut session.operations);
     let mut draft = Draft::new(action, *operation, operations)?;

@@ -34,6 +34,16 @@ struct Request {
     paths: Vec<PathBuf>,
     gap: bool,
     moved: Option<Arc<Operation>>,
+    /// Something was mounted or unmounted at the one path: that has been told, and only what is
+    /// below is news.
+    mounted: bool,
+}
+
+impl Request {
+    /// Whether what is found has to be told in its own way.
+    fn is_apart(&self) -> bool {
+        self.moved.is_some() || self.mounted
+    }
 }
 
 /// A thread that compares parts of the disk with the baseline, one request after the other.
@@ -82,6 +92,9 @@ impl Scanner {
                     let (request, ends, other) = gather(first, &inbox);
                     next = other;
                     rescan(&baseline, &policy, &request, &cancel, &mut |difference| {
+                        if request.mounted && request.paths.contains(&difference.path) {
+                            return;
+                        }
                         let (difference, moved) = (Box::new(difference), request.moved.clone());
                         let _ = outbox.send(Found::Difference { difference, moved });
                         wake.notify_one();
@@ -112,7 +125,15 @@ impl Scanner {
     pub(super) fn request(&self, paths: Vec<PathBuf>, gap: bool) {
         if let Some(requests) = &self.requests {
             // An error means that the thread has ended, which it does on stop only.
-            let _ = requests.send(Request { paths, gap, moved: None });
+            let _ = requests.send(Request { paths, gap, moved: None, mounted: false });
+        }
+    }
+
+    /// Finds what a mount or its end has put in place of what was there.
+    pub(super) fn request_mounted(&self, point: PathBuf) {
+        if let Some(requests) = &self.requests {
+            let paths = vec![point];
+            let _ = requests.send(Request { paths, gap: false, moved: None, mounted: true });
         }
     }
 
@@ -120,7 +141,7 @@ impl Scanner {
     pub(super) fn request_moved(&self, whole: Operation) {
         if let (Some(requests), Some(path)) = (&self.requests, whole.path.clone()) {
             let moved = Some(Arc::new(whole));
-            let _ = requests.send(Request { paths: vec![path], gap: false, moved });
+            let _ = requests.send(Request { paths: vec![path], gap: false, moved, mounted: false });
         }
     }
 
@@ -147,11 +168,11 @@ impl Drop for Scanner {
 fn gather(first: Request, inbox: &Receiver<Request>) -> (Request, Vec<bool>, Option<Request>) {
     let mut ends = vec![first.gap];
     let mut all = first;
-    if all.moved.is_some() {
+    if all.is_apart() {
         return (all, ends, None);
     }
     while let Ok(next) = inbox.try_recv() {
-        if next.moved.is_some() {
+        if next.is_apart() {
             return (all, ends, Some(next));
         }
         ends.push(next.gap);

@@ -401,6 +401,8 @@ pub mod flag {
     pub const SET_TIMES: u32 = 1 << 11;
     /// Create: the object is open for writing; its CloseWrite follows.
     pub const OPENED_WRITE: u32 = 1 << 12;
+    /// Rename: a whiteout device is left at the old name.
+    pub const WHITEOUT: u32 = 1 << 14;
     /// `path` is out of scope, and the object is in `LINKED`: a watched file by another name.
     pub const LINKED: u32 = 1 << 13;
 }

@@ -28,6 +28,7 @@ use super::processes;
 use super::reader::{self, Ended, Message, Progress};
 use super::resolve;
 use super::roots::Roots;
+use crate::mounts::Mount;
 use crate::process::Table;
 
 /// How often loss is looked for, and the clock offset and mounts are brought up to date.
@@ -167,8 +168,7 @@ impl BpfCollector {
         let threads = vec![
             spawn("mounts", {
                 let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
-                let records = records.clone();
-                move || mounting::watch(&wake, &records, &progress)
+                move || mounting::watch(&wake, &progress)
             })?,
             spawn("ring", {
                 let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
@@ -330,8 +330,6 @@ struct Resolver {
     unplaced: u64,
     unplaced_reported: Option<Instant>,
     mounting: Mounting,
-    /// When the mounts are to be looked at.
-    mounts_due: Option<Instant>,
     /// The last failed attempt of each process.
     failing: HashMap<u32, Operation>,
 }
@@ -359,26 +357,17 @@ impl Resolver {
             unplaced: 0,
             unplaced_reported: None,
             mounting: Mounting::new(),
-            mounts_due: None,
             failing: HashMap::new(),
         }
     }
 
     fn run(mut self, receiver: &Receiver<Message>) {
         loop {
-            let left = |due: Instant| due.saturating_duration_since(Instant::now());
-            let pause = self.mounts_due.map_or(TEND, |due| left(due).min(TEND));
-            match reader::next(receiver, pause) {
+            match reader::next(receiver, TEND) {
                 Ok(Some(Message::Record(bytes))) => self.resolve(&bytes),
-                Ok(Some(Message::Mounts)) => {
-                    self.mounts_due.get_or_insert_with(|| Instant::now() + mounting::GRACE);
-                }
+                Ok(Some(Message::Mounts(now))) => self.mounts_changed(now),
                 Ok(None) => {}
                 Err(Ended) => break,
-            }
-            if self.mounts_due.is_some_and(|due| due <= Instant::now()) {
-                self.mounts_due = None;
-                self.mounts_changed();
             }
             if self.tended.elapsed() >= TEND {
                 self.tended = Instant::now();
@@ -513,21 +502,19 @@ impl Resolver {
     }
 
     /// The mount table has changed.
-    fn mounts_changed(&mut self) {
-        let mut operations = self.mounting.changes();
-        {
+    fn mounts_changed(&mut self, now: Vec<Mount>) {
+        let operations = {
             let roots = lock(&self.shared.roots);
-            operations.retain(|operation| {
-                operation.path.as_deref().is_some_and(|point| roots.is_concerned(point))
-            });
-        }
+            self.mounting.changes(now, &|point| roots.is_concerned(point))
+        };
         if operations.is_empty() {
             return;
         }
+        // First what is there now is armed; the pipeline then has it looked at.
+        self.arm();
         for operation in operations {
             self.send(Observation::Operation(Box::new(operation)));
         }
-        self.refresh();
     }
 
     /// Tells of failed attempts that were counted only, once their process has stopped trying.
@@ -545,22 +532,22 @@ impl Resolver {
         }
     }
 
-    /// Arms what has appeared.
+    /// Arms what has appeared, and has it looked at.
     fn refresh(&mut self) {
-        let appeared = {
-            let mut programs = lock(&self.shared.programs);
-            let Some(programs) = programs.as_mut() else { return };
-            lock(&self.shared.roots).refresh(programs)
-        };
-        match appeared {
-            Ok(appeared) => {
-                for path in appeared {
-                    tracing::info!(path = %path.display(), "a watched directory has appeared");
-                    self.send(Observation::Recheck(path));
-                }
-            }
-            Err(error) => tracing::error!(%error, "watched directories cannot be armed"),
+        for path in self.arm() {
+            tracing::info!(path = %path.display(), "a watched directory has appeared");
+            self.send(Observation::Recheck(path));
         }
+    }
+
+    /// Arms what has appeared.
+    fn arm(&self) -> Vec<PathBuf> {
+        let mut programs = lock(&self.shared.programs);
+        let Some(programs) = programs.as_mut() else { return Vec::new() };
+        lock(&self.shared.roots).refresh(programs).unwrap_or_else(|error| {
+            tracing::error!(%error, "watched directories cannot be armed");
+            Vec::new()
+        })
     }
 
     /// The wall clock may have been set.

@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use fim_common::event::Provider;
@@ -16,12 +15,9 @@ use fim_common::time::Timestamp;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::OwnedFd;
 
-use super::reader::{Message, Progress};
+use super::reader::Progress;
 use crate::mounts::{self, MOUNTINFO, Mount};
 
-/// How long after the mount table changed the records of who did it have come: the ring is emptied
-/// every 10 ms.
-pub(super) const GRACE: Duration = Duration::from_millis(60);
 /// How long a record may wait for the change that it announces: a mount can take its time (a
 /// network file system).
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,6 +32,22 @@ struct Mounter {
     /// In the mount namespace of the process.
     path: PathBuf,
     actor: Arc<Actor>,
+}
+
+impl Mounter {
+    fn did(&self, change: &Change) -> bool {
+        self.mounts == change.mounts && self.path == change.at
+    }
+}
+
+/// A change of the mount table.
+struct Change {
+    kind: OperationKind,
+    point: PathBuf,
+    /// Whether somebody's mounting explains it, or unmounting.
+    mounts: bool,
+    /// And where that was.
+    at: PathBuf,
 }
 
 /// The mounts as they were last seen, and who may have changed them since.
@@ -59,41 +71,50 @@ impl Mounting {
         time: Timestamp,
         actor: Arc<Actor>,
     ) {
+        tracing::debug!(mounts, path = %path.display(), "somebody changes mounts");
         if self.mounters.len() >= MOUNTERS_MAX {
             self.mounters.pop_front();
         }
         self.mounters.push_back(Mounter { at: Instant::now(), time, mounts, path, actor });
     }
 
-    /// What was mounted and unmounted since the last look, in terms of this namespace.
-    pub(super) fn changes(&mut self) -> Vec<Operation> {
-        let now = match mounts::all() {
-            Ok(now) => now,
-            Err(error) => {
-                tracing::warn!(%error, "mounts cannot be listed");
-                return Vec::new();
-            }
-        };
+    /// What was mounted and unmounted until the table was `now`, in terms of this namespace, where
+    /// `concerned` says so. The records that announce it have been taken in.
+    pub(super) fn changes(
+        &mut self,
+        now: Vec<Mount>,
+        concerned: &dyn Fn(&Path) -> bool,
+    ) -> Vec<Operation> {
         self.mounters.retain(|mounter| mounter.at.elapsed() < PATIENCE);
-        let known = std::mem::take(&mut self.known);
-        let (gone, come) = mounts::difference(&known, &now);
-        let moved = |mount: &Mount| come.iter().any(|other| other.id == mount.id);
-        let mut operations: Vec<Operation> = Vec::new();
-        for mount in &gone {
-            // A mount that was moved was not unmounted by anybody.
-            operations.push(self.operation(mount, false, moved(mount)));
+        let (gone, come) = mounts::difference(&self.known, &now);
+        let mut changes = Vec::new();
+        for mount in gone.into_iter().filter(|mount| concerned(&mount.point)) {
+            // A mount that was moved was not unmounted by anybody: who mounted it elsewhere did it.
+            let moved = come.iter().find(|other| other.id == mount.id);
+            changes.push(Change {
+                kind: OperationKind::Unmount,
+                point: mount.point.clone(),
+                mounts: moved.is_some(),
+                at: moved.unwrap_or(&mount).point.clone(),
+            });
         }
-        for mount in &come {
-            operations.push(self.operation(mount, true, true));
+        for mount in come.into_iter().filter(|mount| concerned(&mount.point)) {
+            let (point, at) = (mount.point.clone(), mount.point.clone());
+            changes.push(Change { kind: OperationKind::Mount, point, mounts: true, at });
         }
+        let operations = changes.iter().map(|change| self.operation(change)).collect();
+        // Each explains one change.
+        self.mounters.retain(|mounter| !changes.iter().any(|change| mounter.did(change)));
         self.known = now;
         operations
     }
 
-    fn operation(&self, mount: &Mount, mounts: bool, by_mounting: bool) -> Operation {
-        let of_kind = || self.mounters.iter().rev().filter(|other| other.mounts == by_mounting);
+    fn operation(&self, change: &Change) -> Operation {
+        let mounters = || self.mounters.iter().rev();
         // A mount may come here from another namespace, where it has another path.
-        let mounter = of_kind().find(|mounter| mounter.path == mount.point).or(of_kind().next());
+        let mounter = mounters()
+            .find(|mounter| mounter.did(change))
+            .or_else(|| mounters().find(|mounter| mounter.mounts == change.mounts));
         let actor = match mounter {
             Some(mounter) => Arc::clone(&mounter.actor),
             None => Arc::new(Actor::unobserved()),
@@ -101,8 +122,8 @@ impl Mounting {
         Operation {
             time: mounter.map_or_else(Timestamp::now, |mounter| mounter.time),
             provider: Provider::Bpf,
-            kind: if mounts { OperationKind::Mount } else { OperationKind::Unmount },
-            path: Some(mount.point.clone()),
+            kind: change.kind.clone(),
+            path: Some(change.point.clone()),
             path_in_process: None,
             object: None,
             before: ObjectState::default(),
@@ -113,8 +134,10 @@ impl Mounting {
     }
 }
 
-/// Tells the resolver whenever the mount table has changed, until told to stop.
-pub(super) fn watch(wake: &OwnedFd, sender: &SyncSender<Message>, progress: &Progress) {
+/// Notes the mount table whenever it has changed, until told to stop. The thread that empties the
+/// ring passes it on behind the records that were made before: what a table has was announced by
+/// a record made before it was read.
+pub(super) fn watch(wake: &OwnedFd, progress: &Progress) {
     let table = match std::fs::File::open(MOUNTINFO) {
         Ok(table) => table,
         Err(error) => return tracing::warn!(%error, "mounts cannot be watched"),
@@ -127,9 +150,11 @@ pub(super) fn watch(wake: &OwnedFd, sender: &SyncSender<Message>, progress: &Pro
         if rustix::event::poll(&mut fds, None).is_err() {
             continue;
         }
-        let changed = fds[0].revents().intersects(PollFlags::PRI | PollFlags::ERR);
-        if changed && sender.send(Message::Mounts).is_err() {
-            return;
+        if fds[0].revents().intersects(PollFlags::PRI | PollFlags::ERR) {
+            match mounts::all() {
+                Ok(now) => *progress.mounts() = Some(now),
+                Err(error) => tracing::warn!(%error, "mounts cannot be listed"),
+            }
         }
     }
 }

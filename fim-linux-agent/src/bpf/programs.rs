@@ -111,10 +111,24 @@ const CATALOGUE: &[Entry] = &[
     optional(entry(Hook::RemoveAcl, Exit, &["vfs_remove_acl"], Name::Result("remove_acl", "dentry"), "removed ACLs are not seen")),
 ];
 
+/// What stands for `vfs_rmdir` before 5.12, where the compiler put it into its caller: nothing that
+/// is attached to it is ever called.
+#[rustfmt::skip] // A table.
+const INLINED_RMDIR: [Entry; 2] = [
+    entry(Hook::Rmdir, At, &["d_delete"], Name::Fixed("rmdir_deleted"), "deletions of directories are not seen"),
+    entry(Hook::Rmdir, At, &["security_inode_rmdir"], Name::Position("rmdir_enter", "dentry"), "deletions of directories are not seen"),
+];
+
 /// What to attach on a kernel with this type information.
 pub fn plan(btf: &Btf) -> Vec<Plan> {
     let mut plans = Vec::with_capacity(CATALOGUE.len());
+    let inlined = btf.function("vfs_rmdir").is_some_and(|prototype| prototype.params.len() == 2);
     for entry in CATALOGUE {
+        let entry = match (entry.hook, entry.attach) {
+            (Hook::Rmdir, Exit) if inlined => &INLINED_RMDIR[0],
+            (Hook::Rmdir, At) if inlined => &INLINED_RMDIR[1],
+            _ => entry,
+        };
         if entry.attach == Tracepoint {
             plans.push(entry.plan(entry.targets[0], name(entry.name, None)));
             continue;
@@ -213,8 +227,8 @@ mod tests {
         ["vfs_link link_d2_r4", "vfs_link link_d3_r5", "", "", ""],
         ["vfs_unlink unlink_d1_r3", "vfs_unlink unlink_d2_r4", "", "", ""],
         ["vfs_unlink unlink_enter_d1", "vfs_unlink unlink_enter_d2", "", "", ""],
-        ["vfs_rmdir rmdir_d1_r2", "vfs_rmdir rmdir_d2_r3", "", "", "vfs_rmdir rmdir_d2_r4"],
-        ["vfs_rmdir rmdir_enter_d1", "vfs_rmdir rmdir_enter_d2", "", "", ""],
+        ["d_delete rmdir_deleted", "vfs_rmdir rmdir_d2_r3", "", "", "vfs_rmdir rmdir_d2_r4"],
+        ["security_inode_rmdir rmdir_enter_d1", "vfs_rmdir rmdir_enter_d2", "", "", ""],
         ["vfs_rename rename_r1", "", "", "", ""],
         ["vfs_rename rename_enter", "", "", "", ""],
         ["notify_change setattr_d0_r3", "notify_change setattr_d1_r4", "", "", ""],

@@ -2,13 +2,15 @@
 //! pipeline never makes the kernel drop records; the other decodes, resolves and hands over.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use rustix::event::{PollFd, PollFlags, Timespec};
+
+use crate::mounts::Mount;
 
 /// How long a record may lie in the ring while it fills slowly. The programs wake the reader
 /// when it fills faster.
@@ -23,8 +25,17 @@ pub(super) struct Progress {
     pub overflowed: AtomicU64,
     /// Records that were not records.
     pub malformed: AtomicU64,
+    /// The mount table, when it has changed.
+    mounts: Mutex<Option<Vec<Mount>>>,
     /// The programs are detached: empty the ring, then end.
     pub stop: AtomicBool,
+}
+
+impl Progress {
+    /// The mount table, when it has changed. A panic of another thread leaves it whole.
+    pub(super) fn mounts(&self) -> MutexGuard<'_, Option<Vec<Mount>>> {
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Records on their way from the ring: one allocation each, as large as they are.
@@ -34,8 +45,8 @@ pub(super) type Bytes = Box<[u8]>;
 pub(super) enum Message {
     /// A record.
     Record(Bytes),
-    /// The mount table has changed.
-    Mounts,
+    /// The mount table as it was when all records before this had been made.
+    Mounts(Vec<Mount>),
 }
 
 /// Empties the ring until told to stop, and once more after that.
@@ -47,6 +58,7 @@ pub(super) fn empty_ring(
 ) {
     loop {
         let stopping = progress.stop.load(Ordering::Acquire);
+        let mounts = progress.mounts().take();
         while let Some(item) = ring.next() {
             progress.received.fetch_add(1, Ordering::Relaxed);
             match sender.try_send(Message::Record(Box::from(&*item))) {
@@ -56,6 +68,12 @@ pub(super) fn empty_ring(
                 }
                 Err(TrySendError::Disconnected(_)) => return,
             }
+        }
+        if let Some(mounts) = mounts
+            && let Err(TrySendError::Full(Message::Mounts(mounts))) =
+                sender.try_send(Message::Mounts(mounts))
+        {
+            progress.mounts().get_or_insert(mounts);
         }
         if stopping {
             return;

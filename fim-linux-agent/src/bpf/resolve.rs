@@ -51,7 +51,7 @@ pub fn operations(
     let second = || locate(fixed.root2, file.path2);
     let nameless = flags & flag::NAMELESS != 0;
 
-    let mut after = state(&fixed.after, &fixed.object);
+    let mut after = state(&fixed.after, &fixed.object, roots);
     let (kind, path) = match file.op {
         Op::Create | Op::Mkdir | Op::Mknod => (OperationKind::Create, first),
         Op::Symlink => {
@@ -87,8 +87,9 @@ pub fn operations(
         }
         Op::Rename => {
             let exchange = flags & flag::EXCHANGE != 0;
-            let replaced =
-                (flags & flag::REPLACED != 0 && !exchange).then(|| id(&fixed.other)).flatten();
+            let replaced = (flags & flag::REPLACED != 0 && !exchange)
+                .then(|| id(&fixed.other, roots))
+                .flatten();
             let kind = OperationKind::Rename {
                 from: first.clone(),
                 from_in_scope: flags & flag::PATH_IN_SCOPE != 0,
@@ -114,11 +115,11 @@ pub fn operations(
         kind,
         path,
         path_in_process: None,
-        object: id(&fixed.object),
+        object: id(&fixed.object, roots),
         before: if file.op == Op::Rename {
             ObjectState::default()
         } else {
-            state(&fixed.before, &fixed.object)
+            state(&fixed.before, &fixed.object, roots)
         },
         after,
         failure: (fixed.ret < 0).then(|| Failure {
@@ -134,6 +135,21 @@ pub fn operations(
         return vec![operation, opened];
     }
     match &operation.kind {
+        OperationKind::Rename { from: Some(from), .. }
+            if flags & flag::WHITEOUT != 0 && fixed.ret == 0 =>
+        {
+            // A device that says "nothing here" to an overlay is left at the old name.
+            let after =
+                ObjectState { kind: Some(ObjectKind::CharDevice), ..ObjectState::default() };
+            let whiteout = Operation {
+                kind: OperationKind::Create,
+                path: Some(from.clone()),
+                object: None,
+                after,
+                ..operation.clone()
+            };
+            vec![operation, whiteout]
+        }
         OperationKind::Rename { from, from_in_scope, to_in_scope, exchange: true, .. } => {
             let other = Operation {
                 kind: OperationKind::Rename {
@@ -144,8 +160,8 @@ pub fn operations(
                     exchange: true,
                 },
                 path: from.clone(),
-                object: id(&fixed.other),
-                after: state(&fixed.before, &fixed.other),
+                object: id(&fixed.other, roots),
+                after: state(&fixed.before, &fixed.other, roots),
                 ..operation.clone()
             };
             vec![operation, other]
@@ -156,8 +172,6 @@ pub fn operations(
 
 fn actor(record: &Record<'_>, table: &mut Table) -> Arc<Actor> {
     let key = Key::from(&record.actor);
-    // The thread that released a file need not be the one that opened it.
-    let tid = (record.hook != Hook::FileRelease).then_some(record.actor.tid);
     let mut credentials = Credentials::from(&record.actor);
     if record.hook == Hook::FileRelease
         && credentials.uid == ID_UNSET
@@ -167,20 +181,19 @@ fn actor(record: &Record<'_>, table: &mut Table) -> Arc<Actor> {
         // on, or a kernel worker did it): the ids in the record are not the opener's.
         credentials = last;
     }
-    table.actor(key, tid, &credentials)
+    table.actor(key, Some(record.actor.tid), &credentials)
 }
 
-fn id(object: &Object) -> Option<ObjectId> {
-    // From the kernel's dev_t to that of stat(2).
-    let device = rustix::fs::makedev(object.dev >> 20, object.dev & 0xf_ffff);
+fn id(object: &Object, roots: &Roots) -> Option<ObjectId> {
+    let device = roots.device(object.dev);
     (object.ino != 0).then_some(ObjectId { device, inode: object.ino })
 }
 
-fn state(attrs: &Attrs, object: &Object) -> ObjectState {
-    let id = id(object);
+fn state(attrs: &Attrs, object: &Object, roots: &Roots) -> ObjectState {
+    let id = id(object, roots);
     let mut state = ObjectState {
         inode: id.map(|id| id.inode),
-        device: id.map(|id| id.device),
+        device: id.map(|id| id.device).filter(|&device| device != 0),
         ..ObjectState::default()
     };
     if attrs.known != 0 {

@@ -6,7 +6,7 @@
 //! inode and device numbers) and overlayfs too. An inotify watch then keeps the inode in memory,
 //! so that its address stays its identity, without making the file system busy.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -42,8 +42,10 @@ pub struct Roots {
     next_id: u32,
     mounts: Vec<Mount>,
     inotify: OwnedFd,
+    /// Device numbers of the kernel that stat(2) does not show.
+    hidden: HashSet<u32>,
     /// Paths whose appearance, disappearance or renaming changes what has to be armed.
-    pivotal: std::collections::HashSet<PathBuf>,
+    pivotal: HashSet<PathBuf>,
 }
 
 impl Roots {
@@ -60,7 +62,8 @@ impl Roots {
             next_id: 1,
             mounts: Vec::new(),
             inotify: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
-            pivotal: std::collections::HashSet::new(),
+            hidden: HashSet::new(),
+            pivotal: HashSet::new(),
         })
     }
 
@@ -156,6 +159,9 @@ impl Roots {
         };
         programs.set_root(armed.inode, entry)?;
         let watched = directory.depth != 0;
+        if rustix::fs::makedev(armed.dev >> 20, armed.dev & 0xf_ffff) != device {
+            self.hidden.insert(armed.dev);
+        }
         self.roots.insert(id, Root { path: path.to_owned(), armed, device, watch, directory });
         self.ids.insert(path.to_owned(), id);
         Ok(watched && !same)
@@ -256,6 +262,13 @@ impl Roots {
             |root| root.armed.dev,
         );
         Object { ino: id.inode, dev, generation: 0 }
+    }
+
+    /// `st_dev` of what the kernel has on `dev`; 0: stat(2) does not show that number, and there may
+    /// be several for it (the subvolumes of btrfs).
+    pub fn device(&self, dev: u32) -> u64 {
+        let device = rustix::fs::makedev(dev >> 20, dev & 0xf_ffff);
+        if self.hidden.contains(&dev) { 0 } else { device }
     }
 
     /// Whether something mounted at `point` hides, or is in, something watched.
