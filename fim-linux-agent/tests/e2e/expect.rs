@@ -39,12 +39,13 @@ pub(crate) fn change_of_any_provider(event: &Event) {
 /// The event names the process of `report`, and its user.
 pub(crate) fn actor(event: &Event, report: &Report) {
     match backend() {
-        // A close is told of the process that opened the file; its thread may be another one.
+        // A close is told of the process that opened the file, and a store through a mapping is
+        // told by nothing else; the thread may be another one.
         Backend::Bpf
             if event
                 .operations()
                 .iter()
-                .all(|name| ["open_write", "close_write"].contains(name)) => {}
+                .all(|name| ["open_write", "map", "close_write"].contains(name)) => {}
         Backend::Bpf => {
             assert_eq!(event.number("process.thread.id"), Some(report.tid.into()), "{event}");
         }

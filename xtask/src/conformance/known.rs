@@ -7,7 +7,7 @@ use crate::conformance::{
 };
 
 /// Cells with one grade for one reason. Each pattern is a list separated by spaces, of names, of
-/// beginnings of names followed by `*`, or of `*` for all.
+/// beginnings of names followed by `*`, or of `*` for all; less those that have a `!` before them.
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) grade: Grade,
@@ -17,6 +17,9 @@ pub(crate) struct Known {
     pub(crate) kernels: &'static str,
     /// A section of [`REASONS`].
     pub(crate) why: &'static str,
+    /// It depends on what happens at the same time: it may be exact as well. The mark is the worse
+    /// one.
+    pub(crate) varies: bool,
 }
 
 /// Why a cell is not exact.
@@ -37,6 +40,10 @@ impl Reason {
 }
 
 impl Known {
+    fn allows(&self, grade: Grade) -> bool {
+        grade == self.grade || (self.varies && grade == Grade::Exact)
+    }
+
     fn matches(&self, place: &Place) -> bool {
         matches(self.backends, &place.backend)
             && matches(self.ops, &place.op)
@@ -51,15 +58,26 @@ impl Known {
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
-    pattern.split(' ').any(|word| match word.strip_suffix('*') {
+    let fits = |word: &str| match word.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning),
         None => word == name,
-    })
+    };
+    let mut words = pattern.split(' ');
+    let excluded = words.clone().filter_map(|word| word.strip_prefix('!')).any(fits);
+    !excluded && words.any(|word| !word.starts_with('!') && fits(word))
 }
 
 /// What the list says of a cell: its first entry that fits.
 pub(crate) fn find(place: &Place) -> Option<&'static Known> {
     LIST.iter().find(|known| known.matches(place))
+}
+
+/// The grade for the page: where it varies, the worse one.
+pub(crate) fn settled(cell: &Cell) -> Grade {
+    match find(&cell.place) {
+        Some(known) if known.allows(cell.grade) => known.grade,
+        _ => cell.grade,
+    }
 }
 
 /// What is wrong with cells by the list.
@@ -68,8 +86,9 @@ pub(crate) fn problems(cells: &[Cell]) -> Vec<String> {
 }
 
 fn problem(cell: &Cell) -> Option<String> {
-    let expected = find(&cell.place).map_or(Grade::Exact, |known| known.grade);
-    if cell.grade == expected {
+    let known = find(&cell.place);
+    let expected = known.map_or(Grade::Exact, |known| known.grade);
+    if cell.grade == expected || known.is_some_and(|known| known.allows(cell.grade)) {
         return None;
     }
     let direction = if cell.grade < expected { "worse" } else { "better" };
@@ -94,6 +113,8 @@ mod tests {
         assert!(matches("a write", "write"));
         assert!(matches("denied_*", "denied_open"));
         assert!(!matches("denied_* writ", "write"));
+        assert!(matches("* !denied_*", "write") && !matches("* !denied_*", "denied_open"));
+        assert!(!matches("!write", "read"));
     }
 
     #[test]
@@ -112,8 +133,10 @@ mod tests {
             file_systems: "*",
             kernels: "6.1",
             why: "",
+            varies: true,
         };
         assert!(listed.matches(&place("bpf", "x")) && !listed.matches(&place("fanotify", "x")));
+        assert!(listed.allows(Grade::Exact) && !listed.allows(Grade::Partial));
     }
 
     fn docs(name: &str) -> PathBuf {
@@ -136,8 +159,9 @@ mod tests {
     fn the_page_and_the_list_agree() {
         let path = docs("conformance.md");
         let page = fs::read_to_string(&path).unwrap();
-        let marks = Marks::parse(&page);
+        let mut marks = Marks::parse(&page);
         assert_eq!(problems(&marks.cells()), [""; 0]);
+        marks.take(&marks.cells());
         // The marks are as they were measured; their reasons may have changed.
         if std::env::var_os("FIM_UPDATE_DOCS").is_some() {
             fs::write(&path, marks.render()).unwrap();

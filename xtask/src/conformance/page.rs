@@ -31,7 +31,8 @@ which has for each operation what is to come of it.
 | – | there is no such operation on this kernel or file system: it says so itself |
 
 The numbers lead to the reasons below each table. Every mark is asserted: a cell that gets worse, or
-better, fails `cargo xtask test` until this page says so.
+better, fails `cargo xtask test` until this page says so. Where a mark depends on what else happens
+at that moment, it is the worse one, and the reason says so.
 
 `cargo xtask conformance --all` writes this page. With fewer kernels, file systems or backends it
 runs those, and leaves the other marks as they are. Kernels are Debian's, in QEMU; btrfs is a
@@ -84,7 +85,7 @@ impl Marks {
     /// Puts what a run found in place of what was there.
     pub(crate) fn take(&mut self, cells: &[Cell]) {
         for cell in cells.iter().filter(|cell| cell.grade.mark().is_some()) {
-            self.set(cell.place.clone(), cell.grade);
+            self.set(cell.place.clone(), known::settled(cell));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::panic;
 
-use super::trial::Trial;
+use super::trial::{Stop, Trial};
 use crate::agent::Agent;
 use crate::event::Event;
 
@@ -54,8 +54,12 @@ fn grade(trial: &Trial, agent: &Agent) -> (Grade, String) {
     if let Some(reason) = &trial.broken {
         return (Grade::Broken, reason.clone());
     }
-    if let Some(reason) = &trial.not_applicable {
-        return (Grade::NotApplicable, reason.0.clone());
+    match &trial.stopped {
+        Some(Stop::NotApplicable(reason)) => return (Grade::NotApplicable, reason.clone()),
+        Some(Stop::Hindered(errno)) => {
+            return (Grade::Partial, format!("the agent makes an operation fail: {errno}"));
+        }
+        None => {}
     }
     let mut events = events(trial, agent);
     let mut faults = Vec::new();

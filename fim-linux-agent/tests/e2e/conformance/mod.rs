@@ -41,7 +41,7 @@ const FILE_SYSTEMS: &str = "FIM_CONFORMANCE_FS";
 const OPERATIONS: &str = "FIM_CONFORMANCE_OPS";
 
 /// How long the agent may take to tell of something when it has much to tell.
-const MARKER_LIMIT: Duration = Duration::from_secs(40);
+const MARKER_LIMIT: Duration = Duration::from_secs(20);
 /// After the last operation: longer than `events.settle_ms`, and than a poll of open files.
 const QUIET: Duration = Duration::from_secs(3);
 

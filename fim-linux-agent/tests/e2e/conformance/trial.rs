@@ -22,11 +22,16 @@ pub(super) struct Case {
 }
 
 /// Does something, and says what events are to come of it: these and no others.
-pub(super) type Step = fn(&Trial) -> Result<Vec<Expected>, NotApplicable>;
+pub(super) type Step = fn(&Trial) -> Result<Vec<Expected>, Stop>;
 
-/// There is no such operation here: why.
+/// What ends a case early: why.
 #[derive(Clone, Debug)]
-pub(super) struct NotApplicable(pub(super) String);
+pub(super) enum Stop {
+    /// There is no such operation here.
+    NotApplicable(String),
+    /// The agent was in the way of somebody's operation, which it must never be.
+    Hindered(String),
+}
 
 impl Case {
     pub(super) const fn new(
@@ -59,8 +64,7 @@ pub(super) struct Trial {
     pub(super) place: Place,
     /// What is to come.
     pub(super) expected: Vec<Expected>,
-    /// What ended it early.
-    pub(super) not_applicable: Option<NotApplicable>,
+    pub(super) stopped: Option<Stop>,
     pub(super) broken: Option<String>,
 }
 
@@ -68,14 +72,14 @@ impl Trial {
     /// On a file system, or why there is none.
     pub(super) fn new(fs: &'static str, case: &'static Case, place: Result<Place, String>) -> Self {
         let nowhere = || Place { inside: PathBuf::new(), outside: PathBuf::new() };
-        let not_applicable = place.as_ref().err().cloned().map(NotApplicable);
+        let stopped = place.as_ref().err().cloned().map(Stop::NotApplicable);
         let place = place.unwrap_or_else(|_| nowhere());
-        Self { fs, case, place, expected: Vec::new(), not_applicable, broken: None }
+        Self { fs, case, place, expected: Vec::new(), stopped, broken: None }
     }
 
     /// Does the next thing.
     pub(super) fn step(&mut self, number: usize) {
-        if self.not_applicable.is_some() || self.broken.is_some() {
+        if self.stopped.is_some() || self.broken.is_some() {
             return;
         }
         let Some(step) = self.case.steps.get(number) else {
@@ -83,7 +87,7 @@ impl Trial {
         };
         match catch_unwind(AssertUnwindSafe(|| step(self))) {
             Ok(Ok(expected)) => self.expected.extend(expected),
-            Ok(Err(reason)) => self.not_applicable = Some(reason),
+            Ok(Err(reason)) => self.stopped = Some(reason),
             Err(panic) => self.broken = Some(message(&*panic)),
         }
     }
@@ -107,14 +111,16 @@ impl Trial {
     }
 
     /// Root does this, in a process that is gone at once.
-    pub(super) fn operate(&self, op: Op) -> Result<Report, NotApplicable> {
+    pub(super) fn operate(&self, op: Op) -> Result<Report, Stop> {
         let text = format!("{op:?}");
         let report = Operator::new(op).attempt();
         let Some(errno) = report.errno else {
             return Ok(report);
         };
         match UNKNOWN_OPERATION.iter().find(|(number, _)| *number == errno) {
-            Some((_, name)) => Err(NotApplicable((*name).to_owned())),
+            Some((_, name)) => Err(Stop::NotApplicable((*name).to_owned())),
+            // Nobody else is there who could use anything.
+            None if errno == libc::EBUSY => Err(Stop::Hindered("EBUSY".to_owned())),
             None => panic!("{}: {text}", io::Error::from_raw_os_error(errno)),
         }
     }

@@ -8,12 +8,12 @@ use rustix::fs::XattrFlags;
 
 use crate::cases::Place;
 use crate::conformance::expected::Expected;
-use crate::conformance::trial::{Case, NotApplicable, Trial};
+use crate::conformance::trial::{Case, Stop, Trial};
 use crate::expect::Known;
 use crate::operations::attributes::{ACL, acl};
 use crate::operator::{Op, Raw};
 
-type Outcome = Result<Vec<Expected>, NotApplicable>;
+type Outcome = Result<Vec<Expected>, Stop>;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("chmod", prepare, &[chmod]),
@@ -74,7 +74,7 @@ fn modified(
     name: &str,
     changes: &'static [&'static str],
     op: impl FnOnce(Raw) -> Op,
-) -> Result<Expected, NotApplicable> {
+) -> Result<Expected, Stop> {
     let path: &Path = &trial.path(name);
     let known = Known::of(path);
     let report = trial.operate(op(Raw::from(path)))?;

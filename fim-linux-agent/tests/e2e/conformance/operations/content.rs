@@ -5,11 +5,11 @@ use std::path::Path;
 
 use crate::cases::Place;
 use crate::conformance::expected::Expected;
-use crate::conformance::trial::{Case, NotApplicable, Trial};
+use crate::conformance::trial::{Case, Stop, Trial};
 use crate::operator::content::Content;
 use crate::operator::{Op, Raw};
 
-type Outcome = Result<Vec<Expected>, NotApplicable>;
+type Outcome = Result<Vec<Expected>, Stop>;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("write", prepare, &[write]),
@@ -42,7 +42,7 @@ fn changed(trial: &Trial, op: impl FnOnce(Raw) -> Op) -> Outcome {
     Ok(vec![event(trial, op)?])
 }
 
-fn event(trial: &Trial, op: impl FnOnce(Raw) -> Op) -> Result<Expected, NotApplicable> {
+fn event(trial: &Trial, op: impl FnOnce(Raw) -> Op) -> Result<Expected, Stop> {
     let path: &Path = &trial.path("a");
     let report = trial.operate(op(Raw::from(path)))?;
     assert_ne!(fs::read(path).unwrap(), OLD, "the operator did not change it");

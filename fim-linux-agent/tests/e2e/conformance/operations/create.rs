@@ -4,11 +4,11 @@ use std::path::Path;
 
 use crate::cases::nothing;
 use crate::conformance::expected::Expected;
-use crate::conformance::trial::{Case, NotApplicable, Trial};
+use crate::conformance::trial::{Case, Stop, Trial};
 use crate::operator::content::Content;
 use crate::operator::{Op, Raw};
 
-type Outcome = Result<Vec<Expected>, NotApplicable>;
+type Outcome = Result<Vec<Expected>, Stop>;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("create", nothing, &[create]),

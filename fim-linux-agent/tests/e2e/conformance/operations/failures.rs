@@ -9,11 +9,11 @@ use rustix::mount::MountFlags;
 use super::flags::{arrange_immutable, is_immutable};
 use crate::cases::Place;
 use crate::conformance::expected::Expected;
-use crate::conformance::trial::{Case, NotApplicable, Trial};
+use crate::conformance::trial::{Case, Stop, Trial};
 use crate::environment::{Backend, backend, ordinary_user};
 use crate::operator::{Op, Raw, Report};
 
-type Outcome = Result<Vec<Expected>, NotApplicable>;
+type Outcome = Result<Vec<Expected>, Stop>;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("denied_open_for_writing", prepare, &[open_for_writing]),
@@ -91,10 +91,13 @@ fn unlink(trial: &Trial) -> Outcome {
     denied(trial, "deleted", "a", ACCESS, |path| Op::Unlink { path })
 }
 
-/// The object is where it was.
+/// It is told where the object was to go, as of a rename that succeeds, and where it is.
 fn rename(trial: &Trial) -> Outcome {
-    let to = trial.raw("b");
-    denied(trial, "moved", "a", ACCESS, |from| Op::Rename { from, to })
+    let (from, to) = (trial.path("a"), trial.path("b"));
+    let op = Op::Rename { from: Raw::from(&from), to: Raw::from(&to) };
+    let report = trial.denied(op, libc::EACCES);
+    let told = failed(&report, "moved", &to, "EACCES")?;
+    Ok(told.into_iter().map(|event| event.from(&from)).collect())
 }
 
 fn truncate(trial: &Trial) -> Outcome {
@@ -122,7 +125,7 @@ fn setxattr(trial: &Trial) -> Outcome {
 fn immutable(trial: &Trial) -> Outcome {
     let path = trial.path("a");
     if !is_immutable(&path) {
-        return Err(NotApplicable("the flag cannot be set".to_owned()));
+        return Err(Stop::NotApplicable("the flag cannot be set".to_owned()));
     }
     let report = trial.fails(Op::OpenWrite { path: Raw::from(&path) }, libc::EPERM);
     failed(&report, "updated", &path, "EPERM")

@@ -7,11 +7,11 @@ use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use crate::cases::Place;
 use crate::conformance::expected::Expected;
-use crate::conformance::trial::{Case, NotApplicable, Trial};
+use crate::conformance::trial::{Case, Stop, Trial};
 use crate::operator::flags::{Flag, Flags};
 use crate::operator::{Op, Raw};
 
-type Outcome = Result<Vec<Expected>, NotApplicable>;
+type Outcome = Result<Vec<Expected>, Stop>;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("setflags_immutable", prepare, &[setflags_immutable]),
@@ -60,7 +60,7 @@ fn setflags_immutable_off(trial: &Trial) -> Outcome {
     let was = is_immutable(path);
     let report = trial.operate(Op::Flags(Flags::Clear { path: Raw::from(path), flag }))?;
     if !was {
-        return Err(NotApplicable("the flag cannot be set".to_owned()));
+        return Err(Stop::NotApplicable("the flag cannot be set".to_owned()));
     }
     let event = Expected::new(&report, "attributes_modified", path).state();
     let event = event.changes(&["attributes"]).has_not("file.attributes", "immutable");

@@ -6,11 +6,11 @@ use rustix::mount::MountFlags;
 
 use crate::cases::Place;
 use crate::conformance::expected::Expected;
-use crate::conformance::trial::{Case, NotApplicable, Trial};
+use crate::conformance::trial::{Case, Stop, Trial};
 use crate::operator::mounts::Mount;
 use crate::operator::{Op, Raw, Report};
 
-type Outcome = Result<Vec<Expected>, NotApplicable>;
+type Outcome = Result<Vec<Expected>, Stop>;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("mount_tmpfs", prepare, &[mount_tmpfs]),

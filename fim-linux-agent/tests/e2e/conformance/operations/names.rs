@@ -5,12 +5,12 @@ use std::path::Path;
 
 use crate::cases::Place;
 use crate::conformance::expected::Expected;
-use crate::conformance::trial::{Case, NotApplicable, Trial};
+use crate::conformance::trial::{Case, Stop, Trial};
 use crate::expect::Known;
 use crate::operator::content::Content;
 use crate::operator::{Op, Raw};
 
-type Outcome = Result<Vec<Expected>, NotApplicable>;
+type Outcome = Result<Vec<Expected>, Stop>;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("unlink", prepare, &[unlink]),
@@ -41,7 +41,7 @@ fn deleted(
     name: &str,
     kind: &'static str,
     op: impl FnOnce(Raw) -> Op,
-) -> Result<Expected, NotApplicable> {
+) -> Result<Expected, Stop> {
     let path: &Path = &trial.path(name);
     let known = Known::of(path);
     let report = trial.operate(op(Raw::from(path)))?;
@@ -72,7 +72,7 @@ fn moved(
     from: &Path,
     to: &Path,
     op: impl FnOnce(Raw, Raw) -> Op,
-) -> Result<Expected, NotApplicable> {
+) -> Result<Expected, Stop> {
     let known = Known::of(from);
     let report = trial.operate(op(Raw::from(from), Raw::from(to)))?;
     let event = Expected::new(&report, "moved", to).from(from).changes_with("path");

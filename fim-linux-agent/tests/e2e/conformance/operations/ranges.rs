@@ -5,11 +5,11 @@ use std::path::Path;
 
 use crate::cases::{Place, nothing};
 use crate::conformance::expected::Expected;
-use crate::conformance::trial::{Case, NotApplicable, Trial};
+use crate::conformance::trial::{Case, Stop, Trial};
 use crate::operator::content::{Allocation, Content};
 use crate::operator::{Op, Raw};
 
-type Outcome = Result<Vec<Expected>, NotApplicable>;
+type Outcome = Result<Vec<Expected>, Stop>;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("copy_file_range", prepare, &[copy_file_range]),

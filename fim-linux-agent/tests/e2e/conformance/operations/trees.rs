@@ -5,10 +5,10 @@ use std::path::Path;
 
 use crate::cases::Place;
 use crate::conformance::expected::Expected;
-use crate::conformance::trial::{Case, NotApplicable, Trial};
+use crate::conformance::trial::{Case, Stop, Trial};
 use crate::operator::{Op, Raw};
 
-type Outcome = Result<Vec<Expected>, NotApplicable>;
+type Outcome = Result<Vec<Expected>, Stop>;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("tree_moved_within", prepare, &[tree_moved_within, change_after_move]),
