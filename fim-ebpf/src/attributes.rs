@@ -1,11 +1,12 @@
 //! Attributes: mode, owner, times, size, extended attributes, ACLs, flags.
 
+use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use fim_common::record::{Hook, Op, flag};
 
 use crate::{
     count,
-    draft::{self, Draft, attrs},
-    maps::WRITTEN,
+    draft::{self, Draft, NO_ATTRS, attrs},
+    maps::{PENDING, Pending, PendingKey, WRITTEN},
     mem::{Memory, Typed},
     names::take,
     offsets as off,
@@ -126,20 +127,44 @@ pub(crate) unsafe fn refused(hook: Hook, op: Op, dentry: *const u8, text: *const
     unsafe { changed(hook, op, dentry, text, ret) };
 }
 
-/// After vfs_ioctl(), before 5.13, where flags are set by each file system.
+/// Before an ioctl(2). Before 5.13 flags are set by each file system itself, with nothing in common
+/// but that the mount is held for writing meanwhile; see [`write_dropped`].
 #[inline(always)]
-pub(crate) unsafe fn flags_by_ioctl(file: *const u8, command: u32, ret: i32) {
+pub(crate) unsafe fn ioctl_begins(file: *const u8, command: u32) {
     let mut index = 0;
     let mut sets = false;
     while index < SET_FLAGS.len() {
         sets |= SET_FLAGS[index] == command;
         index += 1;
     }
-    if sets {
-        // SAFETY: of the caller.
-        unsafe {
+    if !sets || scope::is_agent() {
+        return;
+    }
+    // SAFETY: of the caller, and a helper without arguments.
+    unsafe {
+        let inode: *const u8 = Typed::read(file, off::file_inode());
+        let pending = Pending { object: object::<Typed>(inode), before: NO_ATTRS };
+        let key = PendingKey { object: bpf_get_current_pid_tgid(), hook: Hook::SetFlags as u64 };
+        if PENDING.insert(key, pending, 0).is_err() {
+            count::seen(Hook::SetFlags);
+            count::error(Hook::SetFlags);
+        }
+    }
+}
+
+/// mnt_drop_write_file(): what [`ioctl_begins`] took down has been done. A call that was refused
+/// does not come here.
+#[inline(always)]
+pub(crate) unsafe fn write_dropped(file: *const u8) {
+    // SAFETY: of the caller, and a helper without arguments.
+    unsafe {
+        let key = PendingKey { object: bpf_get_current_pid_tgid(), hook: Hook::SetFlags as u64 };
+        let Some(pending) = PENDING.get(key).copied() else { return };
+        let _ = PENDING.remove(key);
+        let inode: *const u8 = Typed::read(file, off::file_inode());
+        if Typed::read::<u64>(inode, off::inode_ino()) == pending.object.ino {
             let dentry = Typed::read(file, off::file_dentry());
-            changed(Hook::SetFlags, Op::SetFlags, dentry, core::ptr::null(), ret);
+            changed(Hook::SetFlags, Op::SetFlags, dentry, core::ptr::null(), 0);
         }
     }
 }

@@ -206,9 +206,10 @@ programs! {
     #[fexit] set_flags_d1_r3(ctx: FExitContext) {
         attributes::changed(Hook::SetFlags, Op::SetFlags, ctx.arg(1), core::ptr::null(), ctx.arg(3));
     }
-    #[fexit] set_flags_ioctl(ctx: FExitContext) {
-        attributes::flags_by_ioctl(ctx.arg(0), ctx.arg(1), ctx.arg(3));
+    #[fentry] set_flags_enter(ctx: FEntryContext) {
+        attributes::ioctl_begins(ctx.arg(0), ctx.arg(1));
     }
+    #[fentry] set_flags_done(ctx: FEntryContext) { attributes::write_dropped(ctx.arg(0)); }
 
     #[fentry] mount(ctx: FEntryContext) { mounts::mounting(Hook::Mount, ctx.arg(1)); }
     #[fentry] move_mount(ctx: FEntryContext) { mounts::mounting(Hook::MoveMount, ctx.arg(1)); }

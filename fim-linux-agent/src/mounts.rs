@@ -12,17 +12,17 @@ pub(crate) const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mount {
+pub struct Mount {
     /// Unique while it is mounted.
-    pub(crate) id: u64,
+    pub id: u64,
     /// `major:minor` of the file system: mounts of the same one have the same.
-    pub(crate) device: (u32, u32),
+    pub device: (u32, u32),
     /// The directory (or file) of the file system that is its root.
-    pub(crate) root: PathBuf,
+    pub root: PathBuf,
     /// Where it is.
-    pub(crate) point: PathBuf,
+    pub point: PathBuf,
     /// `ext4`, `tmpfs` …
-    pub(crate) kind: String,
+    pub kind: String,
 }
 
 impl Mount {
@@ -81,7 +81,12 @@ pub(crate) fn visible() -> io::Result<Vec<Mount>> {
 
 /// All mounts, hidden ones included, in the order of the file.
 pub(crate) fn all() -> io::Result<Vec<Mount>> {
-    std::fs::read(MOUNTINFO).map(|content| parse(&content))
+    of(Path::new(MOUNTINFO))
+}
+
+/// Those of another process: `table` is its `mountinfo`.
+pub(crate) fn of(table: &Path) -> io::Result<Vec<Mount>> {
+    std::fs::read(table).map(|content| parse(&content))
 }
 
 /// What came of the mounts between two looks: what is no longer mounted, and what is.

@@ -42,8 +42,6 @@ enum Name {
     TimeUpdate,
     /// By what the first target found is.
     Open,
-    /// The same.
-    SetFlags,
 }
 
 struct Entry {
@@ -102,7 +100,9 @@ const CATALOGUE: &[Entry] = &[
     entry(Hook::RemoveXattr, Exit, &["__vfs_removexattr_locked"], Name::Result("removexattr", "dentry"), "removed extended attributes are not seen"),
     entry(Hook::SetXattrRefused, Exit, &["vfs_setxattr"], Name::Result("setxattr_refused", "dentry"), "denied attempts to set extended attributes are not seen"),
     entry(Hook::TruncateRefused, Exit, &["vfs_truncate"], Name::Fixed("truncate_refused"), "denied attempts of truncate(2) are not seen"),
-    entry(Hook::SetFlags, Exit, &["vfs_fileattr_set", "vfs_ioctl"], Name::SetFlags, "the flags of chattr are not seen being set"),
+    entry(Hook::SetFlags, At, &["mnt_drop_write_file"], Name::Fixed("set_flags_done"), "the flags of chattr are not seen being set"),
+    entry(Hook::SetFlags, At, &["security_file_ioctl"], Name::Fixed("set_flags_enter"), "the flags of chattr are not seen being set"),
+    entry(Hook::SetFlags, Exit, &["vfs_fileattr_set"], Name::Result("set_flags", "dentry"), "the flags of chattr are not seen being set"),
     entry(Hook::Mount, At, &["security_sb_mount"], Name::Fixed("mount"), "who mounts something is not seen"),
     entry(Hook::MoveMount, At, &["security_move_mount"], Name::Fixed("move_mount"), "who moves a mount is not seen"),
     entry(Hook::Umount, At, &["security_sb_umount"], Name::Fixed("umount"), "who unmounts something is not seen"),
@@ -123,7 +123,12 @@ const INLINED_RMDIR: [Entry; 2] = [
 pub fn plan(btf: &Btf) -> Vec<Plan> {
     let mut plans = Vec::with_capacity(CATALOGUE.len());
     let inlined = btf.function("vfs_rmdir").is_some_and(|prototype| prototype.params.len() == 2);
+    // Since 5.13 one function sets them for all file systems.
+    let sets_flags = btf.function("vfs_fileattr_set").is_some();
     for entry in CATALOGUE {
+        if entry.hook == Hook::SetFlags && (entry.attach == Exit) != sets_flags {
+            continue;
+        }
         let entry = match (entry.hook, entry.attach) {
             (Hook::Rmdir, Exit) if inlined => &INLINED_RMDIR[0],
             (Hook::Rmdir, At) if inlined => &INLINED_RMDIR[1],
@@ -183,10 +188,6 @@ fn name(rule: Name, prototype: Option<&Prototype>) -> Result<String, String> {
             Some("file") => Ok("file_open_file".to_owned()),
             _ => Err(format!("unknown signature ({})", prototype.params.join(", "))),
         },
-        (Name::SetFlags, Some(prototype)) => match prototype.params.first().map(String::as_str) {
-            Some("filp") => Ok("set_flags_ioctl".to_owned()),
-            _ => name(Name::Result("set_flags", "dentry"), Some(prototype)),
-        },
         (Name::TimeUpdate, Some(prototype)) => match prototype.params.get(1).map(String::as_str) {
             Some("flags") => Ok("time_update_f1".to_owned()),
             Some("time") => Ok("time_update_f2".to_owned()),
@@ -237,7 +238,9 @@ mod tests {
         ["__vfs_removexattr_locked removexattr_d0_r3", "__vfs_removexattr_locked removexattr_d1_r4", "", "", ""],
         ["vfs_setxattr setxattr_refused_d0_r5", "vfs_setxattr setxattr_refused_d1_r6", "", "", ""],
         ["vfs_truncate truncate_refused", "", "", "", ""],
-        ["vfs_ioctl set_flags_ioctl", "vfs_fileattr_set set_flags_d1_r3", "", "", ""],
+        ["mnt_drop_write_file set_flags_done", "-", "", "", ""],
+        ["security_file_ioctl set_flags_enter", "-", "", "", ""],
+        ["-", "vfs_fileattr_set set_flags_d1_r3", "", "", ""],
         ["security_sb_mount mount", "", "", "", ""],
         ["security_move_mount move_mount", "", "", "", ""],
         ["security_sb_umount umount", "", "", "", ""],

@@ -109,12 +109,15 @@ pub fn operations(
         }
         _ => path,
     };
+    let path_in_process = path
+        .as_deref()
+        .and_then(|path| table.path_in_process(Key::from(&record.actor), path, roots.mounts()));
     let operation = Operation {
         time: table.boot().to_wall(record.header.time),
         provider: Provider::Bpf,
         kind,
         path,
-        path_in_process: None,
+        path_in_process,
         object: id(&fixed.object, roots),
         before: if file.op == Op::Rename {
             ObjectState::default()

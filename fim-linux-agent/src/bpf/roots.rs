@@ -271,6 +271,11 @@ impl Roots {
         if self.hidden.contains(&dev) { 0 } else { device }
     }
 
+    /// What is mounted here, as far as lookups reach it.
+    pub fn mounts(&self) -> &[Mount] {
+        &self.mounts
+    }
+
     /// Whether something mounted at `point` hides, or is in, something watched.
     pub fn is_concerned(&self, point: &Path) -> bool {
         let at = |watch: &Watch| watch.base.starts_with(point) || point.starts_with(&watch.base);

@@ -15,6 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fim_common::collector::{Gap, Observation};
+use fim_common::event::Provider;
+use fim_common::event::actor::Actor;
+use fim_common::operation::{Operation, OperationKind};
+use fim_common::state::ObjectState;
 use fim_common::time::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -24,6 +28,7 @@ use super::outlet::Counters;
 use super::sys::{Group, MarkOn};
 use super::translate::{Patience, Translator};
 use super::{Scope, Standing};
+use crate::mounts::{self, MOUNTINFO, Mount};
 use crate::process::clock::Boot;
 
 /// Bytes asked for at once. With an event of about 110 bytes this makes 300 process descriptors,
@@ -106,6 +111,8 @@ pub(super) struct Reader {
     raw: Raw,
     chunk: Vec<u8>,
     mountinfo: File,
+    /// What was mounted when it was looked at last.
+    mounts: Vec<Mount>,
     /// When everything before had been read.
     complete: Timestamp,
     /// The fence that was asked for last, and when it is due.
@@ -132,7 +139,8 @@ impl Reader {
             counters,
             raw: Raw::default(),
             chunk: vec![0; CHUNK],
-            mountinfo: File::open("/proc/self/mountinfo")?,
+            mountinfo: File::open(MOUNTINFO)?,
+            mounts: mounts::all()?,
             complete: Timestamp::now(),
             fence: None,
         })
@@ -151,6 +159,38 @@ impl Reader {
         }
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         standing.update(&self.translator.places);
+        Ok(())
+    }
+
+    /// Tells what was mounted and unmounted; by whom fanotify does not say.
+    fn tell_mounts(&mut self) -> io::Result<()> {
+        let known = std::mem::replace(&mut self.mounts, mounts::all()?);
+        let (gone, come) = mounts::difference(&known, &self.mounts);
+        let gone = gone.into_iter().map(|mount| (OperationKind::Unmount, mount));
+        let come = come.into_iter().map(|mount| (OperationKind::Mount, mount));
+        let watched = &self.translator.places.watched;
+        let actor = Arc::new(Actor::unobserved());
+        let now = Timestamp::now();
+        for (kind, mount) in gone.chain(come) {
+            let point = &mount.point;
+            if !watched.iter().any(|base| base.starts_with(point) || point.starts_with(base)) {
+                continue;
+            }
+            let operation = Operation {
+                time: now,
+                provider: Provider::Fanotify,
+                kind,
+                path: Some(point.clone()),
+                path_in_process: None,
+                object: None,
+                before: ObjectState::default(),
+                after: ObjectState::default(),
+                failure: None,
+                actor: Arc::clone(&actor),
+            };
+            Counters::add(&self.counters.seen, 1);
+            self.translator.outlet.operation(now, operation);
+        }
         Ok(())
     }
 
@@ -186,7 +226,7 @@ impl Reader {
             if mounts {
                 // What happened before happened where things were mounted before.
                 self.take_in();
-                if let Err(error) = self.arm() {
+                if let Err(error) = self.arm().and_then(|()| self.tell_mounts()) {
                     tracing::error!(%error, "mounts cannot be listed: new ones are not watched");
                 }
             }

@@ -160,6 +160,8 @@ pub struct Description {
     pub tty: Option<Tty>,
     /// Namespaces.
     pub namespaces: Namespaces,
+    /// Its root directory, where that is not the one of its mount namespace (chroot(2)).
+    pub root: Option<PathBuf>,
     /// Process id in its own pid namespace; 0 when it is not known.
     pub ns_pid: u32,
     /// It is a kernel thread: no executable, no arguments.
@@ -184,6 +186,7 @@ impl Description {
             cgroup: None,
             tty: None,
             namespaces: Namespaces::default(),
+            root: None,
             ns_pid: 0,
             kernel_thread: false,
             ancestors: Vec::new(),

@@ -16,6 +16,7 @@ pub mod procfs;
 mod resolve;
 mod table;
 pub mod users;
+mod views;
 
 #[cfg(test)]
 mod tests;

@@ -215,7 +215,7 @@ pub(super) fn arguments_of(
     }
 }
 
-fn namespace(directory: &Path, name: &str) -> u32 {
+pub(super) fn namespace(directory: &Path, name: &str) -> u32 {
     fs::metadata(directory.join("ns").join(name)).map_or(0, |metadata| metadata.ino() as u32)
 }
 

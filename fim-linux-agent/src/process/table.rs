@@ -16,6 +16,7 @@ use super::description::{Ancestor, ArgsState, Credentials, Description, Key};
 use super::entry::{Entry, Origin};
 use super::procfs;
 use super::users::Names;
+use super::views::Views;
 
 /// Bytes of arguments that all entries together may keep beyond [`ARGS_MAX`] each: a host where
 /// thousands of processes have 128 KiB of arguments must not fill the agent's memory.
@@ -53,6 +54,7 @@ pub struct Table {
     len: usize,
     ended: VecDeque<(u64, Key)>,
     long_args: usize,
+    pub(super) views: Views,
 }
 
 impl Table {
@@ -68,6 +70,7 @@ impl Table {
             len: 0,
             ended: VecDeque::new(),
             long_args: 0,
+            views: Views::new(&options.proc),
             options,
         }
     }
@@ -115,6 +118,7 @@ impl Table {
         {
             (description.args, description.args_state) = (Some(args), state);
         }
+        description.root = self.learn_view(key, description.namespaces.mnt);
         self.insert(description, Origin::Kernel);
     }
 

@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::cases::{self, Case, Place, Table, nothing};
+use crate::environment::{Backend, backend};
 use crate::event::{path_base64, path_text};
 use crate::expect;
 use crate::operator::{Op, Raw};
@@ -24,6 +26,8 @@ pub(crate) static TABLE: Table = Table {
         Case::new("directory_moved_in", prepare, directory_moved_in),
         Case::new("directory_moved_out", prepare, directory_moved_out),
         Case::new("name_reused", nothing, name_reused),
+        Case::new("another_mount_namespace", nothing, another_mount_namespace),
+        Case::new("another_root", nothing, another_root),
     ],
 };
 
@@ -57,6 +61,54 @@ fn not_utf8(scene: &Scene<'_>) {
     let directory = scene.inside.join(OsStr::from_bytes(b"dir \x80"));
     fs::create_dir(&directory).unwrap();
     created(scene, &directory.join("plain name"));
+}
+
+/// A file is created by `command`, whose process sees it as `seen`.
+fn created_as(scene: &Scene<'_>, command: &mut Command, path: &Path, seen: &Path) {
+    let status = command.status().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
+    let event = scene.wait("the creation", |event| {
+        event.action() == "created" && event.path() == path_text(path)
+    });
+    assert_eq!(event.text("fim.path_in_process"), Some(&*path_text(seen)), "{event}");
+}
+
+/// As in a container that has the host's directory.
+fn another_mount_namespace(scene: &Scene<'_>) {
+    if backend() != Backend::Bpf {
+        return scene.skip("fanotify does not tell by which mount");
+    }
+    let point = scene.outside.join("elsewhere");
+    fs::create_dir(&point).unwrap();
+    let (inside, point_text) = (scene.inside.display(), point.display());
+    let script = format!(
+        "mount --make-rprivate / && mount --bind '{inside}' '{point_text}' && \
+         exec sh -c 'echo new > {point_text}/seen'"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script]);
+    created_as(scene, &mut command, &scene.path("seen"), &point.join("seen"));
+}
+
+/// chroot(2).
+fn another_root(scene: &Scene<'_>) {
+    if backend() != Backend::Bpf {
+        return scene.skip("fanotify does not tell by which root");
+    }
+    let Some(busybox) =
+        ["/usr/bin/busybox", "/bin/busybox"].into_iter().find(|path| Path::new(path).exists())
+    else {
+        return scene.skip("no busybox");
+    };
+    let root = Path::new("/tmp");
+    let program = scene.outside.join("busybox");
+    fs::copy(busybox, &program).unwrap();
+    let below = |path: &Path| Path::new("/").join(path.strip_prefix(root).unwrap());
+    let seen = below(&scene.path("seen"));
+    let mut command = Command::new("chroot");
+    command.arg(root).arg(below(&program));
+    command.args(["sh", "-c", &format!("echo new > '{}'", seen.display())]);
+    created_as(scene, &mut command, &scene.path("seen"), &seen);
 }
 
 /// The event is one line all the same: the stream would say so if it were not.

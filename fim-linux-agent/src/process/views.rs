@@ -1,0 +1,139 @@
+//! Where a process sees a file that has another path on the host: in a mount namespace of its own
+//! (a container), or below a root of its own (chroot).
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{Key, Table, procfs};
+use crate::mounts::{self, Mount};
+
+/// Mount namespaces remembered; a host has some hundreds of containers at most.
+const SPACES_MAX: usize = 1_024;
+/// The mounts of a namespace are read again after this long, when one of its processes does something:
+/// they may have changed.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// The mounts of one namespace, by the paths that its processes use.
+#[derive(Debug)]
+struct Space {
+    mounts: Vec<Mount>,
+    read: Instant,
+}
+
+/// When there are too many, those that did nothing for this long go.
+const FORGET: Duration = Duration::from_secs(60);
+
+/// What is known of mount namespaces.
+#[derive(Debug, Default)]
+pub(super) struct Views {
+    /// The agent's own: the host's.
+    own: u32,
+    spaces: HashMap<u32, Space>,
+}
+
+impl Views {
+    pub(super) fn new(proc: &Path) -> Self {
+        Self { own: procfs::namespace(&proc.join("self"), "mnt"), spaces: HashMap::new() }
+    }
+
+    /// Whether processes in the mount namespace `space` may see other paths than the host.
+    fn differs(&self, space: u32) -> bool {
+        space != 0 && self.own != 0 && space != self.own
+    }
+
+    /// Reads the mounts of a namespace through one of its processes, unless that was done lately.
+    fn learn(&mut self, proc: &Path, space: u32, pid: u32) {
+        if self.spaces.get(&space).is_some_and(|known| known.read.elapsed() < AGAIN) {
+            return;
+        }
+        let directory = proc.join(pid.to_string());
+        let mounts = mounts::of(&directory.join("mountinfo")).unwrap_or_default();
+        // The process may be another by now, or have moved.
+        let read = Instant::now();
+        if mounts.is_empty() || procfs::namespace(&directory, "mnt") != space {
+            // What was known is better than nothing.
+            self.spaces.entry(space).or_insert(Space { mounts: Vec::new(), read }).read = read;
+            return;
+        }
+        if self.spaces.len() >= SPACES_MAX {
+            self.spaces.retain(|_, known| known.read.elapsed() < FORGET);
+        }
+        self.spaces.insert(space, Space { mounts, read });
+    }
+}
+
+/// The path in a namespace with the mounts `space` of what is at `path` in one with `host`.
+fn translate(space: &[Mount], host: &[Mount], path: &Path) -> Option<PathBuf> {
+    let mount = mounts::containing(host, path)?;
+    let inner = mount.root.join(path.strip_prefix(&mount.point).ok()?);
+    space
+        .iter()
+        .filter(|other| other.device == mount.device)
+        .filter_map(|other| Some((other, inner.strip_prefix(&other.root).ok()?)))
+        .max_by_key(|(other, _)| other.root.components().count())
+        .map(|(other, below)| match below.as_os_str().is_empty() {
+            true => other.point.clone(),
+            false => other.point.join(below),
+        })
+}
+
+impl Table {
+    /// Takes down how the process that a record has just described sees the file system, while
+    /// it is most likely still there.
+    pub(super) fn learn_view(&mut self, key: Key, space: u32) -> Option<PathBuf> {
+        if self.views.differs(space) {
+            self.views.learn(&self.options.proc, space, key.tgid);
+            return None;
+        }
+        let root = fs::read_link(self.options.proc.join(key.tgid.to_string()).join("root")).ok()?;
+        (root != Path::new("/")).then_some(root)
+    }
+
+    /// The path by which a process sees what is at `path` on the host, where that is another one;
+    /// `None` as well when it does not see it or nothing is known. `mounts` are those of the host.
+    pub fn path_in_process(&mut self, key: Key, path: &Path, mounts: &[Mount]) -> Option<PathBuf> {
+        let (space, root) = {
+            let description = &self.find(key)?.description;
+            (description.namespaces.mnt, description.root.clone())
+        };
+        let seen = if self.views.differs(space) {
+            self.views.learn(&self.options.proc, space, key.tgid);
+            translate(&self.views.spaces.get(&space)?.mounts, mounts, path)?
+        } else {
+            Path::new("/").join(path.strip_prefix(root?).ok()?)
+        };
+        (seen != path).then_some(seen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(id: u64, device: (u32, u32), root: &str, point: &str) -> Mount {
+        Mount { id, device, root: root.into(), point: point.into(), kind: "ext4".to_owned() }
+    }
+
+    #[test]
+    fn a_container_with_the_host_s_directory() {
+        let host = [mount(1, (8, 1), "/", "/"), mount(2, (8, 2), "/", "/data")];
+        let container = [
+            mount(7, (0, 40), "/", "/"),
+            mount(8, (8, 1), "/etc", "/host/etc"),
+            mount(9, (8, 1), "/etc/ssh", "/keys"),
+            mount(10, (8, 2), "/", "/srv"),
+        ];
+        for (path, seen) in [
+            ("/etc/passwd", Some("/host/etc/passwd")),
+            ("/etc", Some("/host/etc")),
+            ("/etc/ssh/key", Some("/keys/key")),
+            ("/data/a/b", Some("/srv/a/b")),
+            ("/var/log", None),
+        ] {
+            let found = translate(&container, &host, Path::new(path));
+            assert_eq!(found.as_deref(), seen.map(Path::new), "{path}");
+        }
+    }
+}
