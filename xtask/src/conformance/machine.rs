@@ -27,6 +27,8 @@ const EQUIPMENT: Equipment = Equipment {
 const MEMORY_MB: u32 = 3072;
 /// The test in the test program.
 const TEST: &[&str] = &["conformance::conformance", "--exact"];
+/// Below `target`.
+const DIRECTORY: &str = "conformance";
 /// Names of files beside the results, without their endings.
 const NAME: &str = "cells";
 
@@ -45,7 +47,7 @@ pub(crate) fn guest(
     selection: &Selection,
     program: &Path,
 ) -> Result<Results> {
-    let out = fresh(ws, &format!("{}-{}", kernel.name, backend.name()))?;
+    let out = fresh(ws, &name(kernel, backend))?;
     let mut spec = e2e::machine(ws, kernel, program.to_path_buf(), EQUIPMENT)?;
     let variables: Vec<String> = variables(backend, &format!("/out/{NAME}.jsonl"), selection)
         .map(|(name, value)| format!("export {name}={}\n", crate::cli::quote(&value)))
@@ -74,6 +76,16 @@ pub(crate) fn guest(
         Err(error) => return Err(error.context(failure.unwrap_or_default())),
     };
     Ok(Results { cells, failure })
+}
+
+/// What the last run in such a machine left.
+pub(crate) fn recorded(ws: &Workspace, kernel: &Kernel, backend: Backend) -> Result<Results> {
+    let out = ws.target.join(DIRECTORY).join(name(kernel, backend));
+    Ok(Results { cells: cells(&out, kernel.name)?, failure: None })
+}
+
+fn name(kernel: &Kernel, backend: Backend) -> String {
+    format!("{}-{}", kernel.name, backend.name())
 }
 
 /// On this machine.
@@ -112,7 +124,7 @@ fn variables(
 
 /// An empty directory: results of another run must not be taken for those of this one.
 fn fresh(ws: &Workspace, name: &str) -> Result<PathBuf> {
-    let out = ws.target.join("conformance").join(name);
+    let out = ws.target.join(DIRECTORY).join(name);
     fs::remove_dir_all(&out).ok();
     fs::create_dir_all(&out).with_context(|| format!("creating {}", out.display()))?;
     Ok(out)
