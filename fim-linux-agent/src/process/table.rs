@@ -118,7 +118,7 @@ impl Table {
         {
             (description.args, description.args_state) = (Some(args), state);
         }
-        description.root = self.learn_view(key, description.namespaces.mnt);
+        description.root = self.learn_view(&description);
         self.insert(description, Origin::Kernel);
     }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Key, Table, procfs};
+use super::{Description, Key, Table, procfs};
 use crate::mounts::{self, Mount};
 
 /// Mount namespaces remembered; a host has some hundreds of containers at most.
@@ -43,25 +43,35 @@ impl Views {
         space != 0 && self.own != 0 && space != self.own
     }
 
-    /// Reads the mounts of a namespace through one of its processes, unless that was done lately.
-    fn learn(&mut self, proc: &Path, space: u32, pid: u32) {
+    /// Reads the mounts of a namespace through one of these processes, unless that was done lately.
+    fn learn(&mut self, proc: &Path, space: u32, pids: &[u32]) {
         if self.spaces.get(&space).is_some_and(|known| known.read.elapsed() < AGAIN) {
             return;
         }
-        let directory = proc.join(pid.to_string());
-        let mounts = mounts::of(&directory.join("mountinfo")).unwrap_or_default();
-        // The process may be another by now, or have moved.
+        let found = pids.iter().find_map(|pid| {
+            let directory = proc.join(pid.to_string());
+            let mounts = mounts::of(&directory.join("mountinfo")).ok()?;
+            // The process may be another by now, or have moved.
+            let same = procfs::namespace(&directory, "mnt") == space;
+            (same && !mounts.is_empty()).then_some(mounts)
+        });
         let read = Instant::now();
-        if mounts.is_empty() || procfs::namespace(&directory, "mnt") != space {
+        let Some(mounts) = found else {
             // What was known is better than nothing.
             self.spaces.entry(space).or_insert(Space { mounts: Vec::new(), read }).read = read;
             return;
-        }
+        };
         if self.spaces.len() >= SPACES_MAX {
             self.spaces.retain(|_, known| known.read.elapsed() < FORGET);
         }
         self.spaces.insert(space, Space { mounts, read });
     }
+}
+
+/// A process and its ancestors, which mostly live longer and may be in the same namespace.
+fn line(description: &Description) -> Vec<u32> {
+    let ancestors = description.ancestors.iter().map(|ancestor| ancestor.key.tgid);
+    std::iter::once(description.key.tgid).chain(ancestors).collect()
 }
 
 /// The path in a namespace with the mounts `space` of what is at `path` in one with `host`.
@@ -82,9 +92,10 @@ fn translate(space: &[Mount], host: &[Mount], path: &Path) -> Option<PathBuf> {
 impl Table {
     /// Takes down how the process that a record has just described sees the file system, while
     /// it is most likely still there.
-    pub(super) fn learn_view(&mut self, key: Key, space: u32) -> Option<PathBuf> {
+    pub(super) fn learn_view(&mut self, description: &Description) -> Option<PathBuf> {
+        let (key, space) = (description.key, description.namespaces.mnt);
         if self.views.differs(space) {
-            self.views.learn(&self.options.proc, space, key.tgid);
+            self.views.learn(&self.options.proc, space, &line(description));
             return None;
         }
         let root = fs::read_link(self.options.proc.join(key.tgid.to_string()).join("root")).ok()?;
@@ -94,12 +105,11 @@ impl Table {
     /// The path by which a process sees what is at `path` on the host, where that is another one;
     /// `None` as well when it does not see it or nothing is known. `mounts` are those of the host.
     pub fn path_in_process(&mut self, key: Key, path: &Path, mounts: &[Mount]) -> Option<PathBuf> {
-        let (space, root) = {
-            let description = &self.find(key)?.description;
-            (description.namespaces.mnt, description.root.clone())
-        };
+        let description = &self.find(key)?.description;
+        let (space, root) = (description.namespaces.mnt, description.root.clone());
         let seen = if self.views.differs(space) {
-            self.views.learn(&self.options.proc, space, key.tgid);
+            let pids = line(description);
+            self.views.learn(&self.options.proc, space, &pids);
             translate(&self.views.spaces.get(&space)?.mounts, mounts, path)?
         } else {
             Path::new("/").join(path.strip_prefix(root?).ok()?)

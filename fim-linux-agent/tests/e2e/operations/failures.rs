@@ -1,5 +1,5 @@
-//! Attempts that fail: never told as changes. fanotify does not see them at all; BPF may tell of
-//! them, with `event.outcome` `failure` and the error.
+//! Attempts that fail: never told as changes. fanotify does not see them at all; BPF tells of them,
+//! with `event.outcome` `failure` and the error.
 
 use std::fs;
 
@@ -23,6 +23,7 @@ pub(crate) static TABLE: Table = Table {
         Case::new("mkdir_over_a_file", prepare, mkdir_over_a_file),
         Case::new("unlink_of_nothing", prepare, unlink_of_nothing),
         Case::new("rename_of_nothing", prepare, rename_of_nothing),
+        Case::new("denied_again_and_again", prepare, denied_again_and_again),
     ],
 };
 
@@ -106,4 +107,31 @@ fn unlink_of_nothing(scene: &Scene<'_>) {
 fn rename_of_nothing(scene: &Scene<'_>) {
     let (from, to) = (Raw::from(&scene.path("none")), Raw::from(&scene.path("b")));
     fails(scene, Operator::new(Op::Rename { from, to }), libc::ENOENT, "ENOENT");
+}
+
+/// A process that tries in a loop is told some hundred times a second; what is not told is counted,
+/// exactly.
+fn denied_again_and_again(scene: &Scene<'_>) {
+    const ATTEMPTS: u64 = 3_000;
+    if backend() != Backend::Bpf {
+        return scene.skip("fanotify does not see attempts");
+    }
+    let path = scene.path("a");
+    let op = Op::TryOpen { path: Raw::from(&path), count: ATTEMPTS as u32 };
+    let report = Operator::new(op).user(&ordinary_user()).run();
+    let (mut told, mut counted) = (0, 0);
+    scene.wait("all attempts", |event| {
+        assert_eq!(event.text("event.outcome"), Some("failure"), "{event}");
+        assert_eq!(event.number("process.pid"), Some(report.pid.into()), "{event}");
+        for operation in event.at("fim.operations").as_array().into_iter().flatten() {
+            let count = operation["count"].as_u64().unwrap_or_default();
+            match operation["operation"].as_str() {
+                Some("attempts_not_told") => counted += count,
+                _ => told += count,
+            }
+        }
+        told + counted >= ATTEMPTS
+    });
+    assert_eq!(told + counted, ATTEMPTS, "{told} told, {counted} counted");
+    assert!(told < ATTEMPTS / 2, "each of them was told");
 }

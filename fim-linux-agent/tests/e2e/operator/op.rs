@@ -98,6 +98,8 @@ pub(crate) enum Op {
     Mount(Mount),
     /// Many of them.
     Flood(Flood),
+    /// open(2) for writing `count` times, whatever comes of it.
+    TryOpen { path: Raw, count: u32 },
 }
 
 /// The size of a chunk of [`Op::Rewrite`].
@@ -236,6 +238,11 @@ impl Op {
                 }
             }
             Self::Flood(flood) => flood.act()?,
+            Self::TryOpen { path, count } => {
+                for _ in 0..*count {
+                    drop(open(path));
+                }
+            }
             Self::CreateAndRemove { directory, count } => {
                 let path = |number| directory.as_path().join(numbered(number));
                 for number in 0..*count {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::cases::{self, Case, Place, Table, nothing};
 use crate::environment::{Backend, backend};
@@ -65,15 +65,18 @@ fn not_utf8(scene: &Scene<'_>) {
 
 /// A file is created by `command`, whose process sees it as `seen`.
 fn created_as(scene: &Scene<'_>, command: &mut Command, path: &Path, seen: &Path) {
-    let status = command.status().unwrap();
-    assert!(status.success(), "{command:?}: {status}");
+    // Its standard input is open until the event has come.
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     let event = scene.wait("the creation", |event| {
         event.action() == "created" && event.path() == path_text(path)
     });
+    drop(child.stdin.take());
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
     assert_eq!(event.text("fim.path_in_process"), Some(&*path_text(seen)), "{event}");
 }
 
-/// As in a container that has the host's directory.
+/// As in a container that has the host's directory, and that lives longer than what it runs.
 fn another_mount_namespace(scene: &Scene<'_>) {
     if backend() != Backend::Bpf {
         return scene.skip("fanotify does not tell by which mount");
@@ -83,7 +86,7 @@ fn another_mount_namespace(scene: &Scene<'_>) {
     let (inside, point_text) = (scene.inside.display(), point.display());
     let script = format!(
         "mount --make-rprivate / && mount --bind '{inside}' '{point_text}' && \
-         exec sh -c 'echo new > {point_text}/seen'"
+         sh -c 'echo new > {point_text}/seen' && cat"
     );
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", &script]);
