@@ -26,6 +26,8 @@ pub mod event;
 #[cfg(feature = "std")]
 pub mod hash;
 #[cfg(feature = "std")]
+pub mod ignored;
+#[cfg(feature = "std")]
 pub mod journal;
 #[cfg(feature = "std")]
 pub mod ledger;

@@ -95,7 +95,9 @@ pub(crate) unsafe fn changed(hook: Hook, op: Op, dentry: *const u8, text: *const
     // SAFETY: of the caller.
     unsafe {
         let inode: *const u8 = Typed::read(dentry, off::dentry_inode());
-        if inode.is_null() || scope::is_agent() || (ret != 0 && !draft::is_told(ret)) {
+        // The failure of setxattr(2) is told where it ends ([`refused`]).
+        let told = ret == 0 || (draft::is_told(ret) && !matches!(hook, Hook::SetXattr));
+        if inode.is_null() || scope::is_agent() || !told {
             return count::filtered(hook);
         }
         let Some(mut draft) = Draft::new(hook, op) else { return count::error(hook) };
@@ -143,6 +145,9 @@ pub(crate) unsafe fn ioctl_begins(file: *const u8, command: u32) {
     // SAFETY: of the caller, and a helper without arguments.
     unsafe {
         let inode: *const u8 = Typed::read(file, off::file_inode());
+        if !scope::is_inside(Typed::read(file, off::file_dentry())) {
+            return;
+        }
         let pending = Pending { object: object::<Typed>(inode), before: NO_ATTRS };
         let key = PendingKey { object: bpf_get_current_pid_tgid(), hook: Hook::SetFlags as u64 };
         if PENDING.insert(key, pending, 0).is_err() {
@@ -152,8 +157,8 @@ pub(crate) unsafe fn ioctl_begins(file: *const u8, command: u32) {
     }
 }
 
-/// mnt_drop_write_file(): what [`ioctl_begins`] took down has been done. A call that was refused
-/// does not come here.
+/// mnt_drop_write_file(): what [`ioctl_begins`] took down has been done, or was refused late: a
+/// comparison tells.
 #[inline(always)]
 pub(crate) unsafe fn write_dropped(file: *const u8) {
     // SAFETY: of the caller, and a helper without arguments.
@@ -164,7 +169,7 @@ pub(crate) unsafe fn write_dropped(file: *const u8) {
         let inode: *const u8 = Typed::read(file, off::file_inode());
         if Typed::read::<u64>(inode, off::inode_ino()) == pending.object.ino {
             let dentry = Typed::read(file, off::file_dentry());
-            changed(Hook::SetFlags, Op::SetFlags, dentry, core::ptr::null(), 0);
+            changed(Hook::SetFlags, Op::SetAttr, dentry, core::ptr::null(), 0);
         }
     }
 }

@@ -131,7 +131,7 @@ impl Draft {
     pub(crate) unsafe fn path(&mut self, dentry: *const u8) -> Walk {
         // SAFETY: of the caller.
         unsafe {
-            let walk = walk::<true, false>(dentry, self.scratch);
+            let walk = walk::<true, false>(dentry, self.scratch, self.generation);
             self.account(walk);
             walk
         }
@@ -142,7 +142,7 @@ impl Draft {
     pub(crate) unsafe fn path_below(&mut self, dentry: *const u8) -> Walk {
         // SAFETY: of the caller.
         unsafe {
-            let walk = walk::<true, true>(dentry, self.scratch);
+            let walk = walk::<true, true>(dentry, self.scratch, self.generation);
             self.account(walk);
             walk
         }
@@ -168,7 +168,7 @@ impl Draft {
     pub(crate) unsafe fn path2(&mut self, dentry: *const u8) -> Walk {
         // SAFETY: of the caller.
         unsafe {
-            let walk = walk::<true, false>(dentry, self.scratch);
+            let walk = walk::<true, false>(dentry, self.scratch, self.generation);
             (*self.body).path2_len = walk.len as u16;
             (*self.body).root2 = walk.root;
             if walk.inside {
@@ -253,7 +253,7 @@ fn is_failure(errno: i32) -> bool {
 
 /// Whether this attempt of the process is told, and with it how many were not.
 #[inline(always)]
-fn admit(tgid: u32) -> Option<u32> {
+pub(crate) fn admit(tgid: u32) -> Option<u32> {
     let limit = scope::settings()?.attempts;
     // SAFETY: a helper without arguments; a map value. Two threads of a process may count at once
     // and lose one of two counts.

@@ -46,9 +46,11 @@ pub(crate) static LINKED: HashMap<Object, u32> = HashMap::with_max_entries(65_53
 #[map]
 pub(crate) static ATTEMPTS: LruHashMap<u32, Attempts> = LruHashMap::with_max_entries(8_192, 0);
 
-/// Operations between their entry and exit hook, by (object address, hook).
+/// Operations between their entry and exit hook, by (object address, hook). What never comes to an
+/// exit (before 5.13) makes room.
 #[map]
-pub(crate) static PENDING: HashMap<PendingKey, Pending> = HashMap::with_max_entries(4_096, 0);
+pub(crate) static PENDING: LruHashMap<PendingKey, Pending> =
+    LruHashMap::with_max_entries(16_384, 0);
 
 /// Renames between entry and exit, by the address of the dentry.
 #[map]

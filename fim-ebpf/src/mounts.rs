@@ -1,11 +1,12 @@
 //! Mounts: who mounts, moves or unmounts, and where. What has come of it user space reads from
 //! `/proc/self/mountinfo`, which is the truth; these records only say who did it.
 
+use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use fim_common::record::{Actor, FileBody, Header, Hook, Kind, Op};
 
 use crate::{
     count,
-    draft::{NO_ATTRS, NO_OBJECT},
+    draft::{NO_ATTRS, NO_OBJECT, admit},
     maps::{PROCESS_SCRATCH, Scratch},
     mem::{Memory, Typed},
     offsets as off, process, record,
@@ -41,6 +42,12 @@ pub(crate) unsafe fn unmounting(mount: *const u8) {
 #[inline(always)]
 unsafe fn tell(hook: Hook, op: Op, mount: *const u8, dentry: *const u8) {
     count::seen(hook);
+    // Anybody may try to mount, and fail.
+    // SAFETY: a helper without arguments.
+    let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
+    if admit(tgid).is_none() {
+        return count::filtered(hook);
+    }
     // SAFETY: the current task.
     process::describe(unsafe { process::execution(process::current()) });
     let Some(scratch) = PROCESS_SCRATCH.get_ptr_mut(0) else { return count::error(hook) };

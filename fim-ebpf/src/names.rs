@@ -149,6 +149,9 @@ pub(crate) unsafe fn linked(old: *const u8, new: *const u8, ret: i32) {
         } else {
             draft.actor();
             let after = attrs::<Typed>(inode);
+            if from.inside || to.inside {
+                scope::follow(inode);
+            }
             if after.nlink == 1 {
                 // The only name is the new one: an O_TMPFILE file gets its first.
                 draft.flag(flag::NAMELESS);
@@ -181,7 +184,7 @@ pub(crate) unsafe fn rename_enter(renamedata: *const u8) {
             return;
         }
         let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
-        record::begin(scratch);
+        let generation = record::begin(scratch);
         let pending: *mut PendingRename = (&raw mut (*scratch).bytes).cast();
         (*pending).old_parent = Typed::read::<u64>(old, off::dentry_parent());
         (*pending).object = object::<Typed>(inode);
@@ -194,7 +197,8 @@ pub(crate) unsafe fn rename_enter(renamedata: *const u8) {
         }
         (*pending).flags = Typed::read(renamedata, off::rename_flags());
         (*pending).name_len = copy_name(&raw mut (*pending).name, old);
-        if RENAMES.insert(old as u64, pending.as_ref_unchecked(), 0).is_err() {
+        let torn = (&raw const (*scratch).generation).read_volatile() != generation;
+        if torn || RENAMES.insert(old as u64, pending.as_ref_unchecked(), 0).is_err() {
             count::seen(hook);
             count::error(hook);
         }
@@ -210,7 +214,12 @@ pub(crate) unsafe fn rename_exit(renamedata: *const u8, ret: i32) {
     unsafe {
         let old: *const u8 = Typed::read(renamedata, off::rename_old_dentry());
         let inode: *const u8 = Typed::read(old, off::dentry_inode());
-        if ret == 0 && !inode.is_null() && scope::is_directory::<Typed>(inode) {
+        // In an exchange either may be a directory.
+        let flags: u32 = Typed::read(renamedata, off::rename_flags());
+        if ret == 0
+            && !inode.is_null()
+            && (flags & RENAME_EXCHANGE != 0 || scope::is_directory::<Typed>(inode))
+        {
             scope::bump_epoch();
         }
         let Some(pending) = RENAMES.get_ptr(old as u64) else { return count::filtered(hook) };
@@ -239,9 +248,9 @@ pub(crate) unsafe fn rename_exit(renamedata: *const u8, ret: i32) {
         let parent = (*pending).old_parent as *const u8;
         let _ = RENAMES.remove(old as u64);
         // The old parent is held by the rename.
-        draft.path_below(parent);
+        let from = draft.path_below(parent);
         let now = if ret == 0 { old } else { Typed::read(renamedata, off::rename_new_dentry()) };
-        draft.path2(now);
+        let to = draft.path2(now);
         if ret != 0 {
             if !draft.fail(ret) {
                 return count::filtered(hook);
@@ -250,6 +259,9 @@ pub(crate) unsafe fn rename_exit(renamedata: *const u8, ret: i32) {
             draft.actor();
             if !inode.is_null() {
                 (*draft.body).after = attrs::<Typed>(inode);
+                if from.inside || to.inside {
+                    scope::follow(inode);
+                }
             }
         }
         draft.send();

@@ -128,7 +128,8 @@ unsafe fn rest_of_name(draft: &mut Draft, nameidata: *const u8) -> bool {
             draft.name(last as *const u8, len);
             return true;
         }
-        // Not the last one: the directory that it names may not be searched.
+        // Not the last one: the directory that it names may not be searched. The rest is kept as it
+        // was asked for.
         let cursor = Scratch::cursor(scratch);
         let target = Scratch::bytes(scratch).add(cursor);
         let len = bpf_probe_read_kernel_str(
@@ -141,6 +142,9 @@ unsafe fn rest_of_name(draft: &mut Draft, nameidata: *const u8) -> bool {
         }
         Scratch::set_cursor(scratch, cursor + len as usize);
         (*draft.body).path_len += len as u16;
+        if len == NAME_MAX as i64 + 1 {
+            draft.flag(flag::PATH_TRUNCATED);
+        }
         true
     }
 }

@@ -148,6 +148,23 @@ pub(crate) unsafe fn is_linked<M: Memory>(inode: *const u8) -> bool {
     }
 }
 
+/// Makes a file with more than one name, of which one is in scope, be so by all of them: at once,
+/// since the next operation may come through the other.
+#[inline(always)]
+pub(crate) unsafe fn follow(inode: *const u8) {
+    // SAFETY: of the caller.
+    unsafe {
+        if Typed::read::<u32>(inode, off::inode_nlink()) < 2
+            || mode::<Typed>(inode) & S_IFMT != S_IFREG
+        {
+            return;
+        }
+        let mut key = object::<Typed>(inode);
+        key.generation = 0;
+        let _ = LINKED.insert(key, 1, 0);
+    }
+}
+
 #[inline(always)]
 unsafe fn root_entry<M: Memory>(inode: *const u8) -> Option<&'static RootEntry> {
     // SAFETY: entries are replaced as a whole by user space; a torn read is caught by the
@@ -342,11 +359,12 @@ pub extern "C" fn fim_walk() -> u64 {
 /// appended by the caller). With `COPY` the path is appended to the scratch, leaf first.
 ///
 /// # Safety
-/// `scratch` is a map value that the caller has begun.
+/// `scratch` is a map value that the caller has begun as `generation`.
 #[inline(always)]
 pub(crate) unsafe fn walk<const COPY: bool, const BELOW: bool>(
     dentry: *const u8,
     scratch: *mut Scratch,
+    generation: u64,
 ) -> Walk {
     // SAFETY: of the caller.
     unsafe {
@@ -360,7 +378,11 @@ pub(crate) unsafe fn walk<const COPY: bool, const BELOW: bool>(
         (*walk).by_name = 0;
         (*walk).cut = 0;
         (*walk).copy = u32::from(COPY);
-        let end = fim_walk();
+        let mut end = fim_walk();
+        if (&raw const (*scratch).generation).read_volatile() != generation {
+            // Another task took the scratch in the middle (a preemptible kernel): nothing is known.
+            end = TOO_LONG;
+        }
         let len = (Scratch::cursor(scratch) - at) as u32;
         let kind = end >> 32;
         Walk {
@@ -385,8 +407,8 @@ pub(crate) unsafe fn is_inside(dentry: *const u8) -> bool {
             return false;
         }
         let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
-        record::begin(scratch);
-        if !walk::<false, false>(dentry, scratch).is_outside() {
+        let generation = record::begin(scratch);
+        if !walk::<false, false>(dentry, scratch, generation).is_outside() {
             return true;
         }
         is_linked::<Typed>(Typed::read(dentry, off::dentry_inode()))

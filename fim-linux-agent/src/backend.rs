@@ -1,10 +1,11 @@
 //! Which backend works here, and starting it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fim_common::collector::{Collector, ObservationSender};
 use fim_common::config::{self, Backend};
+use fim_common::ignored::Ignored;
 use fim_common::ledger::{Ledger, Stage};
 use fim_common::loss::Losses;
 use fim_common::metrics::{HookCounts, Metrics};
@@ -151,7 +152,7 @@ pub struct Request<'a> {
     /// Between the kernel and the pipeline.
     pub collector: config::Collector,
     /// Trees whose events are nobody's business.
-    pub ignore: Vec<PathBuf>,
+    pub ignore: Ignored,
     /// The processes.
     pub table: Arc<Mutex<Table>>,
     /// Into the pipeline.

@@ -203,7 +203,9 @@ pub(super) fn event(
             // What the kernel said is of the moment; what the disk says may already be later.
             after = overlay(&draft.after, &after);
         }
-        if covered && !(draft.being_written && draft.action == Action::Updated) {
+        // Another name changes nothing of the file: what is not told must not be known.
+        let only_linked = draft.action == Action::Linked && draft.link_path.is_some();
+        if covered && !only_linked && !(draft.being_written && draft.action == Action::Updated) {
             let gone = hash_state == Some(HashState::Gone);
             let result = if gone {
                 baseline.remove(&draft.path).map(drop)

@@ -399,15 +399,16 @@ fn mapped(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
 fn poll(pipeline: &mut Pipeline, path: &Path) {
     let next = Instant::now() + pipeline.settle.max(POLL) * pipeline.sessions.poll_factor();
     let Some(session) = pipeline.sessions.by_path.get_mut(path) else { return };
-    if !session.open {
-        pipeline.sessions.remove(path);
-        return;
-    }
+    let open = session.open;
     let seen = session.seen;
     let now = object::stat(path).ok().and_then(|state| state.mtime);
     let changed = seen.is_some() && now.is_some() && now != seen;
     session.seen = now.or(seen);
     let opener = session.opener.clone();
+    if !open && !changed {
+        pipeline.sessions.remove(path);
+        return;
+    }
     if let Some(pause) = session.mapped
         && !changed
         && session.pending.is_none()
@@ -442,6 +443,10 @@ fn modified(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     note(&mut session.operations, &operation);
     session.writer(&operation.actor);
     session.content = Content::Changed;
+    if session.opener.is_none() {
+        // Through a description of which nobody saw the opening.
+        session.opener = Some(Box::new(operation.clone()));
+    }
     let due = if session.pending.is_none() {
         session.since = now;
         session.pending = Some(Box::new(operation));

@@ -23,10 +23,11 @@ use crate::baseline::Baseline;
 use crate::collector::{Fences, Observation};
 use crate::event::Action;
 use crate::hash::{HashOutcome, HashPool, Job};
+use crate::ignored::Ignored;
 use crate::ledger::{Ledger, Stage};
 use crate::loss::Losses;
-use crate::operation::Operation;
-use crate::policy::{Policy, is_ignored};
+use crate::operation::{Operation, OperationKind};
+use crate::policy::Policy;
 use crate::scan::{Difference, ScanRule};
 use crate::state::HashState;
 use crate::time::Timestamp;
@@ -72,8 +73,8 @@ pub struct Options {
     pub settle: Duration,
     /// From this severity on, an event is an alert.
     pub alert_severity: u8,
-    /// What is nobody's business, as for [`is_ignored`]: the agent's own state.
-    pub ignore: Vec<PathBuf>,
+    /// What is nobody's business: the agent's own state.
+    pub ignore: Ignored,
     /// Looks at the disk after a loss.
     pub scanner: Scanner,
     /// What collectors have lost.
@@ -102,7 +103,7 @@ pub struct Pipeline {
     fold: Duration,
     settle: Duration,
     alert_severity: u8,
-    ignore: Vec<PathBuf>,
+    ignore: Ignored,
     sessions: Sessions,
     /// Events that wait for their hash, by ticket.
     waiting: HashMap<u64, Draft>,
@@ -262,8 +263,14 @@ impl Pipeline {
 
     fn operation(&mut self, operation: Operation) {
         self.ledger.add(Stage::Taken, 1);
+        // A rename to there from elsewhere takes something away.
+        let from = match &operation.kind {
+            OperationKind::Rename { from: Some(from), .. } => Some(from),
+            _ => None,
+        };
         if let Some(path) = &operation.path
-            && is_ignored(&self.ignore, path)
+            && self.ignore.contains(path)
+            && from.is_none_or(|from| self.ignore.contains(from))
         {
             return self.ledger.add(Stage::Ignored, 1);
         }
@@ -365,7 +372,7 @@ impl Pipeline {
 
     /// Tells what a scan found.
     fn difference(&mut self, difference: Difference) {
-        if is_ignored(&self.ignore, &difference.path) {
+        if self.ignore.contains(&difference.path) {
             return;
         }
         let arrival = self.rechecks.arrival(&difference.path);

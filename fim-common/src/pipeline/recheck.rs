@@ -27,7 +27,6 @@ use crate::event::{Action, Property};
 use crate::ledger::Stage;
 use crate::loss::joined;
 use crate::operation::Operation;
-use crate::policy::is_ignored;
 use crate::scan::{Difference, absent, significant};
 use crate::state::{HashState, ObjectKind, ObjectState};
 use crate::{baseline::BaselineError, object};
@@ -254,7 +253,7 @@ impl Pipeline {
     /// read again.
     fn confirm(&mut self, proposal: Proposal) -> Option<PathBuf> {
         let Proposal { difference, last } = proposal;
-        if is_ignored(&self.ignore, &difference.path) {
+        if self.ignore.contains(&difference.path) {
             return None;
         }
         let path = difference.path.clone();

@@ -103,7 +103,7 @@ impl Bench {
             fold: Duration::from_millis(20),
             settle: Duration::from_millis(200),
             alert_severity: 70,
-            ignore: vec![],
+            ignore: Ignored::default(),
             scanner: Scanner::new(Arc::clone(&baseline), policy).unwrap(),
             losses: self.losses.clone(),
             fences,

@@ -36,15 +36,6 @@ pub use watch::Watch;
 
 use pattern::trimmed;
 
-/// Whether a path is nobody's business: at or below a tree that is absolute, or with a component
-/// that has the name of one that is not.
-pub fn is_ignored(trees: &[PathBuf], path: &Path) -> bool {
-    trees.iter().any(|tree| match tree.is_absolute() {
-        true => path.starts_with(tree),
-        false => path.iter().any(|name| name == tree),
-    })
-}
-
 /// All rules, in the order of their definition, ready to be asked.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {

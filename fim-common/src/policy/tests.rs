@@ -482,14 +482,3 @@ fn a_verdict_takes_less_than_a_microsecond() {
         );
     }
 }
-
-#[test]
-fn what_is_ignored() {
-    let trees = ["/var/lib/fim", ".canary-1"].map(PathBuf::from);
-    for path in ["/var/lib/fim", "/var/lib/fim/a", "/.canary-1", "/mnt/.canary-1/a"] {
-        assert!(is_ignored(&trees, Path::new(path)), "{path}");
-    }
-    for path in ["/var/lib", "/var/lib/fim2", "/mnt/.canary-12"] {
-        assert!(!is_ignored(&trees, Path::new(path)), "{path}");
-    }
-}

@@ -563,6 +563,13 @@ impl Resolver {
     /// Sees to the other names of watched files. `false`: the operation concerns no watched name.
     fn by_its_names(&mut self, operation: &mut Operation, record: &FileBody) -> bool {
         let flags = record.flags;
+        if operation.failure.is_none()
+            && operation.after.kind == Some(ObjectKind::Dir)
+            && let OperationKind::Rename { from: Some(from), .. } = &operation.kind
+            && let Some(to) = &operation.path
+        {
+            lock(&self.shared.links).rename(from, to);
+        }
         let nlink = operation.after.nlink.or(operation.before.nlink).unwrap_or(1);
         if flags & flag::LINKED == 0 && nlink < 2 {
             return true;
@@ -583,10 +590,22 @@ impl Resolver {
                     return true;
                 }
                 Err(object) => {
+                    // Which watched name it has, if any, is not known any more: a comparison finds
+                    // what was done.
                     programs.remove_linked(object);
+                    if !names {
+                        self.shared.unplaced.fetch_add(1, Ordering::Relaxed);
+                    }
                     return false;
                 }
             }
+        }
+        if operation.failure.is_none()
+            && operation.kind == OperationKind::Delete
+            && let Some(path) = &operation.path
+        {
+            links.remove(record.object, path);
+            return true;
         }
         if operation.after.kind != Some(ObjectKind::File) || operation.failure.is_some() {
             return true;

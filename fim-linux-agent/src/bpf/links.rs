@@ -49,6 +49,26 @@ impl Links {
         first.then_some(object)
     }
 
+    /// A watched name is gone.
+    pub(super) fn remove(&mut self, object: Object, path: &Path) {
+        let object = key(object);
+        if let Some(names) = self.names.get_mut(&object) {
+            names.retain(|name| name != path);
+            if names.is_empty() {
+                self.names.remove(&object);
+            }
+        }
+    }
+
+    /// A directory has another name.
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) {
+        for name in self.names.values_mut().flatten() {
+            if let Ok(below) = name.strip_prefix(from) {
+                *name = to.join(below);
+            }
+        }
+    }
+
     /// A watched name that the file still has; `Err`: it has none any more, and the kernel may
     /// forget it.
     pub(super) fn watched(&mut self, object: Object) -> Result<PathBuf, Object> {
@@ -90,5 +110,15 @@ mod tests {
         std::fs::remove_file(path("b")).unwrap();
         assert_eq!(links.watched(object), Err(key(object)));
         assert_eq!(links.add(object, &path("b")), Some(key(object)), "forgotten");
+        std::fs::create_dir(path("d")).unwrap();
+        std::fs::write(path("d/f"), "").unwrap();
+        let ino = path("d/f").metadata().unwrap().ino();
+        let other = Object { ino, dev: 2, generation: 0 };
+        links.add(other, &path("d/f"));
+        std::fs::rename(path("d"), path("e")).unwrap();
+        links.rename(&path("d"), &path("e"));
+        assert_eq!(links.watched(other), Ok(path("e/f")), "with its directory");
+        links.remove(other, &path("e/f"));
+        assert_eq!(links.watched(other), Err(other));
     }
 }

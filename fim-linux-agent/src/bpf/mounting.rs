@@ -110,11 +110,9 @@ impl Mounting {
     }
 
     fn operation(&self, change: &Change) -> Operation {
-        let mounters = || self.mounters.iter().rev();
-        // A mount may come here from another namespace, where it has another path.
-        let mounter = mounters()
-            .find(|mounter| mounter.did(change))
-            .or_else(|| mounters().find(|mounter| mounter.mounts == change.mounts));
+        // One that comes here from another namespace, where it has another path, is nobody's: a
+        // guess could name anybody.
+        let mounter = self.mounters.iter().rev().find(|mounter| mounter.did(change));
         let actor = match mounter {
             Some(mounter) => Arc::clone(&mounter.actor),
             None => Arc::new(Actor::unobserved()),

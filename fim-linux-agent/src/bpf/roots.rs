@@ -250,7 +250,7 @@ impl Roots {
         } else {
             self.roots.get(&id)?.path.clone()
         };
-        path.extend(components(tail).map(OsStr::from_bytes));
+        extend(&mut path, tail)?;
         Some(path)
     }
 
@@ -284,7 +284,7 @@ impl Roots {
 
     fn locate_in_file_system(&self, dev: u32, tail: &[u8]) -> Option<PathBuf> {
         let mut inner = PathBuf::from("/");
-        inner.extend(components(tail).map(OsStr::from_bytes));
+        extend(&mut inner, tail)?;
         let device = (dev >> 20, dev & 0xf_ffff);
         self.mounts
             .iter()
@@ -300,6 +300,19 @@ impl Roots {
                 }
             })
     }
+}
+
+/// Appends the components of a tail. One may be the rest of a name as a process asked for it, with
+/// slashes in it; where that leads up again nobody has looked, so it is not known.
+fn extend(path: &mut PathBuf, tail: &[u8]) -> Option<()> {
+    for name in components(tail).flat_map(|component| component.split(|&byte| byte == b'/')) {
+        match name {
+            b"" | b"." => {}
+            b".." => return None,
+            name => path.push(OsStr::from_bytes(name)),
+        }
+    }
+    Some(())
 }
 
 fn key(root: u32, name: &[u8; 16]) -> FilterKey {

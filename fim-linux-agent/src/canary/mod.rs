@@ -59,7 +59,9 @@ impl Post {
 
     /// Takes what a canary did; `false`: it is somebody else's.
     pub fn take(&self, operation: &Operation) -> bool {
-        let Some(path) = operation.path.as_deref().filter(|path| self.is_below(path)) else {
+        // What somebody else does in there is told.
+        let own = operation.actor.process.as_ref().is_some_and(|by| by.pid == std::process::id());
+        let Some(path) = operation.path.as_deref().filter(|path| own && self.is_below(path)) else {
             return false;
         };
         if self.listening.load(Ordering::Relaxed) {
@@ -242,9 +244,15 @@ pub(crate) fn is_silenced(hook: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fim_common::event::actor::{Actor, Process};
     use fim_common::time::Timestamp;
 
     fn operation(kind: OperationKind, path: &str) -> Operation {
+        by(std::process::id(), kind, path)
+    }
+
+    fn by(pid: u32, kind: OperationKind, path: &str) -> Operation {
+        let process = Process { pid, ..Process::default() };
         Operation {
             time: Timestamp::now(),
             provider: fim_common::event::Provider::Bpf,
@@ -255,7 +263,7 @@ mod tests {
             before: Default::default(),
             after: Default::default(),
             failure: None,
-            actor: Default::default(),
+            actor: Arc::new(Actor { process: Some(process), ..Actor::default() }),
         }
     }
 
@@ -265,6 +273,8 @@ mod tests {
         for (path, taken) in [("/a/.canary/x", true), ("/a/.canary", true), ("/a/x", false)] {
             assert_eq!(post.take(&operation(OperationKind::Create, path)), taken, "{path}");
         }
+        let foreign = by(1, OperationKind::Create, "/a/.canary/x");
+        assert!(!post.take(&foreign), "by somebody else");
         assert!(!Post::default().take(&operation(OperationKind::Create, "/a/x")));
     }
 

@@ -103,7 +103,7 @@ fn text(out: &mut dyn Write, report: &Report) -> std::io::Result<()> {
         for hook in &backend.hooks {
             let mark = if hook.usable { "ok " } else { "NO " };
             let target = hook.target.as_deref().unwrap_or_default();
-            writeln!(out, "  {mark} {:<14} {target}", hook.name)?;
+            writeln!(out, "  {mark} {:<16} {target}", hook.name)?;
             if let Some(reason) = &hook.reason {
                 writeln!(out, "      why      {reason}")?;
             }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
 use fim_common::config::{Backend, Config};
 use fim_common::hash::{HashPool, PoolOptions};
+use fim_common::ignored::Ignored;
 use fim_common::journal::{Journal, JournalOptions, Torn};
 use fim_common::ledger::{Checker, Ledger};
 use fim_common::loss::Losses;
@@ -202,12 +203,8 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let directories: Vec<PathBuf> =
         canary_places.iter().map(|place| place.directory.clone()).collect();
     let post = Arc::new(Post::new(directories.clone()));
-    // By name as well: what they are in may be mounted elsewhere, too.
-    let own = directories.iter().filter(|directory| !directory.starts_with(state.path()));
-    let names: Vec<PathBuf> =
-        own.filter_map(|directory| directory.file_name()).map(PathBuf::from).collect();
-    let ignore: Vec<PathBuf> =
-        [state.path().to_owned()].into_iter().chain(directories).chain(names).collect();
+    let trees = [state.path().to_owned()].into_iter().chain(directories.iter().cloned()).collect();
+    let ignore = Ignored::new(trees, &directories);
     let table = Arc::new(Mutex::new(Table::new(process::Options::default())));
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
     let losses = Losses::default();
@@ -410,11 +407,11 @@ fn places(policy: &Policy) -> String {
 fn catch_up(
     baseline: &Baseline,
     policy: &Policy,
-    ignore: &[PathBuf],
+    ignore: &Ignored,
     cancel: &AtomicBool,
 ) -> Result<Vec<Difference>, scan::ScanError> {
     let roots = scope_of(policy);
-    let ignored = |path: &Path| policy::is_ignored(ignore, path);
+    let ignored = |path: &Path| ignore.contains(path);
     let rule = |path: &Path| scan_rule(policy, path).filter(|_| !ignored(path));
     let descend = |path: &Path| {
         (policy.covers(path).is_some() && !ignored(path))

@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 
 use fim_common::collector::{Collector, Fences, ObservationSender};
 use fim_common::event::Provider;
+use fim_common::ignored::Ignored;
 use fim_common::loss::Losses;
 
 pub use outlet::Counters;
@@ -69,7 +70,7 @@ pub struct Options {
     /// they say which file systems are marked.
     pub watch_paths: Vec<PathBuf>,
     /// Trees whose events are nobody's business: the agent's own state.
-    pub ignore: Vec<PathBuf>,
+    pub ignore: Ignored,
     /// Whether what the agent's own process does is left out.
     pub ignore_self: bool,
     /// Applies what the process records have told so far to the table; called before the

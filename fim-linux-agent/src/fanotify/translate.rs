@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fim_common::collector::{Gap, Observation};
 use fim_common::event::Provider;
 use fim_common::event::actor::Actor;
+use fim_common::ignored::Ignored;
 use fim_common::operation::{Modified, Operation, OperationKind};
-use fim_common::policy::is_ignored;
 use fim_common::state::{ObjectId, ObjectKind, ObjectState};
 use fim_common::time::Timestamp;
 
@@ -53,7 +53,7 @@ pub(super) struct Translator {
     pub(super) places: Places,
     pub(super) scope: Scope,
     /// Trees whose events are the agent's own doing.
-    pub(super) ignored: Vec<PathBuf>,
+    pub(super) ignored: Ignored,
     /// The agent's process id, unless its own operations are wanted.
     pub(super) own: Option<i32>,
     pub(super) table: Arc<Mutex<Table>>,
@@ -98,7 +98,7 @@ impl Translator {
     pub(super) fn new(
         places: Places,
         scope: Scope,
-        ignored: Vec<PathBuf>,
+        ignored: Ignored,
         own: Option<i32>,
         table: Arc<Mutex<Table>>,
         counters: Arc<Counters>,
@@ -366,7 +366,7 @@ impl Translator {
     }
 
     pub(super) fn in_scope(&self, path: &Path) -> bool {
-        self.post.is_below(path) || ((self.scope)(path) && !is_ignored(&self.ignored, path))
+        self.post.is_below(path) || ((self.scope)(path) && !self.ignored.contains(path))
     }
 
     /// Whether an operation on `path` is anybody's business: not the agent's own, its canary's

@@ -128,7 +128,7 @@ impl Watch {
         let mut options = Options {
             scope: below(&root),
             watch_paths: vec![root.clone()],
-            ignore: Vec::new(),
+            ignore: fim_common::ignored::Ignored::default(),
             ignore_self: false,
             sync: Box::new(|| {}),
             table: Arc::new(Mutex::new(Table::new(process::Options::default()))),

@@ -84,11 +84,11 @@ fn a_file_system_is_mounted_below() {
     run("mount", &["-t", "tmpfs", "fim-below", point.to_str().unwrap()]);
     watch.until_recheck(&point);
     fs::create_dir(point.join("d")).unwrap();
-    assert_eq!(watch.short(), ["create point/d"]);
+    assert_eq!(watch.short(), ["mount point", "create point/d"]);
     run("umount", &[point.to_str().unwrap()]);
     watch.until_recheck(&point);
     fs::create_dir(point.join("e")).unwrap();
-    assert_eq!(watch.short(), ["create point/e"]);
+    assert_eq!(watch.short(), ["unmount point", "create point/e"]);
     watch.stop();
 }
 
@@ -205,7 +205,7 @@ fn what_the_kernel_makes_up_is_not_watchable() {
     let result = FanotifyCollector::start(Options {
         scope: below(Path::new("/proc/sys")),
         watch_paths: vec!["/proc/sys".into()],
-        ignore: Vec::new(),
+        ignore: fim_common::ignored::Ignored::default(),
         ignore_self: true,
         sync: Box::new(|| {}),
         table: Arc::new(Mutex::new(Table::new(process::Options::default()))),

@@ -170,7 +170,7 @@ fn the_agent_itself_is_left_out() {
     let tmpfs = Tmpfs::new();
     let mut watch = Watch::with(&tmpfs.path(), |options| {
         options.ignore_self = true;
-        options.ignore = vec![tmpfs.path().join("state")];
+        options.ignore = fim_common::ignored::Ignored::new(vec![tmpfs.path().join("state")], &[]);
     });
     fs::create_dir(tmpfs.path().join("own")).unwrap();
     let by_another = |name: &str| run("mkdir", &[tmpfs.path().join(name).to_str().unwrap()]);
