@@ -73,7 +73,7 @@ impl Agent {
             .stderr(File::create(&log).context("creating a log")?)
             .spawn()
             .with_context(|| format!("cannot start {}", fim.display()))?;
-        let journal = Journal { dir: state.join("journal"), segment: None, offset: 0 };
+        let journal = Journal { dir: state.join("journal"), segment: None, offset: 0, lines: 0 };
         let watch = watch.to_path_buf();
         let mut agent = Self { child, watch, log, metrics, journal, fences: 0 };
         // With nothing on standard output the journal's first line says that it is armed.
@@ -112,7 +112,7 @@ impl Agent {
         told.created = count("created");
         told.updated = count("updated");
         told.deleted = count("deleted");
-        let metrics = self.metrics()?;
+        let metrics = self.settled_metrics()?;
         let lost = |line: &&str| {
             line.starts_with("fim_kernel_operations_total") && line.contains("result=\"lost\"")
                 || line.starts_with("fim_events_dropped_total")
@@ -149,6 +149,23 @@ impl Agent {
         Ok(text)
     }
 
+    /// The same when it counts all that the journal has: fim adds its counts up twice a second.
+    fn settled_metrics(&self) -> Result<String> {
+        let journaled =
+            |line: &&str| line.starts_with("fim_ledger_operations_total{stage=\"journaled\"}");
+        let started = Instant::now();
+        loop {
+            let metrics = self.metrics()?;
+            if sum(&metrics, journaled) as u64 >= self.journal.lines {
+                return Ok(metrics);
+            }
+            if started.elapsed() > PATIENCE {
+                bail!("fim does not count {} lines: {}", self.journal.lines, self.log());
+            }
+            thread::sleep(10 * TICK);
+        }
+    }
+
     /// The end of its log.
     fn log(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
@@ -170,9 +187,10 @@ impl Agent {
         let flooded = flood();
         run(Command::new("kill").args(["-CONT", &pid]))?;
         flooded?;
-        // The counters are per operation that came through or did not, so they must stand still.
+        // A flood that is lost in part has filled it.
         self.wait("gap", |line| line.event.action == "gap")?;
-        Ok((submitted(&self.metrics()?) - before) as u64)
+        self.drain()?;
+        Ok((submitted(&self.settled_metrics()?) - before) as u64)
     }
 }
 
@@ -193,6 +211,7 @@ struct Journal {
     dir: PathBuf,
     segment: Option<PathBuf>,
     offset: u64,
+    lines: u64,
 }
 
 impl Journal {
@@ -222,6 +241,7 @@ impl Journal {
             // A line without its end is still being written.
             while reader.read_line(&mut text)? > 0 && text.ends_with('\n') {
                 self.offset += text.len() as u64;
+                self.lines += 1;
                 line(serde_json::from_str(&text).context("a line of the journal")?);
                 text.clear();
             }

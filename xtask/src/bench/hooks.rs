@@ -5,7 +5,10 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::{bench::results::Hook, workspace::output};
+use crate::{
+    bench::results::{Hook, Runs},
+    workspace::output,
+};
 
 /// The switch; counting costs some 30 ns a call, so it is on while it is looked at only.
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
@@ -19,16 +22,24 @@ struct Program {
     runs: u64,
 }
 
-/// Counts while `work` runs.
-pub(crate) fn during(fim: &Path, pid: u32, work: impl FnOnce() -> Result<()>) -> Result<Vec<Hook>> {
+/// Counts while each of the workloads runs: `work` gives its number of operations.
+pub(crate) fn during(
+    fim: &Path,
+    pid: u32,
+    loads: &[&str],
+    mut work: impl FnMut(&str) -> Result<u64>,
+) -> Result<Vec<Hook>> {
     let doctor = output(Command::new(fim).args(["doctor", "--json"])).context("fim doctor")?;
     let mut hooks = hooks(&doctor)?;
     fs::write(SWITCH, "1").context("switching the kernel's count on")?;
-    let worked = work();
+    let counted = loads.iter().try_for_each(|load| {
+        let before = programs(pid)?;
+        let operations = work(load)?;
+        assign(&mut hooks, load, operations, &before, &programs(pid)?);
+        Ok(())
+    });
     fs::write(SWITCH, "0").context("switching the kernel's count off")?;
-    worked?;
-    assign(&mut hooks, &programs(pid)?);
-    Ok(hooks)
+    counted.map(|()| hooks)
 }
 
 /// The hooks of the bpf backend.
@@ -45,8 +56,7 @@ fn hooks(doctor: &str) -> Result<Vec<Hook>> {
                 name: text(&hook["name"]),
                 target: text(&hook["target"]),
                 verified: hook["verified_instructions"].as_u64()?,
-                runs: 0,
-                nanoseconds: 0,
+                loads: Vec::new(),
             })
         })
         .collect())
@@ -81,14 +91,21 @@ fn parse(text: &str) -> Option<Program> {
 
 /// fdinfo has no names. What the verifier counted tells programs apart, and where two have the same
 /// number the order in which they are loaded, which is the doctor's.
-fn assign(hooks: &mut [Hook], programs: &[Program]) {
-    let mut left = programs.to_vec();
+fn assign(hooks: &mut [Hook], load: &str, operations: u64, before: &[Program], after: &[Program]) {
+    let mut left = after.to_vec();
     for hook in hooks {
-        if let Some(at) = left.iter().position(|program| program.verified == hook.verified) {
-            let program = left.remove(at);
-            hook.runs = program.runs;
-            hook.nanoseconds = program.nanoseconds;
-        }
+        let Some(at) = left.iter().position(|program| program.verified == hook.verified) else {
+            continue;
+        };
+        let Program { id, runs, nanoseconds, .. } = left.remove(at);
+        let start = before.iter().find(|program| program.id == id);
+        let (ran, took) = start.map_or((0, 0), |start| (start.runs, start.nanoseconds));
+        hook.loads.push(Runs {
+            load: load.into(),
+            operations,
+            runs: runs.saturating_sub(ran),
+            nanoseconds: nanoseconds.saturating_sub(took),
+        });
     }
 }
 
@@ -104,9 +121,11 @@ mod tests {
         let mut hooks = hooks(doctor).unwrap();
         let text = "pos:\t0\nprog_type:\t26\nprog_id:\t4\nrun_time_ns:\t900\nrun_cnt:\t3\n\
                     recursion_misses:\t0\nverified_insns:\t7\n";
-        assign(&mut hooks, &[parse(text).unwrap()]);
-        assert_eq!(hooks.len(), 1);
-        assert_eq!((hooks[0].runs, hooks[0].nanoseconds), (3, 900));
+        let after = parse(text).unwrap();
+        let before = Program { runs: 1, nanoseconds: 300, ..after };
+        assign(&mut hooks, "stat", 10, &[before], &[after]);
+        let expected = Runs { load: "stat".into(), operations: 10, runs: 2, nanoseconds: 600 };
+        assert_eq!((hooks.len(), &hooks[0].loads), (1, &vec![expected]));
         assert_eq!(parse("pos:\t0\nprog_id:\t4\n"), None);
     }
 }

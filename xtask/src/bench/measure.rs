@@ -133,10 +133,12 @@ fn extras(plan: &Plan, here: &Path, results: &mut Results) -> Result<()> {
     say("bench: the kernel's programs");
     let base = plan.state.join("hooks");
     let mut agent = Agent::start(&plan.fim, &plan.backend, here, &base)?;
-    results.hooks = hooks::during(&plan.fim, agent.pid(), || {
-        LOADS.iter().try_for_each(|load| run_load(load.name, here, plan.scale).map(drop))
+    let names: Vec<_> = LOADS.iter().map(|load| load.name).collect();
+    results.hooks = hooks::during(&plan.fim, agent.pid(), &names, |name| {
+        let done = run_load(name, here, plan.scale)?;
+        // What the agent does itself is not to be counted with the next workload.
+        agent.drain().map(|_| done.operations)
     })?;
-    agent.drain()?;
     drop(agent);
     say("bench: the ring");
     let mut agent = Agent::start(&plan.fim, &plan.backend, here, &plan.state.join("ring"))?;

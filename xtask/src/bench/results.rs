@@ -72,7 +72,15 @@ pub(crate) struct Hook {
     pub(crate) target: String,
     /// Instructions that the verifier looked at.
     pub(crate) verified: u64,
-    /// How often it ran during the workloads, and for how long altogether.
+    /// How often it ran, and for how long altogether, during each of the workloads.
+    pub(crate) loads: Vec<Runs>,
+}
+
+/// What a program in the kernel did during a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Runs {
+    pub(crate) load: String,
+    pub(crate) operations: u64,
     pub(crate) runs: u64,
     pub(crate) nanoseconds: u64,
 }
