@@ -85,6 +85,17 @@ pub(crate) struct Runs {
     pub(crate) nanoseconds: u64,
 }
 
+/// What came of what was due: objects that an event of the right action names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Delivery {
+    pub(crate) due: u64,
+    pub(crate) delivered: u64,
+    /// Told of, though nothing of the kind was done to them.
+    pub(crate) not_due: u64,
+    /// Operations, by fim's counters.
+    pub(crate) lost: u64,
+}
+
 /// All from one place.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Results {
@@ -142,18 +153,23 @@ impl Results {
         median(costs.collect())
     }
 
-    /// Of fim watching here, over all rounds: events due and delivered, operations lost.
-    pub(crate) fn delivered(&self, load: &str) -> Option<(u64, u64, u64)> {
+    /// Of fim watching here, over all rounds.
+    pub(crate) fn delivery(&self, load: &str) -> Option<Delivery> {
         let mut sum = None;
         for sample in self.of(load, Monitor::FimHere) {
             let Some(told) = &sample.told else { continue };
-            let (due, delivered, lost) = sum.unwrap_or_default();
+            let sum: &mut Delivery = sum.get_or_insert_default();
             let done = &sample.done;
-            sum = Some((
-                due + done.created + done.updated + done.deleted,
-                delivered + told.created + told.updated + told.deleted,
-                lost + told.lost,
-            ));
+            for (due, told) in [
+                (done.created, told.created),
+                (done.updated, told.updated),
+                (done.deleted, told.deleted),
+            ] {
+                sum.due += due;
+                sum.delivered += told.min(due);
+                sum.not_due += told.saturating_sub(due);
+            }
+            sum.lost += told.lost;
         }
         sum
     }

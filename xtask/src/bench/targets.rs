@@ -2,7 +2,7 @@
 
 use crate::bench::{
     load::LOADS,
-    results::{Monitor, Results},
+    results::{Delivery, Monitor, Results},
 };
 
 /// One line of the table.
@@ -137,8 +137,8 @@ const fn native(
 fn lost(results: &Results) -> Option<f64> {
     let mut sum = None;
     for load in LOADS {
-        if let Some((due, delivered, lost)) = results.delivered(load.name) {
-            *sum.get_or_insert(0.0) += lost.max(due.saturating_sub(delivered)) as f64;
+        if let Some(Delivery { due, delivered, lost, .. }) = results.delivery(load.name) {
+            *sum.get_or_insert(0.0) += lost.max(due - delivered) as f64;
         }
     }
     sum
