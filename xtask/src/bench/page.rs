@@ -174,7 +174,8 @@ fn hooks(page: &mut String, hooks: &[Hook]) {
     page.push_str(
         "The programs in the kernel: the instructions that the verifier looked at to accept each, \
          and its mean run time in ns (`kernel.bpf_stats_enabled`) during each workload, watched; \
-         in brackets how often it ran for an operation. Left out is what ran less than once in 200 \
+         in brackets how often it ran for an operation, what fim itself opens to tell of it included. \
+         Left out is what ran less than once in 200 \
          operations.\n\n",
     );
     let loads = LOADS.iter().map(|load| load.name);
