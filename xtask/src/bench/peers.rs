@@ -55,7 +55,7 @@ impl Drop for Peer {
 }
 
 /// Nothing is recorded, and nobody pays for it. A kernel that has ever recorded anything goes on to
-/// prepare for it at each system call (a stat takes 1.5 times as long) of every process that begins
+/// prepare for it at each system call (a stat took 1.1 times as long) of every process that begins
 /// afterwards, unless a rule exempts it.
 pub(crate) fn no_audit() -> Result<()> {
     audit(&["-D"])?;
