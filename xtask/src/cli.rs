@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    btf,
+    bench, btf,
     conformance::{self, Options},
     ebpf,
     kernels::{self, Kernel},
@@ -60,6 +60,19 @@ enum Task {
     },
     /// See what comes of each operation on each file system, and write docs/conformance.md.
     Conformance(Options),
+    /// Measure what watching costs, beside other monitors, and write docs/benchmarks.md.
+    Bench(bench::Options),
+    /// Run one workload of the benchmark, and say what it did.
+    #[command(hide = true)]
+    BenchLoad { name: String, dir: PathBuf, scale: f64 },
+    /// Measure in this place, and leave the results in a file.
+    #[command(hide = true)]
+    BenchMeasure {
+        #[command(flatten)]
+        plan: bench::Plan,
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Run all static checks: rustfmt, clippy, dependencies, tidy.
     Lint {
         /// Check the dependencies for known vulnerabilities as well (needs GitHub).
@@ -128,7 +141,15 @@ struct VmArgs {
 
 /// Runs the task that the arguments name.
 pub(crate) fn main() -> ExitCode {
-    match Workspace::find().and_then(|ws| dispatch(&ws, Cli::parse().task)) {
+    let done = match Cli::parse().task {
+        // These run in machines too, where there is no workspace.
+        Task::BenchLoad { name, dir, scale } => {
+            bench::load(&name, &dir, scale).map(|()| ExitCode::SUCCESS)
+        }
+        Task::BenchMeasure { plan, out } => bench::measure(&plan, &out).map(|()| ExitCode::SUCCESS),
+        task => Workspace::find().and_then(|ws| dispatch(&ws, task)),
+    };
+    match done {
         Ok(code) => code,
         Err(error) => {
             say(format!("error: {error:#}"));
@@ -166,6 +187,9 @@ fn dispatch(ws: &Workspace, task: Task) -> Result<ExitCode> {
             }
         }
         Task::Conformance(options) => conformance::conformance(ws, &options)?,
+        Task::Bench(options) => bench::bench(ws, &options)?,
+        // They need no workspace, and are run without one.
+        Task::BenchLoad { .. } | Task::BenchMeasure { .. } => {}
         Task::Lint { advisories } => lint::lint(ws, advisories)?,
         Task::Test { only, args } => test::test(ws, &only, &args)?,
     }

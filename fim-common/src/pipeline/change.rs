@@ -260,7 +260,11 @@ pub(super) fn event(
                 && hash_state == Some(HashState::Exact);
             // Without a trace of a change, and nothing left to compare, nothing is claimed.
             let gone = hash_state == Some(HashState::Gone);
-            if draft.content == Content::Doubtful && same && (compared || gone) {
+            // fanotify tells of each close; a write before it moved the time, or was told.
+            let untouched = draft.provider == Provider::Fanotify
+                && before.as_ref().is_some_and(|before| before.mtime.is_some())
+                && !changes.iter().any(|change| matches!(change, Property::Mtime | Property::Size));
+            if draft.content == Content::Doubtful && same && (compared || gone || untouched) {
                 return None;
             }
             if same && hash_state != Some(HashState::Exact) && !changes.contains(&Property::Size) {

@@ -30,6 +30,8 @@ pub(crate) enum Need {
     Lint,
     /// Virtual machines, without a kernel.
     Vm,
+    /// The monitors that the benchmark compares with.
+    Peers,
     /// A kernel to boot in one.
     Kernel(&'static Kernel),
 }
@@ -171,6 +173,14 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
     }
     if needs.contains(&Need::Vm) {
         items.extend(vm_tools());
+    }
+    if needs.contains(&Need::Peers) {
+        let why = "`cargo xtask bench` compares with it";
+        items.extend([
+            program("auditd", &["auditd"], why),
+            program("fatrace", &["fatrace"], why),
+            program("inotifywait", &["inotify-tools"], why),
+        ]);
     }
     for need in needs {
         if let Need::Kernel(kernel) = need {

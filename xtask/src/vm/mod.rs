@@ -43,6 +43,9 @@ pub(crate) struct VmSpec {
     pub(crate) timeout: Duration,
     pub(crate) memory_mb: u32,
     pub(crate) smp: u32,
+    /// Whether the machine's clock counts instructions, one a nanosecond: slower, and times repeat.
+    /// There can be one processor then.
+    pub(crate) icount: bool,
     /// Where to put what the command leaves in the guest's `/out`.
     pub(crate) out_dir: Option<PathBuf>,
     /// Whether the command's output is passed to our standard output while it comes.
@@ -109,6 +112,7 @@ impl VmSpec {
             timeout: Duration::from_secs(120),
             memory_mb: 2048,
             smp: 2,
+            icount: false,
             out_dir: None,
             echo: false,
         }

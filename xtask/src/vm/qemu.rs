@@ -149,7 +149,12 @@ fn command(spec: &VmSpec, kernel: &Installed, dir: &Path) -> Result<Command> {
     };
     // Emulation is the default since it works everywhere and the same: a /dev/kvm that can be
     // opened is no proof of one that works (nested virtualisation was seen to abort and to hang).
-    let accelerator = env::var(ACCELERATOR).unwrap_or_else(|_| "tcg,thread=multi".into());
+    let accelerator = match env::var(ACCELERATOR) {
+        // Instructions can be counted under emulation only, and in one thread.
+        _ if spec.icount => "tcg,thread=single".into(),
+        Ok(accelerator) => accelerator,
+        Err(_) => "tcg,thread=multi".into(),
+    };
     let mut append = "console=ttyS0 panic=-1 quiet".to_string();
     if let Some(list) = lsm::list(spec.lsm, kernel)? {
         append.push_str(&format!(" lsm={list}"));
@@ -166,6 +171,10 @@ fn command(spec: &VmSpec, kernel: &Installed, dir: &Path) -> Result<Command> {
         .arg("-initrd")
         .arg(dir.join("initramfs"))
         .args(["-append", &append]);
+    if spec.icount {
+        // A processor that waits for a timer goes on at once rather than wait in real time.
+        command.args(["-icount", "shift=0,sleep=off"]);
+    }
     let file = |name: &str| format!("file:{}", dir.join(name).display());
     if spec.command.is_some() {
         command.args(["-serial", &file("console"), "-serial", "stdio"]);
