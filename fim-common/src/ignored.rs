@@ -57,7 +57,7 @@ mod tests {
             std::fs::create_dir_all(directory).unwrap();
         }
         let tree = base.path().join("state");
-        let ignored = Ignored::new(vec![tree.clone()], &[own.clone()]);
+        let ignored = Ignored::new(vec![tree.clone()], std::slice::from_ref(&own));
         assert!(ignored.contains(&tree) && ignored.contains(&tree.join("a/b")));
         assert!(ignored.contains(&own.join("a")) && ignored.contains(&own));
         assert!(!ignored.contains(&foreign.join("a")) && !ignored.contains(base.path()));
