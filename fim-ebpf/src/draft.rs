@@ -89,9 +89,10 @@ impl Draft {
     pub(crate) unsafe fn actor(&mut self) -> *mut Actor {
         // SAFETY: the current task; the scratch holds the actor.
         unsafe {
-            process::describe(process::execution(process::current()));
+            let execution = process::execution(process::current());
+            process::describe(execution);
             let actor: *mut Actor = self.bytes.add(size_of::<Header>()).cast();
-            process::fill_actor(actor);
+            process::fill_actor_of(actor, execution);
             actor
         }
     }

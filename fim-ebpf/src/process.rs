@@ -11,7 +11,7 @@ use fim_common::record::{
 use crate::{
     count,
     maps::{DESCRIBED, Execution, PROCESS_SCRATCH, Scratch},
-    mem::{Memory, Probed},
+    mem::{Memory, Probed, block},
     offsets as off, record,
 };
 
@@ -47,21 +47,45 @@ pub(crate) unsafe fn execution(task: *const u8) -> Execution {
 /// `actor` is writable.
 #[inline(always)]
 pub(crate) unsafe fn fill_actor(actor: *mut Actor) {
+    // SAFETY: of the caller.
+    unsafe { fill_actor_of(actor, execution(current())) };
+}
+
+/// The same, where its execution is known already.
+///
+/// # Safety
+/// `actor` is writable.
+#[inline(always)]
+pub(crate) unsafe fn fill_actor_of(actor: *mut Actor, execution: Execution) {
     let task = current();
     // SAFETY: Probed reads check addresses; `actor` is of the caller.
     unsafe {
-        let execution = execution(task);
         let pid_tgid = bpf_get_current_pid_tgid();
         (*actor).start = execution.start;
         (*actor).exec_id = execution.exec_id;
         (*actor).tgid = (pid_tgid >> 32) as u32;
         (*actor).tid = pid_tgid as u32;
         let cred: *const u8 = Probed::read(task, off::task_cred());
-        (*actor).uid = Probed::read(cred, off::cred_uid());
-        (*actor).gid = Probed::read(cred, off::cred_gid());
-        (*actor).euid = Probed::read(cred, off::cred_euid());
-        (*actor).egid = Probed::read(cred, off::cred_egid());
-        (*actor).fsuid = Probed::read(cred, off::cred_fsuid());
+        let first = off::cred_uid();
+        if off::cred_gid() == first + 4
+            && off::cred_euid() == first + 16
+            && off::cred_egid() == first + 20
+            && off::cred_fsuid() == first + 24
+        {
+            // uid, gid, suid, sgid, euid, egid, fsuid: as every kernel so far has them.
+            let ids: [u32; 7] = block(cred, first);
+            (*actor).uid = ids[0];
+            (*actor).gid = ids[1];
+            (*actor).euid = ids[4];
+            (*actor).egid = ids[5];
+            (*actor).fsuid = ids[6];
+        } else {
+            (*actor).uid = Probed::read(cred, off::cred_uid());
+            (*actor).gid = Probed::read(cred, off::cred_gid());
+            (*actor).euid = Probed::read(cred, off::cred_euid());
+            (*actor).egid = Probed::read(cred, off::cred_egid());
+            (*actor).fsuid = Probed::read(cred, off::cred_fsuid());
+        }
         (*actor).loginuid = if off::task_loginuid() == off::ABSENT {
             ID_UNSET
         } else {

@@ -15,7 +15,7 @@ use fim_common::record::{
 use crate::{
     atomic,
     maps::{FILTERS, LINKED, OUTSIDE, Outside, ROOTS, SCRATCH, SETTINGS, Scratch},
-    mem::{Memory, Probed, Typed},
+    mem::{Memory, Probed, Typed, block},
     offsets as off, record,
 };
 
@@ -229,6 +229,38 @@ pub(crate) unsafe fn is_cached_outside<M: Memory>(dentry: *const u8) -> bool {
     }
 }
 
+/// What a step needs of a dentry, as `struct dentry` (include/linux/dcache.h) has it in a row.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct DentryFields {
+    parent: u64,
+    hash: u32,
+    len: u32,
+    name: u64,
+    inode: u64,
+}
+
+#[inline(always)]
+unsafe fn read_dentry(dentry: *const u8) -> DentryFields {
+    let first = off::dentry_parent();
+    // SAFETY: Probed reads check addresses.
+    unsafe {
+        if off::dentry_name_len() == first + 12
+            && off::dentry_name() == first + 16
+            && off::dentry_inode() == first + 24
+        {
+            return block(dentry, first);
+        }
+        DentryFields {
+            parent: Probed::read(dentry, first),
+            hash: 0,
+            len: Probed::read(dentry, off::dentry_name_len()),
+            name: Probed::read(dentry, off::dentry_name()),
+            inode: Probed::read(dentry, off::dentry_inode()),
+        }
+    }
+}
+
 /// Looks at the directory where the walk is, and goes one up. Returns 0 to go on.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -239,8 +271,9 @@ pub extern "C" fn fim_walk_step() -> u64 {
         let walk = &raw mut (*scratch).walk;
         let here = (*walk).here as *const u8;
         let depth = (*walk).depth;
+        let dentry = read_dentry(here);
         if depth > 0 {
-            let inode: *const u8 = Probed::read(here, off::dentry_inode());
+            let inode = dentry.inode as *const u8;
             if let Some(entry) = root_entry::<Probed>(inode) {
                 let root = u64::from(entry.root);
                 if entry.exclude != 0 {
@@ -258,7 +291,7 @@ pub extern "C" fn fim_walk_step() -> u64 {
                 }
             }
         }
-        let parent: u64 = Probed::read(here, off::dentry_parent());
+        let parent = dentry.parent;
         if parent == here as u64 {
             return AT_TOP;
         }
@@ -268,9 +301,7 @@ pub extern "C" fn fim_walk_step() -> u64 {
                 (*walk).copy = 0;
                 (*walk).cut = 1;
             } else {
-                let len: u32 = Probed::read(here, off::dentry_name_len());
-                let name: *const u8 = Probed::read(here, off::dentry_name());
-                Scratch::push_name(scratch, name, len);
+                Scratch::push_name(scratch, dentry.name as *const u8, dentry.len);
             }
         }
         (*walk).child = here as u64;
