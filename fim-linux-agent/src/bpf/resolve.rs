@@ -109,9 +109,10 @@ pub fn operations(
         }
         _ => path,
     };
-    let path_in_process = path
-        .as_deref()
-        .and_then(|path| table.path_in_process(Key::from(&record.actor), path, roots.mounts()));
+    let path_in_process = path.as_deref().and_then(|path| {
+        let key = Key::from(&record.actor);
+        table.path_in_process(key, record.header.time, path, roots.mounts())
+    });
     let operation = Operation {
         time: table.boot().to_wall(record.header.time),
         provider: Provider::Bpf,

@@ -4,26 +4,27 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
+use super::clock::Boot;
 use super::{Description, Key, Table, procfs};
 use crate::mounts::{self, Mount};
 
 /// Mount namespaces remembered; a host has some hundreds of containers at most.
 const SPACES_MAX: usize = 1_024;
-/// The mounts of a namespace are read again after this long, when one of its processes does something:
-/// they may have changed.
-const AGAIN: Duration = Duration::from_millis(200);
+/// The mounts of a namespace are read again after this many nanoseconds, when one of its processes
+/// does something: they may have changed.
+const AGAIN: u64 = 200_000_000;
 
 /// The mounts of one namespace, by the paths that its processes use.
 #[derive(Debug)]
 struct Space {
     mounts: Vec<Mount>,
-    read: Instant,
+    /// When, in nanoseconds since boot.
+    read: u64,
 }
 
-/// When there are too many, those that did nothing for this long go.
-const FORGET: Duration = Duration::from_secs(60);
+/// When there are too many, those that did nothing for this many nanoseconds go.
+const FORGET: u64 = 60_000_000_000;
 
 /// What is known of mount namespaces.
 #[derive(Debug, Default)]
@@ -43,9 +44,10 @@ impl Views {
         space != 0 && self.own != 0 && space != self.own
     }
 
-    /// Reads the mounts of a namespace through one of these processes, unless that was done lately.
-    fn learn(&mut self, proc: &Path, space: u32, pids: &[u32]) {
-        if self.spaces.get(&space).is_some_and(|known| known.read.elapsed() < AGAIN) {
+    /// Reads the mounts of a namespace through one of these processes, unless that was done after
+    /// `since`.
+    fn learn(&mut self, proc: &Path, space: u32, pids: &[u32], since: u64) {
+        if self.spaces.get(&space).is_some_and(|known| known.read > since) {
             return;
         }
         let found = pids.iter().find_map(|pid| {
@@ -55,14 +57,14 @@ impl Views {
             let same = procfs::namespace(&directory, "mnt") == space;
             (same && !mounts.is_empty()).then_some(mounts)
         });
-        let read = Instant::now();
+        let read = Boot::now();
         let Some(mounts) = found else {
             // What was known is better than nothing.
             self.spaces.entry(space).or_insert(Space { mounts: Vec::new(), read }).read = read;
             return;
         };
         if self.spaces.len() >= SPACES_MAX {
-            self.spaces.retain(|_, known| known.read.elapsed() < FORGET);
+            self.spaces.retain(|_, known| read.saturating_sub(known.read) < FORGET);
         }
         self.spaces.insert(space, Space { mounts, read });
     }
@@ -95,7 +97,8 @@ impl Table {
     pub(super) fn learn_view(&mut self, description: &Description) -> Option<PathBuf> {
         let (key, space) = (description.key, description.namespaces.mnt);
         if self.views.differs(space) {
-            self.views.learn(&self.options.proc, space, &line(description));
+            let since = Boot::now().saturating_sub(AGAIN);
+            self.views.learn(&self.options.proc, space, &line(description), since);
             return None;
         }
         let root = fs::read_link(self.options.proc.join(key.tgid.to_string()).join("root")).ok()?;
@@ -104,12 +107,26 @@ impl Table {
 
     /// The path by which a process sees what is at `path` on the host, where that is another one;
     /// `None` as well when it does not see it or nothing is known. `mounts` are those of the host.
-    pub fn path_in_process(&mut self, key: Key, path: &Path, mounts: &[Mount]) -> Option<PathBuf> {
+    /// The operation was at `time` (nanoseconds since boot).
+    pub fn path_in_process(
+        &mut self,
+        key: Key,
+        time: u64,
+        path: &Path,
+        mounts: &[Mount],
+    ) -> Option<PathBuf> {
         let description = &self.find(key)?.description;
         let (space, root) = (description.namespaces.mnt, description.root.clone());
         let seen = if self.views.differs(space) {
             let pids = line(description);
-            self.views.learn(&self.options.proc, space, &pids);
+            let known = self.views.spaces.get(&space);
+            let seen = known.and_then(|known| translate(&known.mounts, mounts, path));
+            // An answer that says nothing may be older than the mount that would say something.
+            let since = match seen {
+                Some(seen) if seen != path => Boot::now().saturating_sub(AGAIN),
+                _ => time,
+            };
+            self.views.learn(&self.options.proc, space, &pids, since);
             translate(&self.views.spaces.get(&space)?.mounts, mounts, path)?
         } else {
             Path::new("/").join(path.strip_prefix(root?).ok()?)
