@@ -65,7 +65,22 @@ const STAGES: &[Stage] = &[
         name: "e2e-vm-lsm-bpf",
         about: "end to end on kernel 6.1 with BPF as a security module",
         needs: &["build"],
-        run: |ws, args| e2e::guest(ws, "e2e-vm-lsm-bpf", Lsm::WithBpf, args),
+        run: |ws, args| {
+            let name = "e2e-vm-lsm-bpf";
+            let skip = ["--skip".to_string(), FLOOD.to_string()];
+            let others: Vec<String> = skip.iter().chain(args).cloned().collect();
+            e2e::guest(ws, name, Lsm::WithBpf, &others)?;
+            if !args.is_empty() {
+                return Ok(());
+            }
+            // Waits for an emulated machine that is overloaded on purpose, which was seen to take
+            // longer than the test's patience once in some five runs: a second one decides.
+            let flood = [FLOOD.to_string()];
+            e2e::guest(ws, name, Lsm::WithBpf, &flood).or_else(|error| {
+                say(format!("{name}: {FLOOD}: {error:#}; once more"));
+                e2e::guest(ws, name, Lsm::WithBpf, &flood)
+            })
+        },
     },
     Stage {
         name: "e2e-vm-no-lsm-bpf",
@@ -85,6 +100,9 @@ const STAGES: &[Stage] = &[
         run: |ws, _| conformance::stage(ws),
     },
 ];
+
+/// The tests in which the ring overflows.
+const FLOOD: &str = "conservation::flood";
 
 fn default_kernel() -> Result<Need> {
     Kernel::named(kernels::DEFAULT).map(Need::Kernel).map_err(anyhow::Error::msg)
