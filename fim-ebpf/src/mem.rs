@@ -28,18 +28,8 @@ impl Memory for Typed {
     }
 }
 
-/// Reads `T` at `offset`, of which only some fields are wanted: one call of the helper costs as much
-/// as copying some hundred bytes.
-///
-/// # Safety
-/// As [`Memory::read`] of [`Probed`].
-#[inline(always)]
-pub(crate) unsafe fn block<T: Copy>(base: *const u8, offset: u32) -> T {
-    // SAFETY: of the caller.
-    unsafe { Probed::read(base, offset) }
-}
-
-/// `bpf_probe_read_kernel`, for addresses that passed through a map or arithmetic.
+/// `bpf_probe_read_kernel`, for addresses that passed through a map or arithmetic. A call costs as
+/// much as copying some hundred bytes: fields that lie in a row are read as one `T`.
 pub(crate) struct Probed;
 
 impl Memory for Probed {

@@ -11,7 +11,7 @@ use fim_common::record::{
 use crate::{
     count,
     maps::{DESCRIBED, Execution, PROCESS_SCRATCH, Scratch},
-    mem::{Memory, Probed, block},
+    mem::{Memory, Probed},
     offsets as off, record,
 };
 
@@ -73,7 +73,7 @@ pub(crate) unsafe fn fill_actor_of(actor: *mut Actor, execution: Execution) {
             && off::cred_fsuid() == first + 24
         {
             // uid, gid, suid, sgid, euid, egid, fsuid: as every kernel so far has them.
-            let ids: [u32; 7] = block(cred, first);
+            let ids: [u32; 7] = Probed::read(cred, first);
             (*actor).uid = ids[0];
             (*actor).gid = ids[1];
             (*actor).euid = ids[4];

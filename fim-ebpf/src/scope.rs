@@ -15,7 +15,7 @@ use fim_common::record::{
 use crate::{
     atomic,
     maps::{FILTERS, LINKED, OUTSIDE, Outside, ROOTS, SCRATCH, SETTINGS, Scratch},
-    mem::{Memory, Probed, Typed, block},
+    mem::{Memory, Probed, Typed},
     offsets as off, record,
 };
 
@@ -249,7 +249,7 @@ unsafe fn read_dentry(dentry: *const u8) -> DentryFields {
             && off::dentry_name() == first + 16
             && off::dentry_inode() == first + 24
         {
-            return block(dentry, first);
+            return Probed::read(dentry, first);
         }
         DentryFields {
             parent: Probed::read(dentry, first),
