@@ -1,0 +1,3 @@
+//! The `fim-windows-etw` command.
+
+fn main() {}
