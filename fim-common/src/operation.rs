@@ -1,10 +1,11 @@
 //! A resolved operation: what a collector saw, in terms of the host. It becomes (part of) an
 //! event; see [`crate::event::Event`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::event::{Provider, actor::Actor};
+use crate::event::{Provider, RegistryData, actor::Actor};
 use crate::state::{ObjectId, ObjectState};
 use crate::time::Timestamp;
 
@@ -31,12 +32,25 @@ pub struct Operation {
     pub failure: Option<Failure>,
     /// Who did it.
     pub actor: Arc<Actor>,
+    /// What only some collectors know.
+    pub details: Option<Box<Details>>,
+}
+
+/// What only some collectors know of an operation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// The path as the kernel has it, where [`Operation::path`] is another one.
+    pub original_path: Option<String>,
+    /// Bytes written.
+    pub bytes: Option<u64>,
+    /// What is not known of the operation, and why, as `fim.unknown` has it.
+    pub unknown: BTreeMap<String, String>,
 }
 
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// errno(3).
+    /// errno(3); on Windows the NTSTATUS, which is negative where it is an error.
     pub errno: i32,
     /// Attempts of the same process that were not told before this one: a process that fails in a
     /// loop is told a limited number of times a second.
@@ -112,6 +126,70 @@ pub enum OperationKind {
     Unmount,
     /// A name was removed: of a file, link, device, FIFO, socket or directory.
     Delete,
+    /// The security descriptor was set: owner, group, access or audit rules.
+    SetSecurity,
+    /// NTFS extended attributes were set.
+    SetEa,
+    /// What was done through one handle is complete: what follows on the same path is another
+    /// change, and told by itself.
+    EndGroup,
+    /// Something was done to a registry key or value; the operation's path is that of the key and,
+    /// behind it, the value.
+    Registry(Box<RegistryOperation>),
+}
+
+/// What was done to a registry key or value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryOperation {
+    /// What.
+    pub action: RegistryAction,
+    /// `HKLM`, `HKU`; `None`: not known, or of no hive that has a name.
+    pub hive: Option<String>,
+    /// The key below the hive.
+    pub key: String,
+    /// The value; empty is the key's default value, `None`: it is about the key.
+    pub value: Option<String>,
+    /// The data that was set, as far as it is known.
+    pub data: Option<RegistryData>,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// The data before, as far as it is known.
+    pub previous: Option<RegistryData>,
+    /// Its size in bytes.
+    pub previous_size: Option<u64>,
+    /// Other paths of the same object, by which a rule may mean it.
+    pub aliases: Vec<PathBuf>,
+}
+
+/// Kinds of registry operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegistryAction {
+    /// A key came to be.
+    CreateKey,
+    /// A key is gone, with its values.
+    DeleteKey,
+    /// A value was set.
+    SetValue,
+    /// A value is gone.
+    DeleteValue,
+    /// The security descriptor of a key was set.
+    SetSecurity,
+    /// Times or flags of a key were set.
+    SetInformation,
+}
+
+impl RegistryAction {
+    /// The name of this operation in `fim.operations`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CreateKey => "create_key",
+            Self::DeleteKey => "delete_key",
+            Self::SetValue => "set_value",
+            Self::DeleteValue => "delete_value",
+            Self::SetSecurity => "set_key_security",
+            Self::SetInformation => "set_key_information",
+        }
+    }
 }
 
 /// What is known about a change of content.
@@ -144,6 +222,10 @@ impl OperationKind {
             Self::Mount => "mount",
             Self::Unmount => "unmount",
             Self::Delete => "delete",
+            Self::SetSecurity => "set_security",
+            Self::SetEa => "set_ea",
+            Self::EndGroup => "end_group",
+            Self::Registry(registry) => registry.action.name(),
         }
     }
 }

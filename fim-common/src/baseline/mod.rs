@@ -63,6 +63,15 @@ impl Baseline {
         Ok(Self { path, created, inner: Inner::new(connection) })
     }
 
+    /// An empty one that is on no disk.
+    ///
+    /// # Errors
+    /// When SQLite does not work.
+    pub fn in_memory() -> Result<Self, BaselineError> {
+        let path = PathBuf::from(":memory:");
+        Ok(Self { inner: Inner::new(open::in_memory(&path)?), path, created: true })
+    }
+
     /// Opens the baseline in `directory` for reading, beside an agent that writes it. Writing
     /// methods then fail with [`BaselineError::ReadOnly`].
     ///

@@ -80,6 +80,14 @@ pub(super) fn open(directory: &Path) -> Result<(Connection, PathBuf, bool), Base
     Ok((connection, path, created))
 }
 
+/// A database in memory; `path` is what errors name.
+pub(super) fn in_memory(path: &Path) -> Result<Connection, BaselineError> {
+    let sqlite = |error| BaselineError::from_sqlite(path, error, 0);
+    let connection = Connection::open_in_memory().map_err(sqlite)?;
+    connection.execute_batch(SCHEMA).map_err(sqlite)?;
+    Ok(connection)
+}
+
 /// A connection that only reads, for another thread or process.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, BaselineError> {
     header(path)?;

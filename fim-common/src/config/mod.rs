@@ -207,6 +207,19 @@ impl Config {
         Self::parse(&text, file)
     }
 
+    /// Reads a file whose rules are about Windows paths. There is no file, and no rule, unless it
+    /// is named: the recommended rules are those of Linux.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_windows(file: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(file).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::Missing { file: file.into() },
+            _ => Error::Read { file: file.into(), source },
+        })?;
+        validate::windows_config(&text, file).map_err(|problems| Error::Invalid { problems })
+    }
+
     /// The configuration in `text`; `file` is what errors name.
     ///
     /// # Errors

@@ -17,7 +17,16 @@ const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 
 
 /// Parses and checks `text`; all problems, in the order of the file.
 pub(super) fn config(text: &str, file: &Path) -> Result<Config, Vec<Problem>> {
-    let mut check = Check { text, file, problems: Vec::new() };
+    checked(text, file, false)
+}
+
+/// The same for rules about Windows paths.
+pub(super) fn windows_config(text: &str, file: &Path) -> Result<Config, Vec<Problem>> {
+    checked(text, file, true)
+}
+
+fn checked(text: &str, file: &Path, windows: bool) -> Result<Config, Vec<Problem>> {
+    let mut check = Check { text, file, windows, problems: Vec::new() };
     let raw: raw::File = match toml::from_str(text) {
         Ok(raw) => raw,
         Err(error) => {
@@ -36,6 +45,8 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Vec<Problem>> {
 struct Check<'t> {
     text: &'t str,
     file: &'t Path,
+    /// Patterns are those of Windows paths.
+    windows: bool,
     problems: Vec<Problem>,
 }
 
@@ -81,8 +92,8 @@ impl Check<'_> {
         }
         // What the file says of hashing counts for the recommended rules too.
         let max_hash_size = hash.max_size;
-        let recommended =
-            policy::recommended().into_iter().map(|rule| Rule { max_hash_size, ..rule });
+        let recommended = if self.windows { Vec::new() } else { policy::recommended() };
+        let recommended = recommended.into_iter().map(|rule| Rule { max_hash_size, ..rule });
         match raw.recommended.map(|said| (said.span(), said.into_inner())) {
             Some((span, false)) if !own_rules => self.problem(
                 span,
@@ -101,6 +112,9 @@ impl Check<'_> {
                     }
                     rules.push(rule);
                 }
+            }
+            None if !own_rules && self.windows => {
+                self.problem(0..0, "nothing would be watched: there is no [[rule]]");
             }
             None if !own_rules => rules = recommended.collect(),
             Some((_, false)) | None => {}
@@ -217,7 +231,8 @@ impl Check<'_> {
     fn patterns(&mut self, list: List) -> Vec<Pattern> {
         let mut patterns = Vec::new();
         for text in list {
-            match Pattern::parse(text.get_ref()) {
+            let parse = if self.windows { Pattern::parse_windows } else { Pattern::parse };
+            match parse(text.get_ref()) {
                 Ok(mut parsed) => patterns.append(&mut parsed),
                 Err(error) => {
                     let at = self.inside(&text, error.at);

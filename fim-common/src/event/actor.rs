@@ -18,6 +18,8 @@ pub struct Actor {
     pub container: Option<Container>,
     /// Its pod.
     pub kubernetes: Option<Kubernetes>,
+    /// The rights with which it runs.
+    pub token: Option<Token>,
     /// Its ancestors, nearest first.
     pub ancestors: Vec<Ancestor>,
     /// What of the above is not known, and why, as `fim.unknown` has it.
@@ -70,6 +72,23 @@ pub struct Process {
     /// Parent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent: Option<Box<Parent>>,
+}
+
+/// `fim.token`: the rights with which a process runs on Windows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Token {
+    /// `low`, `medium`, `medium_plus`, `high`, `system` …
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub integrity_level: Option<String>,
+    /// Whether it runs with elevated rights.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub elevated: Option<bool>,
+    /// `default`, `full` or `limited`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub elevation_type: Option<String>,
+    /// Terminal services session.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session: Option<u32>,
 }
 
 /// `process.thread.*`.

@@ -16,6 +16,7 @@ use crate::state::{HashState, ObjectKind, ObjectState};
 use crate::time::Timestamp;
 
 pub mod actor;
+mod ntstatus;
 pub mod pretty;
 pub mod schema;
 
@@ -41,6 +42,9 @@ pub struct Event {
     /// The object after the operation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub file: Option<File>,
+    /// The registry key or value after the operation.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub registry: Option<Registry>,
     /// The initiating process at the moment of the operation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub process: Option<Process>,
@@ -274,6 +278,9 @@ pub struct File {
     /// Last component.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<String>,
+    /// The alternate data stream that the path names (Windows).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fork_name: Option<String>,
     /// The directory.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub directory: Option<String>,
@@ -319,6 +326,39 @@ pub struct File {
     /// File attributes (`immutable`, `append_only`; on Windows `hidden`, `system` …).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub attributes: Option<Vec<String>>,
+}
+
+/// `registry.*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Registry {
+    /// `HKLM`, `HKU`; absent where it is not known, or the hive has no name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hive: Option<String>,
+    /// The key below the hive.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key: Option<String>,
+    /// The value; `(Default)` for the key's default value. Absent where the event is about the key.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub value: Option<String>,
+    /// Hive, key and value.
+    pub path: String,
+    /// The data that was set.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub data: Option<RegistryData>,
+}
+
+/// `registry.data.*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RegistryData {
+    /// `REG_SZ`, `REG_DWORD` …
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none", default)]
+    pub kind: Option<String>,
+    /// Its texts; of a number, its decimal digits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub strings: Option<Vec<String>>,
+    /// The bytes in base64, as far as they were recorded.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bytes: Option<String>,
 }
 
 /// `file.hash.*`.
@@ -373,6 +413,9 @@ pub struct Side {
     /// Target of a symbolic link.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub target_path: Option<String>,
+    /// Data of a registry value.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub data: Option<RegistryData>,
 }
 
 /// A property of an object that can differ, as named in `fim.changes`.
@@ -411,6 +454,8 @@ pub enum Property {
     Attributes,
     /// The target of the link.
     TargetPath,
+    /// Its security descriptor: owner, group, access or audit rules (Windows).
+    Security,
 }
 
 /// `fim.*`.
@@ -422,6 +467,13 @@ pub struct Fim {
     /// The path as the process saw it, where it differs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path_in_process: Option<String>,
+    /// The path as the kernel has it, where `file.path` or `registry.path` is another one
+    /// (Windows: `\Device\HarddiskVolume3\…`, `\REGISTRY\MACHINE\…`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub original_path: Option<String>,
+    /// The rights with which the process runs (Windows).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub token: Option<actor::Token>,
     /// The other name of a watched file that was linked to where nothing is watched, or that a
     /// rename which failed would have given it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -583,8 +635,11 @@ pub fn path_base64(path: &Path) -> Option<String> {
 }
 
 /// The name of an error as errno(3) has it; `E` and the number for one that no file operation
-/// on Linux is known to fail with.
+/// on Linux is known to fail with. A negative number is an NTSTATUS, and has the name of that.
 pub fn errno_name(errno: i32) -> String {
+    if errno < 0 {
+        return ntstatus::name(errno as u32);
+    }
     // include/uapi/asm-generic/errno-base.h and errno.h; the same on x86-64 and arm64.
     const NAMES: [(i32, &str); 26] = [
         (1, "EPERM"),
@@ -641,6 +696,7 @@ impl Side {
             attributes: state.attributes.clone(),
             sha256: state.sha256.clone(),
             target_path: state.target_path.as_deref().map(path_text),
+            data: None,
         }
     }
 }

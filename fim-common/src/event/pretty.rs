@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 
 use super::actor::{Process, User, UserId};
-use super::{Action, Event, File, Fim, Kind, Outcome, Property, Side};
+use super::{Action, Event, File, Fim, Kind, Outcome, Property, RegistryData, Side};
 use crate::state::HashState;
 use crate::time::Timestamp;
 
@@ -49,6 +49,13 @@ fn pretty_in(event: &Event, color: bool, zone: &TimeZone) -> String {
         line.styled(BOLD, &escaped(&file.path));
         if let Some(target) = &file.target_path {
             let _ = write!(line.text, " -> {}", escaped(target));
+        }
+    }
+    if let Some(registry) = &event.registry {
+        line.text.push(' ');
+        line.styled(BOLD, &escaped(&registry.path));
+        if let Some(data) = &registry.data {
+            let _ = write!(line.text, "  {}", registry_data(data));
         }
     }
     if let Some(message) = &event.fim.message {
@@ -113,6 +120,17 @@ fn look(event: &Event) -> (&'static str, &'static str) {
     (style, "")
 }
 
+/// `REG_SZ "text"`; bytes in base64 where they are neither text nor number.
+fn registry_data(data: &RegistryData) -> String {
+    let mut words = vec![escaped(data.kind.as_deref().unwrap_or("data"))];
+    match (&data.strings, &data.bytes) {
+        (Some(strings), _) => words.extend(strings.iter().map(|text| shortened(text))),
+        (None, Some(bytes)) => words.push(shortened(bytes)),
+        (None, None) => {}
+    }
+    words.join(" ")
+}
+
 fn gap(line: &mut Line, fim: &Fim) {
     let Some(gap) = &fim.gap else { return };
     let count = gap.count.map_or("an unknown number of".to_owned(), |count| count.to_string());
@@ -134,6 +152,8 @@ fn changes(event: &Event) -> Vec<String> {
     let mut words = Vec::new();
     for property in &event.fim.changes {
         match property {
+            // A registry value's data is told beside its name.
+            Property::Content if event.registry.is_some() => {}
             Property::Content => words.push(content(before, after, event.fim.hash_state)),
             Property::Size => words.push(pair("size", &before.size, &after.size)),
             Property::Mode => words.push(pair("mode", &before.mode, &after.mode)),
@@ -161,6 +181,7 @@ fn changes(event: &Event) -> Vec<String> {
                 words.push(pair("target", &text(before), &text(after)));
             }
             Property::Xattrs => words.push(xattrs(before, after)),
+            Property::Security => words.push("security".to_owned()),
             // Times follow from the rest; alone they are the change.
             Property::Mtime if event.fim.changes.len() == 1 => words.push("mtime".to_owned()),
             Property::Existence | Property::Path | Property::Mtime | Property::Inode => {}

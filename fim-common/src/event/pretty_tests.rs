@@ -23,6 +23,7 @@ fn event(action: Action) -> Event {
         tags: vec![],
         threat: None,
         file: None,
+        registry: None,
         process: None,
         user: None,
         container: None,

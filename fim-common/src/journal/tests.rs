@@ -26,6 +26,7 @@ fn event(sequence: u64) -> Event {
         rule: None,
         tags: vec![],
         threat: None,
+        registry: None,
         file: Some(FileFields { path: format!("/tmp/ä/{sequence}"), ..FileFields::default() }),
         process: None,
         user: None,

@@ -9,11 +9,15 @@
 
 mod acl;
 mod capability;
+mod observer;
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
 mod xattr;
 
+#[cfg(unix)]
+pub use observer::Disk;
+pub use observer::{NotObservable, Observer};
 #[cfg(unix)]
 pub(crate) use unix::from_stat;
 #[cfg(unix)]

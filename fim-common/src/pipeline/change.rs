@@ -13,7 +13,8 @@ use crate::event::{
     path_text,
 };
 use crate::hash::HashOutcome;
-use crate::operation::{Failure, Operation, OperationKind};
+use crate::object::Observer;
+use crate::operation::{Details, Failure, Operation, OperationKind};
 use crate::policy::Policy;
 use crate::scan::Difference;
 use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
@@ -55,6 +56,7 @@ pub(super) struct Draft {
     actor: Arc<Actor>,
     path_in_process: Option<PathBuf>,
     failure: Option<Failure>,
+    details: Option<Box<Details>>,
     /// What the kernel said.
     pub(super) before: ObjectState,
     pub(super) after: ObjectState,
@@ -85,6 +87,7 @@ impl Draft {
             actor: operation.actor,
             path_in_process: operation.path_in_process,
             failure: operation.failure,
+            details: operation.details,
             before: operation.before,
             after: operation.after,
             operations,
@@ -116,8 +119,8 @@ impl Draft {
 }
 
 /// The object as it is, if it is still the one meant.
-fn look(path: &Path, object: Option<ObjectId>) -> Option<ObjectState> {
-    let state = object::state(path).ok()?;
+fn look(observer: &dyn Observer, path: &Path, object: Option<ObjectId>) -> Option<ObjectState> {
+    let state = observer.state(path).ok()?;
     // The kernel's device number is not stat(2)'s on btrfs: the inode number has to do.
     let same = object.is_none_or(|object| state.inode == Some(object.inode));
     same.then_some(state)
@@ -162,9 +165,13 @@ pub(super) fn event(
     outcome: Option<HashOutcome>,
     policy: &Policy,
     baseline: &Baseline,
+    observer: &dyn Observer,
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Option<Event> {
+    if !observer.observes() {
+        return unobserved(draft, outcome, policy, names, alert_severity);
+    }
     let stored = baseline.get(&draft.path).unwrap_or_else(|error| {
         tracing::error!(%error, "the baseline cannot be read");
         None
@@ -191,7 +198,7 @@ pub(super) fn event(
             }
             _ => Some(overlay(&draft.before, &known.unwrap_or_default())),
         };
-        let (mut after, hash_state) = after(&draft, outcome, before.as_ref());
+        let (mut after, hash_state) = after(&draft, outcome, before.as_ref(), observer);
         if draft.action == Action::Moved
             && hash_state == Some(HashState::Gone)
             && let Some(before) = &before
@@ -282,9 +289,10 @@ fn after(
     draft: &Draft,
     outcome: Option<HashOutcome>,
     before: Option<&ObjectState>,
+    observer: &dyn Observer,
 ) -> (ObjectState, Option<HashState>) {
     let gone = || (draft.after.clone(), Some(HashState::Gone));
-    let Some(mut state) = look(&draft.path, draft.object) else { return gone() };
+    let Some(mut state) = look(observer, &draft.path, draft.object) else { return gone() };
     match outcome {
         Some(outcome) => {
             if outcome.state == HashState::Gone {
@@ -317,6 +325,7 @@ fn after(
 pub(super) fn attempt(
     draft: Draft,
     policy: &Policy,
+    observer: &dyn Observer,
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Option<Event> {
@@ -327,9 +336,43 @@ pub(super) fn attempt(
         return None;
     }
     // What there is now is what there was.
-    let now = object::state(&draft.path).ok();
+    let now = observer.state(&draft.path).ok();
     let mut event = assemble(draft, None, now, Vec::new(), None, policy, names, alert_severity)?;
     event.fim.after = None;
+    Some(event)
+}
+
+/// The event about an object that nobody can look at: what the collector said, and no more.
+fn unobserved(
+    draft: Draft,
+    outcome: Option<HashOutcome>,
+    policy: &Policy,
+    names: &mut dyn Names,
+    alert_severity: u8,
+) -> Option<Event> {
+    let did = |name: &str| draft.operations.iter().any(|folded| folded.operation == name);
+    let hash_state =
+        draft.wants_hash().then(|| outcome.map_or(HashState::Skipped, |outcome| outcome.state));
+    let changes = match draft.action {
+        Action::Created | Action::Linked | Action::Deleted => vec![Property::Existence],
+        Action::Moved => vec![Property::Path],
+        Action::Updated => vec![Property::Content],
+        Action::AttributesModified => [
+            ("set_attributes", Property::Attributes),
+            ("set_security", Property::Security),
+            ("set_ea", Property::Xattrs),
+        ]
+        .into_iter()
+        .filter_map(|(name, property)| did(name).then_some(property))
+        .collect(),
+        _ => Vec::new(),
+    };
+    let (before, after) = (draft.before.clone(), draft.after.clone());
+    let before = (before != ObjectState::default()).then_some(before);
+    let after = (after != ObjectState::default()).then_some(after);
+    let mut event =
+        assemble(draft, before, after, changes, hash_state, policy, names, alert_severity)?;
+    event.fim.unknown.entry("file".to_owned()).or_insert_with(|| "not_observable".to_owned());
     Some(event)
 }
 
@@ -409,6 +452,7 @@ pub(super) fn difference(
         actor: Arc::new(Actor::unobserved()),
         path_in_process: None,
         failure: None,
+        details: None,
         before: ObjectState::default(),
         after: ObjectState::default(),
         operations: Vec::new(),
@@ -458,6 +502,9 @@ fn assemble(
         })
         .collect();
     let moved = draft.from.as_deref();
+    let mut unknown = actor.unknown.clone();
+    let details = draft.details.unwrap_or_default();
+    unknown.extend(details.unknown);
     let fim = Fim {
         path_b64: path_base64(&draft.path),
         path_in_process: draft.path_in_process.as_deref().map(path_text),
@@ -475,7 +522,9 @@ fn assemble(
         operations: draft.operations,
         writers,
         ancestors: actor.ancestors.clone(),
-        unknown: actor.unknown.clone(),
+        original_path: details.original_path,
+        token: actor.token.clone(),
+        unknown,
         ..Fim::default()
     };
     Some(Event {
@@ -499,7 +548,8 @@ fn assemble(
         tags: rule.tags.clone(),
         threat: (!rule.techniques.is_empty())
             .then(|| Threat { technique: Technique { id: rule.techniques.clone() } }),
-        file: Some(file(&draft.path, shown, names)),
+        file: Some(file(&draft.path, draft.provider, shown, names)),
+        registry: None,
         process: actor.process.clone(),
         user: actor.user.clone(),
         container: actor.container.clone(),
@@ -510,13 +560,24 @@ fn assemble(
     })
 }
 
-fn file(path: &Path, state: Option<&ObjectState>, names: &mut dyn Names) -> event::File {
-    let mut file = event::File {
-        path: path_text(path),
-        name: path.file_name().map(|name| path_text(Path::new(name))),
-        directory: path.parent().map(path_text),
-        ..event::File::default()
-    };
+fn file(
+    path: &Path,
+    provider: Provider,
+    state: Option<&ObjectState>,
+    names: &mut dyn Names,
+) -> event::File {
+    let mut file = event::File { path: path_text(path), ..event::File::default() };
+    if provider == Provider::Etw {
+        // A Windows path, whatever this host is.
+        let (directory, name) = windows_parts(&file.path);
+        let (name, fork) = name.split_once(':').map_or((name, None), |(n, f)| (n, Some(f)));
+        file.directory = (!directory.is_empty()).then(|| directory.to_owned());
+        file.fork_name = fork.map(str::to_owned);
+        file.name = (!name.is_empty() && directory != "").then(|| name.to_owned());
+    } else {
+        file.name = path.file_name().map(|name| path_text(Path::new(name)));
+        file.directory = path.parent().map(path_text);
+    }
     let Some(state) = state else { return file };
     file.kind = state.kind;
     file.target_path = state.target_path.as_deref().map(path_text);
@@ -533,4 +594,11 @@ fn file(path: &Path, state: Option<&ObjectState>, names: &mut dyn Names) -> even
     file.ctime = state.ctime;
     file.hash = state.sha256.clone().map(|sha256| Hash { sha256 });
     file
+}
+
+/// Directory and name of a Windows path; `C:\\` is the directory of what lies in it.
+fn windows_parts(path: &str) -> (&str, &str) {
+    let Some(at) = path.rfind('\\') else { return ("", path) };
+    let root = path[..at].ends_with(':');
+    (&path[..if root { at + 1 } else { at }], &path[at + 1..])
 }

@@ -12,7 +12,6 @@ use crate::collector::Observation;
 use crate::event::actor::Actor;
 use crate::event::{Action, FoldedOperation};
 use crate::ledger::Stage;
-use crate::object;
 use crate::operation::{Modified, Operation, OperationKind};
 use crate::state::{HashState, ObjectKind, ObjectState};
 use crate::time::Timestamp;
@@ -179,17 +178,21 @@ impl Sessions {
 }
 
 /// Notes an operation among those folded into an event.
-fn note(operations: &mut Vec<FoldedOperation>, operation: &Operation) {
+pub(super) fn note(operations: &mut Vec<FoldedOperation>, operation: &Operation) {
     let name = operation.kind.name();
+    let bytes = operation.details.as_ref().and_then(|details| details.bytes);
     match operations.iter_mut().find(|folded| folded.operation == name) {
         Some(folded) => {
             folded.count += 1;
             folded.last = folded.last.max(operation.time);
+            if let Some(bytes) = bytes {
+                folded.bytes = Some(folded.bytes.unwrap_or(0).saturating_add(bytes));
+            }
         }
         None => operations.push(FoldedOperation {
             operation: name.to_owned(),
             count: 1,
-            bytes: None,
+            bytes,
             first: operation.time,
             last: operation.time,
         }),
@@ -198,6 +201,9 @@ fn note(operations: &mut Vec<FoldedOperation>, operation: &Operation) {
 
 /// Takes in one operation.
 pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
+    if matches!(operation.kind, OperationKind::Registry(_)) {
+        return super::registry::take(pipeline, operation);
+    }
     let Some(path) = operation.path.clone() else {
         return pipeline.ledger.add(Stage::Nameless, 1);
     };
@@ -241,6 +247,8 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
         OperationKind::Map => mapped(pipeline, path, &operation),
         OperationKind::SetAttributes
         | OperationKind::SetFlags
+        | OperationKind::SetSecurity
+        | OperationKind::SetEa
         | OperationKind::SetXattr { .. }
         | OperationKind::RemoveXattr { .. } => {
             if let Some(session) = pipeline.sessions.by_path.get_mut(&path)
@@ -259,6 +267,14 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
         OperationKind::Rename { .. } => renamed(pipeline, path, operation),
         OperationKind::Mount => mounted(pipeline, Action::Mounted, operation, &path),
         OperationKind::Unmount => mounted(pipeline, Action::Unmounted, operation, &path),
+        OperationKind::EndGroup => {
+            pipeline.ledger.add(Stage::Quiet, 1);
+            if pipeline.sessions.by_path.contains_key(&path) {
+                flush(pipeline, &path, true);
+            }
+        }
+        // Taken above.
+        OperationKind::Registry(_) => {}
     }
 }
 
@@ -274,6 +290,8 @@ fn attempted(pipeline: &mut Pipeline, operation: Operation) {
         | OperationKind::Map => Action::Updated,
         OperationKind::SetAttributes
         | OperationKind::SetFlags
+        | OperationKind::SetSecurity
+        | OperationKind::SetEa
         | OperationKind::SetXattr { .. }
         | OperationKind::RemoveXattr { .. } => Action::AttributesModified,
         OperationKind::Rename { .. } => Action::Moved,
@@ -281,6 +299,8 @@ fn attempted(pipeline: &mut Pipeline, operation: Operation) {
         OperationKind::Delete => Action::Deleted,
         OperationKind::Mount => Action::Mounted,
         OperationKind::Unmount => Action::Unmounted,
+        // These are no attempts.
+        OperationKind::EndGroup | OperationKind::Registry(_) => return,
     };
     let mut operations = Vec::new();
     if !failure.summary {
@@ -353,7 +373,7 @@ fn immediate(pipeline: &mut Pipeline, action: Action, operation: Operation) {
 }
 
 fn created(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
-    let now = Instant::now();
+    let now = pipeline.now();
     if matches!(operation.after.kind, Some(kind) if kind != ObjectKind::File) {
         settle_before(pipeline, &path);
         return immediate(pipeline, Action::Created, operation);
@@ -370,11 +390,9 @@ fn created(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
 }
 
 fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
-    let session = pipeline
-        .sessions
-        .by_path
-        .entry(path.clone())
-        .or_insert_with(|| Session::new(Instant::now()));
+    let now = pipeline.now();
+    let session =
+        pipeline.sessions.by_path.entry(path.clone()).or_insert_with(|| Session::new(now));
     session.open = true;
     session.writer(&operation.actor);
     // Opening alone is nothing to tell; it is told with the modification that follows.
@@ -382,7 +400,7 @@ fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
     session.seen = session.seen.or(operation.after.mtime);
     session.opener = Some(Box::new(operation.clone()));
     if session.due.is_none() {
-        pipeline.sessions.set_due(&path, Some(Instant::now() + pipeline.settle));
+        pipeline.sessions.set_due(&path, Some(now + pipeline.settle));
     }
 }
 
@@ -390,18 +408,19 @@ fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
 fn mapped(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
     opened(pipeline, path.clone(), operation);
     if let Some(session) = pipeline.sessions.by_path.get_mut(&path) {
-        session.mapped = object::hides_mapped_writes(&path).then_some(pipeline.settle.max(POLL));
+        let hidden = pipeline.observer.hides_mapped_writes(&path);
+        session.mapped = hidden.then_some(pipeline.settle.max(POLL));
     }
 }
 
 /// Looks at a file that is open for writing and of which no modification was reported: there may
 /// be no hook for it.
 fn poll(pipeline: &mut Pipeline, path: &Path) {
-    let next = Instant::now() + pipeline.settle.max(POLL) * pipeline.sessions.poll_factor();
+    let next = pipeline.now() + pipeline.settle.max(POLL) * pipeline.sessions.poll_factor();
     let Some(session) = pipeline.sessions.by_path.get_mut(path) else { return };
     let open = session.open;
     let seen = session.seen;
-    let now = object::stat(path).ok().and_then(|state| state.mtime);
+    let now = pipeline.observer.stat(path).ok().and_then(|state| state.mtime);
     let changed = seen.is_some() && now.is_some() && now != seen;
     session.seen = now.or(seen);
     let opener = session.opener.clone();
@@ -422,7 +441,7 @@ fn poll(pipeline: &mut Pipeline, path: &Path) {
         session.pending =
             Some(Box::new(Operation { kind: OperationKind::Map, time, ..*opener.clone() }));
         flush(pipeline, path, false);
-        return pipeline.sessions.set_due(path, Some(Instant::now() + pause));
+        return pipeline.sessions.set_due(path, Some(pipeline.now() + pause));
     }
     pipeline.sessions.set_due(path, Some(next));
     if changed && let (Some(opener), Some(time)) = (opener, now) {
@@ -436,7 +455,7 @@ fn poll(pipeline: &mut Pipeline, path: &Path) {
 }
 
 fn modified(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
-    let now = Instant::now();
+    let now = pipeline.now();
     let (fold, settle) = (pipeline.fold, pipeline.settle);
     let session =
         pipeline.sessions.by_path.entry(path.clone()).or_insert_with(|| Session::new(now));
@@ -467,7 +486,7 @@ fn closed(
     writers: Option<u32>,
     modified: Modified,
 ) {
-    let now = Instant::now();
+    let now = pipeline.now();
     let last = writers.is_none_or(|writers| writers == 0);
     if modified == Modified::No && !pipeline.sessions.by_path.contains_key(&path) {
         return pipeline.ledger.add(Stage::Quiet, 1);
@@ -511,7 +530,8 @@ fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
         }
         settle_before(pipeline, &path);
     }
-    let directory = operation.after.kind == Some(ObjectKind::Dir);
+    let observes = pipeline.observer.observes();
+    let directory = operation.after.kind == Some(ObjectKind::Dir) && observes;
     let whole = directory.then(|| operation.clone());
     let mut contents = Vec::new();
     let covered = pipeline.policy.covers(&path).is_some();
@@ -521,6 +541,9 @@ fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     note(&mut operations, &operation);
     let Some(mut draft) = Draft::new(Action::Moved, operation, operations) else { return };
     let result = (|| {
+        if !observes {
+            return Ok(());
+        }
         if exchange {
             if let Some(from) = &from
                 && !second
@@ -660,8 +683,8 @@ fn flush(pipeline: &mut Pipeline, path: &Path, closed: bool) {
     if closed || !(session.open || unsure) {
         pipeline.sessions.remove(path);
     } else {
-        session.seen = object::stat(path).ok().and_then(|state| state.mtime);
-        let next = Instant::now() + pipeline.settle.max(POLL);
+        session.seen = pipeline.observer.stat(path).ok().and_then(|state| state.mtime);
+        let next = pipeline.now() + pipeline.settle.max(POLL);
         pipeline.sessions.set_due(path, Some(next));
     }
     if let Some(mut draft) = draft {

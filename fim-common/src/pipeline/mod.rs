@@ -26,6 +26,7 @@ use crate::hash::{HashOutcome, HashPool, Job};
 use crate::ignored::Ignored;
 use crate::ledger::{Ledger, Stage};
 use crate::loss::Losses;
+use crate::object::Observer;
 use crate::operation::{Operation, OperationKind};
 use crate::policy::Policy;
 use crate::scan::{Difference, ScanRule};
@@ -37,6 +38,8 @@ mod doubt;
 mod fold;
 mod output;
 mod recheck;
+mod registry;
+mod replay;
 mod rescan;
 
 #[cfg(test)]
@@ -45,6 +48,7 @@ mod tests;
 use change::Draft;
 use fold::Sessions;
 pub use output::{Format, Output, OutputOptions, Sinks};
+pub use replay::{Replay, ReplayError, ReplayOptions};
 pub use rescan::{Scanner, scope_of};
 
 /// Names of ids, from the host's user database; `None`: the id has none.
@@ -65,6 +69,8 @@ pub struct Options {
     pub output: Output,
     /// Threads that hash.
     pub hashes: HashPool,
+    /// Looks at objects.
+    pub observer: Arc<dyn Observer>,
     /// Names of owners.
     pub names: Box<dyn Names>,
     /// Operations on one object within this time become one event.
@@ -99,6 +105,7 @@ pub struct Pipeline {
     baseline: Arc<Baseline>,
     output: Output,
     hashes: Arc<HashPool>,
+    observer: Arc<dyn Observer>,
     names: Box<dyn Names>,
     fold: Duration,
     settle: Duration,
@@ -121,6 +128,8 @@ pub struct Pipeline {
     rechecks: recheck::Rechecks,
     /// When the ledger was told last what waits.
     noted: Instant,
+    /// The time it is in what is replayed; `None`: it is now.
+    replayed: Option<Instant>,
 }
 
 impl Pipeline {
@@ -134,6 +143,7 @@ impl Pipeline {
             baseline: options.baseline,
             output: options.output,
             hashes: Arc::new(options.hashes),
+            observer: options.observer,
             names: options.names,
             fold: options.fold,
             settle: options.settle,
@@ -153,7 +163,13 @@ impl Pipeline {
             ledger: options.ledger,
             rechecks: recheck::Rechecks::default(),
             noted: Instant::now(),
+            replayed: None,
         }
+    }
+
+    /// The time by which operations are folded.
+    fn now(&self) -> Instant {
+        self.replayed.unwrap_or_else(Instant::now)
     }
 
     /// Writes what a scan at start found, and says that the agent watches.
@@ -283,7 +299,9 @@ impl Pipeline {
     /// Hashes what a draft is about, if it has content that a rule wants hashed; then completes it.
     fn hash_then_complete(&mut self, draft: Draft) {
         let limit = match self.policy.covers(&draft.path) {
-            Some(rule) if rule.hash && draft.wants_hash() => rule.max_hash_size,
+            Some(rule) if rule.hash && draft.wants_hash() && self.observer.observes() => {
+                rule.max_hash_size
+            }
             _ => return self.complete(draft, None),
         };
         let expected = draft.object;
@@ -353,6 +371,7 @@ impl Pipeline {
             outcome,
             &self.policy,
             &self.baseline,
+            self.observer.as_ref(),
             self.names.as_mut(),
             self.alert_severity,
         ) else {
@@ -364,7 +383,8 @@ impl Pipeline {
 
     /// Tells of a failed attempt.
     fn attempt(&mut self, draft: Draft) {
-        let event = change::attempt(draft, &self.policy, self.names.as_mut(), self.alert_severity);
+        let (observer, names) = (self.observer.as_ref(), self.names.as_mut());
+        let event = change::attempt(draft, &self.policy, observer, names, self.alert_severity);
         let Some(event) = event else { return self.ledger.add(Stage::Unchanged, 1) };
         self.ledger.add(Stage::Told, 1);
         self.output.event(event);

@@ -44,8 +44,8 @@ impl Format {
 
 /// What an [`Output`] is made of.
 pub struct OutputOptions {
-    /// Open.
-    pub journal: Journal,
+    /// Open; `None`: events are printed only, and printing waits for whoever reads.
+    pub journal: Option<Journal>,
     /// Of standard output.
     pub format: Format,
     /// `host.*`.
@@ -108,7 +108,7 @@ impl Sinks {
 
 /// Numbers and writes events.
 pub struct Output {
-    journal: Journal,
+    journal: Option<Journal>,
     format: Format,
     color: bool,
     sinks: Sinks,
@@ -125,6 +125,8 @@ pub struct Output {
     refused_since: Option<Timestamp>,
     /// Standard output was not read for too long.
     stalled: bool,
+    /// The time it is in what is replayed; `None`: it is now.
+    pub(super) replayed: Option<Timestamp>,
 }
 
 impl Output {
@@ -150,6 +152,7 @@ impl Output {
             refused: 0,
             refused_since: None,
             stalled: false,
+            replayed: None,
         })
     }
 
@@ -159,8 +162,8 @@ impl Output {
     }
 
     /// Where the journal is.
-    pub fn journal_path(&self) -> &Path {
-        self.journal.path()
+    pub fn journal_path(&self) -> Option<&Path> {
+        self.journal.as_ref().map(Journal::path)
     }
 
     /// Writes an event about an object; its number, host and agent are filled in here.
@@ -213,7 +216,7 @@ impl Output {
             _ => Category::Host,
         };
         let event = Event {
-            timestamp: Timestamp::now(),
+            timestamp: self.replayed.unwrap_or_else(Timestamp::now),
             event: Meta {
                 id: new_id(),
                 sequence: 0,
@@ -232,6 +235,7 @@ impl Output {
             tags: Vec::new(),
             threat: None,
             file: None,
+            registry: None,
             process: None,
             user: None,
             container: None,
@@ -245,15 +249,16 @@ impl Output {
     }
 
     fn write(&mut self, event: &Event) {
-        match self.journal.append(event) {
-            Ok(_) => {
+        match self.journal.as_mut().map(|journal| journal.append(event)) {
+            None => {}
+            Some(Ok(_)) => {
                 self.ledger.add(Stage::Journaled, 1);
                 if self.refused > 0 {
                     self.journal_recovered();
                 }
                 self.dirty.get_or_insert_with(Instant::now);
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 self.ledger.add(Stage::Refused, 1);
                 self.journal_failed(&error);
             }
@@ -279,6 +284,14 @@ impl Output {
             },
         };
         let Some(lines) = &self.sinks.lines else { return false };
+        if self.journal.is_none() {
+            // There is nothing else to keep going.
+            let taken = lines.send(line).is_ok();
+            if !taken {
+                self.sinks.lines = None;
+            }
+            return taken;
+        }
         // A program that reads this may be slow for a while; the queues in front of here hold what
         // comes meanwhile. One that does not read at all must not stop the journal.
         let patience = match self.format {
@@ -348,7 +361,7 @@ impl Output {
 
     pub(super) fn flush(&mut self) {
         self.dirty = None;
-        if let Err(error) = self.journal.flush() {
+        if let Some(Err(error)) = self.journal.as_mut().map(Journal::flush) {
             self.journal_failed(&error);
         }
     }
@@ -356,7 +369,7 @@ impl Output {
     /// Writes everything out and waits until standard output has it.
     pub(super) fn finish(mut self) {
         self.flush();
-        if let Err(error) = self.journal.sync() {
+        if let Some(Err(error)) = self.journal.as_mut().map(Journal::sync) {
             tracing::error!(%error, "the journal could not be synchronised");
         }
         self.sinks.finish();

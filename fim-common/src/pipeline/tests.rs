@@ -69,7 +69,7 @@ impl Bench {
         let baseline = Arc::new(Baseline::open(self.state.path()).unwrap());
         let metrics = Arc::new(Metrics::new().unwrap());
         let output = Output::new(OutputOptions {
-            journal: Journal::open(&journal_dir, JournalOptions::default()).unwrap(),
+            journal: Some(Journal::open(&journal_dir, JournalOptions::default()).unwrap()),
             format: Format::None,
             host: Arc::new(Host::default()),
             agent: Arc::new(Agent::default()),
@@ -99,6 +99,7 @@ impl Bench {
             baseline: Arc::clone(&baseline),
             output,
             hashes: HashPool::new(PoolOptions::default()).unwrap(),
+            observer: Arc::new(crate::object::Disk),
             names: Box::new(NoNames),
             fold: Duration::from_millis(20),
             settle: Duration::from_millis(200),
@@ -161,6 +162,7 @@ fn operation(kind: OperationKind, path: &Path, pid: u32) -> Operation {
         after: ObjectState { kind: Some(ObjectKind::File), ..ObjectState::default() },
         failure: None,
         actor: Arc::new(actor),
+        details: None,
     }
 }
 

@@ -22,6 +22,7 @@ mod pattern;
 mod recommended;
 mod rule;
 mod watch;
+mod windows;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,8 @@ pub struct Policy {
     /// All patterns by their base: a path asks for each of its ancestors, so that the cost grows
     /// with its depth and with the patterns that begin there, not with the number of rules.
     by_base: HashMap<Box<[u8]>, Vec<Slot>>,
+    /// Paths are those of Windows, matched by their keys.
+    windows: bool,
 }
 
 /// One pattern of one rule.
@@ -81,7 +84,13 @@ impl Policy {
                 by_base.entry(trimmed(pattern.base()).into()).or_default().push(slot);
             }
         }
-        Self { rules, by_base }
+        Self { rules, by_base, windows: false }
+    }
+
+    /// A policy for Windows paths, of rules whose patterns come from [`Pattern::parse_windows`].
+    /// Nothing of it depends on the system on which it is asked.
+    pub fn windows(rules: Vec<Rule>) -> Self {
+        Self { windows: true, ..Self::new(rules) }
     }
 
     /// The rules, in the order of their definition.
@@ -135,7 +144,13 @@ impl Policy {
         path: &Path,
         asks: impl Fn(&Rule) -> bool,
     ) -> (Option<Candidate<'_>>, Option<Candidate<'_>>) {
-        let path = trimmed(path);
+        let key;
+        let path = if self.windows {
+            key = windows::key(&path.to_string_lossy());
+            trimmed(Path::new(&key))
+        } else {
+            trimmed(path)
+        };
         let mut first: Option<Candidate<'_>> = None;
         let mut second: Option<Candidate<'_>> = None;
         self.each_match(path, |slot, rule, pattern| {

@@ -49,6 +49,26 @@ impl Pattern {
         Ok(patterns.collect())
     }
 
+    /// Parses the text of a pattern for Windows paths: as [`Pattern::parse`], but that upper and
+    /// lower case are the same, that `\\` separates components as `/` does, and that registry keys
+    /// (`HKLM\\SOFTWARE`) and shares (`\\\\server\\share`) can be meant.
+    ///
+    /// # Errors
+    /// When the text is no such pattern.
+    pub fn parse_windows(text: &str) -> Result<Vec<Self>, PatternError> {
+        let source: Arc<str> = text.into();
+        let parsed = Self::parse(&super::windows::key(text))?;
+        Ok(parsed
+            .into_iter()
+            .map(|pattern| Self { source: Arc::clone(&source), ..pattern })
+            .collect())
+    }
+
+    /// Whatever there is.
+    pub fn everything() -> Self {
+        Self::literal(PathBuf::from("/"))
+    }
+
     /// The literal `path` and everything below it; no character of it is a wildcard.
     pub fn literal(path: PathBuf) -> Self {
         let mut source = String::new();

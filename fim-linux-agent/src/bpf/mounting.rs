@@ -128,6 +128,7 @@ impl Mounting {
             after: ObjectState::default(),
             failure: None,
             actor,
+            details: None,
         }
     }
 }

@@ -132,6 +132,7 @@ pub fn operations(
             summary: false,
         }),
         actor: actor(record, table),
+        details: None,
     };
     if file.op == Op::Create && flags & flag::OPENED_WRITE != 0 {
         let opened =

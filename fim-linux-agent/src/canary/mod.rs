@@ -264,6 +264,7 @@ mod tests {
             after: Default::default(),
             failure: None,
             actor: Arc::new(Actor { process: Some(process), ..Actor::default() }),
+            details: None,
         }
     }
 

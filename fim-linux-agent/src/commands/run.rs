@@ -240,7 +240,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     })
     .map_err(Failure::runtime)?;
     let output = Output::new(OutputOptions {
-        journal,
+        journal: Some(journal),
         format,
         host: Arc::new(host::host()),
         agent: Arc::new(host::agent(Some(state.agent_id()), &start_id())),
@@ -255,6 +255,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         baseline: Arc::clone(&baseline),
         output,
         hashes,
+        observer: Arc::new(fim_common::object::Disk),
         names: Box::new(HostNames(users::Names::new(Path::new("/")))),
         fold: config.events.fold,
         settle: config.events.settle,

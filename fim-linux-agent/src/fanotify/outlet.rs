@@ -250,6 +250,7 @@ mod tests {
             after: Default::default(),
             failure: None,
             actor: Arc::default(),
+            details: None,
         }
     }
 

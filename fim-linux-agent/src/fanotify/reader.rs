@@ -187,6 +187,7 @@ impl Reader {
                 after: ObjectState::default(),
                 failure: None,
                 actor: Arc::clone(&actor),
+                details: None,
             };
             Counters::add(&self.counters.seen, 1);
             self.translator.outlet.operation(now, operation);

@@ -412,6 +412,7 @@ impl Translator {
             after: draft.after,
             failure: None,
             actor,
+            details: None,
         };
         if self.post.take(&operation) {
             return Counters::add(&self.counters.filtered, 1);

@@ -97,6 +97,7 @@ pub(super) fn build(parts: Parts<'_>) -> event::Actor {
         container: parts.container.0,
         kubernetes: parts.container.1,
         ancestors: parts.ancestors.iter().map(ancestor).collect(),
+        token: None,
         unknown,
     }
 }

@@ -1,0 +1,79 @@
+//! Windows paths in a policy, on whatever system it is read.
+//!
+//! `C:\\Windows\\*.exe`, `\\\\server\\share`, `HKLM\\SOFTWARE`: upper and lower case are the same, `/` and
+//! `\\` both separate components, and there is no character that takes the meaning from a wildcard.
+//! A path is matched by its key: `/c:/windows/x.exe`. Shares lie below `/UNC/`, which no folded path
+//! can begin with.
+
+/// The key of a path or, wildcards and all, of a pattern.
+pub(super) fn key(path: &str) -> String {
+    let share = path.strip_prefix("\\\\").or_else(|| path.strip_prefix("//"));
+    // `\\?\C:\x` is how a program says that a path is to be taken as it is.
+    let verbatim =
+        share.and_then(|rest| rest.strip_prefix("?\\").or_else(|| rest.strip_prefix("?/")));
+    let (begin, rest) = match (verbatim, share) {
+        (Some(rest), _) => ("/", rest),
+        (None, Some(rest)) => ("/UNC/", rest),
+        (None, None) => ("/", path.trim_start_matches(['\\', '/'])),
+    };
+    let mut key = String::with_capacity(begin.len() + rest.len());
+    key.push_str(begin);
+    for c in rest.trim_end_matches(['\\', '/']).chars() {
+        match c {
+            '\\' => key.push('/'),
+            c if c.is_ascii() => key.push(c.to_ascii_lowercase()),
+            c => key.extend(c.to_lowercase()),
+        }
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::event::Action;
+    use crate::policy::{Pattern, Policy, Rule};
+
+    #[test]
+    fn keys() {
+        for (path, want) in [
+            ("C:\\Windows\\X.exe", "/c:/windows/x.exe"),
+            ("C:/Windows\\", "/c:/windows"),
+            ("\\\\Server\\share\\x", "/UNC/server/share/x"),
+            ("\\\\?\\C:\\x", "/c:/x"),
+            ("\\Device\\HarddiskVolume3\\x", "/device/harddiskvolume3/x"),
+            ("HKLM\\SOFTWARE", "/hklm/software"),
+            ("C:\\ÄÖ", "/c:/äö"),
+        ] {
+            assert_eq!(key(path), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn rules_match_whatever_the_case_and_the_separator() {
+        let rule = |text: &str| Rule::new(text, Pattern::parse_windows(text).unwrap());
+        let policy = Policy::windows(vec![
+            rule("C:\\Windows\\System32\\drivers"),
+            rule("c:/users/*/ntuser.dat"),
+            rule("\\\\srv\\share\\**"),
+            rule("HKLM\\SOFTWARE\\*\\Run"),
+        ]);
+        let rule = |path: &str| {
+            policy.verdict(Path::new(path), Action::Created).map(|found| &*found.rule.name)
+        };
+        let drivers = Some("C:\\Windows\\System32\\drivers");
+        assert_eq!(rule("C:\\WINDOWS\\system32\\drivers\\etc\\hosts"), drivers);
+        assert_eq!(rule("C:\\Windows\\System32\\drivers"), drivers);
+        assert_eq!(rule("C:\\Windows\\System32\\driversx"), None);
+        assert_eq!(rule("C:\\Users\\Ann\\NTUSER.DAT"), Some("c:/users/*/ntuser.dat"));
+        assert_eq!(rule("C:\\Users\\Ann\\x\\NTUSER.DAT"), None);
+        assert_eq!(rule("\\\\SRV\\share\\a"), Some("\\\\srv\\share\\**"));
+        assert_eq!(rule("HKLM\\Software\\x\\run"), Some("HKLM\\SOFTWARE\\*\\Run"));
+        let everything = Policy::windows(vec![Rule::new("all", vec![Pattern::everything()])]);
+        for path in ["C:\\x", "\\\\s\\x", "Software\\X", ""] {
+            assert!(everything.covers(Path::new(path)).is_some(), "{path}");
+        }
+    }
+}
