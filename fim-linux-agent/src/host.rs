@@ -18,7 +18,7 @@ pub fn host() -> Host {
         })
     };
     Host {
-        name: uname.nodename().to_string_lossy().into_owned(),
+        name: Some(uname.nodename().to_string_lossy().into_owned()),
         id: read("/etc/machine-id"),
         boot: read("/proc/sys/kernel/random/boot_id").map(|id| Boot { id }),
         architecture: Some(uname.machine().to_string_lossy().into_owned()),

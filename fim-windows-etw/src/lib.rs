@@ -1,9 +1,15 @@
-//! fim for Windows: what ETW says of files, registry, processes, as the operations of fim-common.
+//! fim for Windows: what ETW says of files, registry and processes, as operations of fim-common.
 //!
 //! `trace -> decode -> correlate => Operation => the pipeline of fim-common`
 //!
 //! Nothing here depends on Windows: recorded traces are replayed on any system.
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod commands;
+pub mod correlate;
 pub mod decode;
 pub mod etl;
+pub mod filetime;
+pub mod paths;
+pub mod process;

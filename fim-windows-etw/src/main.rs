@@ -1,3 +1,7 @@
 //! The `fim-windows-etw` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fim_windows_etw::cli::main()
+}

@@ -565,8 +565,9 @@ pub struct Gap {
 /// `host.*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
-    /// Host name.
-    pub name: String,
+    /// Host name; absent for a trace of another host, which does not say it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
     /// Machine id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub id: Option<String>,

@@ -3,7 +3,7 @@
 use super::fold;
 
 /// Mappings that are kept at most: a machine has some tens of volumes.
-pub const MAPPINGS_MAX: usize = 4096;
+const MAPPINGS_MAX: usize = 4096;
 
 /// Which device is which drive, or is mounted where.
 #[derive(Clone, Debug, Default)]

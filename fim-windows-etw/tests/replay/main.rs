@@ -1,0 +1,11 @@
+//! `fim-windows-etw replay`, from the bytes of a trace to the events that are printed.
+
+mod command;
+mod data;
+mod lifecycles;
+mod recorded;
+mod scenario;
+mod scenarios;
+mod traces;
+mod who;
+mod writer;
