@@ -148,3 +148,51 @@ impl Replay {
         events
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Provider;
+    use crate::event::actor::Actor;
+    use crate::operation::OperationKind;
+    use crate::policy::{Pattern, Rule};
+    use crate::state::ObjectState;
+
+    /// A file of this host that has the same path is not looked at, nor taken into the event.
+    #[test]
+    fn nothing_of_this_host_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x");
+        std::fs::write(&file, "x").unwrap();
+        let mut replay = Replay::new(ReplayOptions {
+            policy: Policy::new(vec![Rule::new("all", vec![Pattern::everything()])]),
+            format: Format::None,
+            host: Host::default(),
+            agent: Agent::default(),
+            fold: Duration::from_millis(50),
+            settle: Duration::from_secs(1),
+            alert_severity: 70,
+        })
+        .unwrap();
+        let operation = |kind, seconds| Operation {
+            time: Timestamp::from_unix(seconds, 0),
+            provider: Provider::Etw,
+            kind,
+            path: Some(file.clone()),
+            path_in_process: None,
+            object: None,
+            before: ObjectState::default(),
+            after: ObjectState::default(),
+            failure: None,
+            actor: Arc::new(Actor::default()),
+            details: None,
+        };
+        replay.operation(operation(OperationKind::Create, 1));
+        assert_eq!(replay.events(), 0, "it is folded");
+        replay.operation(operation(OperationKind::Modify, 2));
+        assert_eq!(replay.events(), 1, "by the time of the operations");
+        replay.operation(operation(OperationKind::Delete, 3));
+        let known = replay.pipeline.baseline.count().unwrap();
+        assert_eq!((replay.finish(), known), (3, 0));
+    }
+}

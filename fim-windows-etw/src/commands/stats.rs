@@ -79,10 +79,7 @@ impl Stats {
                 ticks_per_second: header.frequency,
                 pointer_bytes: header.pointer_size.bytes(),
                 processors: header.processors,
-                windows: format!(
-                    "{}.{}.{}",
-                    header.version.0, header.version.1, header.build
-                ),
+                windows: format!("{}.{}.{}", header.version.0, header.version.1, header.build),
             },
             correlation: counts.clone(),
             providers,

@@ -171,8 +171,7 @@ impl Files {
             }
             17 if !matches!(class, 4 | 19 | 20) => {}
             17 | 18 | 19 | 29 | 31 | 33 => {
-                let asked =
-                    Asked::Do { event: event.id, object, key, extra, class, bytes: None };
+                let asked = Asked::Do { event: event.id, object, key, extra, class, bytes: None };
                 self.request(irp, Request { asked, who }, emit);
             }
             26..=28 => {
@@ -230,14 +229,7 @@ impl Files {
     }
 
     /// A handle is opened: whatever the address stood for before is over.
-    fn opening(
-        &mut self,
-        object: u64,
-        name: &str,
-        options: u32,
-        who: &Who,
-        emit: &mut Emit<'_>,
-    ) {
+    fn opening(&mut self, object: u64, name: &str, options: u32, who: &Who, emit: &mut Emit<'_>) {
         self.deleted_at_last(object, emit);
         self.names.open(object, name, options);
         if options & FILE_DELETE_ON_CLOSE != 0

@@ -20,9 +20,6 @@ mod files;
 mod names;
 mod registry;
 
-#[cfg(test)]
-mod tests;
-
 use crate::decode::{Event, Provider};
 use crate::etl::Record;
 use crate::filetime::timestamp;
@@ -226,8 +223,7 @@ impl Emit<'_> {
         who: &Who,
     ) {
         let failed = !succeeded(status);
-        let failure =
-            failed.then_some(Failure { errno: status as i32, folded: 0, summary: false });
+        let failure = failed.then_some(Failure { errno: status as i32, folded: 0, summary: false });
         self.out.push(Operation {
             time: timestamp(who.filetime),
             provider: EventProvider::Etw,

@@ -45,11 +45,7 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new() -> Self {
-        Self {
-            by_object: Bounded::new(OBJECTS_MAX, MAP_BYTES),
-            nameless: 0,
-            failed_opens: 0,
-        }
+        Self { by_object: Bounded::new(OBJECTS_MAX, MAP_BYTES), nameless: 0, failed_opens: 0 }
     }
 
     pub(super) fn evicted(&self) -> u64 {

@@ -13,9 +13,6 @@ mod sid;
 pub mod table;
 mod text;
 
-#[cfg(test)]
-mod tests;
-
 pub use fields::{FIELDS, Field, Kind};
 pub use reader::Misfit;
 pub use sid::Sid;

@@ -22,9 +22,6 @@ mod lz77;
 mod record;
 mod scan;
 
-#[cfg(test)]
-mod tests;
-
 pub use guid::Guid;
 pub use header::{Clock, LogFileHeader};
 pub use record::{EventKey, Items, PointerSize, Record, Source};

@@ -26,7 +26,10 @@ fn devices_become_drives_at_the_end_of_a_component() {
         ("\\??\\UNC\\server\\share\\x", Some("\\\\server\\share\\x")),
         ("\\??\\Volume{1-2}\\x", Some("\\\\?\\Volume{1-2}\\x")),
         ("\\Device\\Mup\\server\\share\\x", Some("\\\\server\\share\\x")),
-        ("\\Device\\Mup\\DfsClient\\;Z:000000000001a2b3\\server\\share\\x", Some("\\\\server\\share\\x")),
+        (
+            "\\Device\\Mup\\DfsClient\\;Z:000000000001a2b3\\server\\share\\x",
+            Some("\\\\server\\share\\x"),
+        ),
         ("\\Device\\Mup\\;LanmanRedirector\\;Z:0\\server\\share", Some("\\\\server\\share")),
         ("\\Device\\LanmanRedirector\\server\\share", Some("\\\\server\\share")),
         ("\\Device\\Mup\\DfsClient\\share", Some("\\\\DfsClient\\share")),
@@ -86,10 +89,7 @@ fn registry_names() {
         ["HKLM\\SYSTEM\\ControlSet001"]
     );
     assert!(of("\\REGISTRY\\MACHINE\\SYSTEM\\ControlSet0011").is_empty());
-    assert_eq!(
-        of("\\REGISTRY\\MACHINE\\SOFTWARE\\WOW6432Node\\X"),
-        ["HKLM\\SOFTWARE\\X"]
-    );
+    assert_eq!(of("\\REGISTRY\\MACHINE\\SOFTWARE\\WOW6432Node\\X"), ["HKLM\\SOFTWARE\\X"]);
 }
 
 proptest::proptest! {

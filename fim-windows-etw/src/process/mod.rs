@@ -14,9 +14,6 @@ use crate::etl::Record;
 use crate::filetime::{SECOND, timestamp};
 use crate::paths::Devices;
 
-#[cfg(test)]
-mod tests;
-
 /// Executions that are remembered at most; beyond, the ones noted first are forgotten.
 pub const EXECUTIONS_MAX: usize = 65_536;
 /// Executions of one process id that are remembered at most.
@@ -359,12 +356,7 @@ fn acting_user(sid: &[u8]) -> User {
     User { id, name: user.name, ..User::default() }
 }
 
-fn execution(
-    pid: u32,
-    start: Option<u64>,
-    values: &Values<'_>,
-    devices: &Devices,
-) -> Execution {
+fn execution(pid: u32, start: Option<u64>, values: &Values<'_>, devices: &Devices) -> Execution {
     let cut = |mut text: String| {
         if text.len() > TEXT_MAX {
             let end = (0..=TEXT_MAX).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
@@ -377,10 +369,7 @@ fn execution(
     let short = values.short_name.and_then(|name| text(name.to_string()));
     let last = |path: &str| path.rsplit('\\').next().map(str::to_owned);
     let token = Token {
-        integrity_level: values
-            .mandatory_label
-            .and_then(Sid::integrity_level)
-            .map(str::to_owned),
+        integrity_level: values.mandatory_label.and_then(Sid::integrity_level).map(str::to_owned),
         elevated: values.is_elevated.map(|elevated| elevated != 0),
         elevation_type: values.elevation_type.and_then(|kind| {
             Some(match kind {

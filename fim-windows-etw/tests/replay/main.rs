@@ -2,6 +2,8 @@
 
 mod command;
 mod data;
+mod decoding;
+mod fuzz_seeds;
 mod lifecycles;
 mod recorded;
 mod scenario;

@@ -26,10 +26,17 @@ fn every_record_of_the_x64_trace_is_walked() {
     let (code, stats, _) = stats(&trace, &[]);
     assert_eq!(code, 0);
     assert_eq!(stats["records"], 179_474);
-    assert_eq!((&stats["buffers"]["found"], &stats["buffers"]["compressed"]), (&360.into(), &359.into()));
+    assert_eq!(
+        (&stats["buffers"]["found"], &stats["buffers"]["compressed"]),
+        (&360.into(), &359.into())
+    );
     assert_eq!((&stats["damaged"], &stats["disordered"]), (&0.into(), &0.into()));
-    let counted: u64 =
-        stats["providers"].as_array().unwrap().iter().map(|row| row["count"].as_u64().unwrap()).sum();
+    let counted: u64 = stats["providers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["count"].as_u64().unwrap())
+        .sum();
     assert_eq!(counted, 179_474);
     for (name, id, count) in [
         ("Microsoft-Windows-Kernel-File", 12, 562),

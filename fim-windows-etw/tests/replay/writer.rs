@@ -21,12 +21,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            pointer: PointerSize::Eight,
-            clock: Clock::Qpc,
-            compressed: false,
-            lost: (0, 0),
-        }
+        Self { pointer: PointerSize::Eight, clock: Clock::Qpc, compressed: false, lost: (0, 0) }
     }
 }
 
@@ -71,8 +66,8 @@ impl Writer {
                 let passed = i128::from(time) - i128::from(START);
                 // Upwards, so that reading gives the time back.
                 let scaled = passed * i128::from(self.frequency());
-                let ticks = scaled.div_euclid(10_000_000)
-                    + i128::from(scaled.rem_euclid(10_000_000) > 0);
+                let ticks =
+                    scaled.div_euclid(10_000_000) + i128::from(scaled.rem_euclid(10_000_000) > 0);
                 u64::try_from(i128::from(START_TICKS) + ticks).unwrap()
             }
         }
@@ -280,9 +275,9 @@ pub fn payload(key: EventKey, values: &HashMap<String, Value>, pointer: PointerS
     for field in layout.fields {
         let (name, kind) = FIELDS[*field as usize];
         // The manifest calls it FilePath in some events.
-        let value = values.get(name).or_else(|| {
-            (*field == Field::Name).then(|| values.get("FilePath")).flatten()
-        });
+        let value = values
+            .get(name)
+            .or_else(|| (*field == Field::Name).then(|| values.get("FilePath")).flatten());
         let number = value.and_then(Value::as_u64).unwrap_or(0);
         let text = value.and_then(Value::as_str).unwrap_or("");
         match kind {
