@@ -53,6 +53,9 @@ pub enum ReplayError {
     Metrics(String),
 }
 
+/// When everything that waits is due.
+const AFTERWARDS: Duration = Duration::from_secs(3600);
+
 struct NoNames;
 
 impl Names for NoNames {
@@ -127,6 +130,15 @@ impl Replay {
         self.pipeline.flush_due(now);
     }
 
+    /// Nothing more comes: tells what is left, in the order in which it would have been told.
+    pub fn settle(&mut self) {
+        if let Some(end) = self.pipeline.replayed.and_then(|now| now.checked_add(AFTERWARDS)) {
+            self.pipeline.replayed = Some(end);
+            self.pipeline.flush_due(end);
+        }
+        self.pipeline.flush_all();
+    }
+
     /// Says that something is missing in what was recorded.
     pub fn gap(&mut self, gap: &Gap) {
         self.pipeline.output.replayed = Some(gap.to);
@@ -141,7 +153,7 @@ impl Replay {
 
     /// Tells what is left, and waits until it is printed. Returns how many events there were.
     pub fn finish(mut self) -> u64 {
-        self.pipeline.flush_all();
+        self.settle();
         self.pipeline.scanner.stop();
         let events = self.events();
         self.pipeline.output.finish();

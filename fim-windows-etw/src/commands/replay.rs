@@ -121,6 +121,7 @@ pub fn replay(arguments: &Arguments) -> anyhow::Result<u8> {
         stats.operations += 1;
         pipeline.operation(operation);
     }
+    pipeline.settle();
     let summary = trace.summary();
     let (from, to) = (timestamp(header.start), timestamp(last.max(header.end)));
     for gap in gaps(&header, summary, from, to) {

@@ -1,4 +1,11 @@
 //! `fim-windows-etw replay`, from the bytes of a trace to the events that are printed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "this whole program is a test"
+)]
 
 mod command;
 mod data;

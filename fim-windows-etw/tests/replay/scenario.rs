@@ -86,6 +86,16 @@ impl Scenario {
         self.write(KERNEL_PROCESS, id, version, values)
     }
 
+    /// A classic event of the kernel, by its group and opcode.
+    pub fn classic(&mut self, guid: Guid, group: u16, id: u16, version: u8, values: Value) {
+        let key = EventKey { source: Source::Classic(guid), id, version };
+        let values: HashMap<String, Value> = serde_json::from_value(values).unwrap();
+        let payload = payload(key, &values, self.pointer);
+        let event = Written { pid: self.pid, time: self.time, payload, ..Written::default() };
+        self.writer.kernel(0, group << 8 | id, version.into(), &event);
+        self.time += 1000;
+    }
+
     pub fn later(&mut self, milliseconds: u64) -> &mut Self {
         self.time += milliseconds * 10_000;
         self

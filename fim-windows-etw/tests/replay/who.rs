@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 
+use fim_windows_etw::decode::{CLASSIC_FILE, CLASSIC_PROCESS};
+use fim_windows_etw::etl::PointerSize;
+
 use super::scenario::Scenario;
-use super::writer::{START, sid};
+use super::writer::{Options, START, sid};
 
 const A: &str = "\\Device\\HarddiskVolume3\\a.txt";
 const ITEM_SID: u16 = 2;
@@ -93,6 +96,36 @@ fn the_user_by_the_whole_sid() {
     assert_eq!(events[0]["user"]["id"], "S-1-5-21-1-2-3-1001");
     assert_eq!(events[1]["user"]["name"], "NT AUTHORITY\\SYSTEM");
     assert!(events[2]["user"]["id"].is_null());
+}
+
+/// The NT Kernel Logger names files that were opened before, and knows command lines and users.
+#[test]
+fn classic_events_of_both_widths() {
+    for pointer in [PointerSize::Four, PointerSize::Eight] {
+        for version in 1..=4 {
+            let mut s = Scenario::with(Options { pointer, ..Options::default() });
+            s.classic(
+                CLASSIC_PROCESS,
+                3,
+                3,
+                version,
+                json!({"ProcessID": 1000,
+                "ParentProcessID": 4, "UserSID": "S-1-5-21-7-8", "ImageName": "tool.exe",
+                "CommandLine": "tool.exe --all"}),
+            );
+            s.classic(CLASSIC_FILE, 4, 36, 2, json!({"FileKey": 77, "FileName": A}));
+            s.items = vec![(ITEM_SID, sid("S-1-5-18"))];
+            s.on(16, 5, 77, json!({}));
+            let events = s.events(&[]);
+            assert_eq!(events[0]["file"]["path"], A);
+            assert_eq!(name(&events[0]), Some("tool.exe"));
+            let line = &events[0]["process"]["command_line"];
+            assert_eq!(line.as_str(), (version > 1).then_some("tool.exe --all"));
+            // Somebody else's thread in that process.
+            assert_eq!(events[0]["user"]["id"], "S-1-5-21-7-8");
+            assert_eq!(events[0]["user"]["effective"]["id"], "S-1-5-18");
+        }
+    }
 }
 
 #[test]
