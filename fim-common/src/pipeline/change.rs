@@ -573,7 +573,7 @@ fn file(
         let (name, fork) = name.split_once(':').map_or((name, None), |(n, f)| (n, Some(f)));
         file.directory = (!directory.is_empty()).then(|| directory.to_owned());
         file.fork_name = fork.map(str::to_owned);
-        file.name = (!name.is_empty() && directory != "").then(|| name.to_owned());
+        file.name = (!name.is_empty() && !directory.is_empty()).then(|| name.to_owned());
     } else {
         file.name = path.file_name().map(|name| path_text(Path::new(name)));
         file.directory = path.parent().map(path_text);

@@ -137,7 +137,7 @@ fn next_buffer<R: Read + Seek>(
     header: &LogFileHeader,
 ) -> Result<u64, EtlError> {
     let step = u64::from(header.buffer_size);
-    let regular = header.buffer_size == first.size && !first.compressed && at % step == 0;
+    let regular = header.buffer_size == first.size && !first.compressed && at.is_multiple_of(step);
     if regular {
         // Buffers that are not compressed lie at multiples of their size.
         let mut at = at + step;
