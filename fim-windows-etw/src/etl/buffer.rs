@@ -25,7 +25,6 @@ pub(super) struct BufferHeader {
     /// Bytes in memory that hold records, header included.
     pub(super) filled: u32,
     pub(super) compressed: bool,
-    pub(super) logger: u16,
 }
 
 /// Why there is no buffer at a place.
@@ -56,8 +55,7 @@ impl BufferHeader {
         if !plausible(size) || !plausible(filled) || !holds || flags & !FLAGS != 0 {
             return Err(NoBuffer::Garbled);
         }
-        let logger = u16_at(bytes, 0x2a).ok_or(NoBuffer::Garbled)?;
-        Ok(Self { size, filled, compressed, logger })
+        Ok(Self { size, filled, compressed })
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn scan<R: Read + Seek>(
     let (mut raw, mut body) = (Vec::new(), Vec::new());
     let mut at = 0;
     while at < size {
-        let found = match there(source, at, first.logger)? {
+        let found = match there(source, at)? {
             There::Buffer(found) => found,
             There::End => {
                 let skipped = size - at;
@@ -118,11 +118,11 @@ fn first<R: Read + Seek>(source: &mut R) -> Result<(BufferHeader, LogFileHeader)
     Ok((found, header))
 }
 
-fn there<R: Read + Seek>(source: &mut R, at: u64, logger: u16) -> Result<There, EtlError> {
+fn there<R: Read + Seek>(source: &mut R, at: u64) -> Result<There, EtlError> {
     Ok(match buffer::header_at(source, at)? {
         None => There::End,
-        Some(Ok(found)) if found.logger == logger => There::Buffer(found),
-        Some(Ok(_) | Err(NoBuffer::Garbled)) => There::None { zero: false },
+        Some(Ok(found)) => There::Buffer(found),
+        Some(Err(NoBuffer::Garbled)) => There::None { zero: false },
         Some(Err(NoBuffer::Zero)) => There::None { zero: true },
     })
 }
@@ -142,7 +142,7 @@ fn next_buffer<R: Read + Seek>(
         // Buffers that are not compressed lie at multiples of their size.
         let mut at = at + step;
         while at < size {
-            if let There::Buffer(_) = there(source, at, first.logger)? {
+            if let There::Buffer(_) = there(source, at)? {
                 return Ok(at);
             }
             at += step;
@@ -158,7 +158,6 @@ fn next_buffer<R: Read + Seek>(
             let Some(window) = window.first_chunk() else { break };
             let candidate = from + place as u64;
             if let Ok(found) = BufferHeader::parse(window)
-                && found.logger == first.logger
                 && holds_records(source, candidate, &found, size)?
             {
                 return Ok(candidate);
