@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 // The module alone, for the crate around it takes minutes to build and has nothing to add.
-#[allow(dead_code, unreachable_pub, reason = "the crate uses more of it than is fuzzed")]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "the crate uses more of it than is fuzzed")]
 #[path = "../../fim-windows-etw/src/etl/mod.rs"]
 mod etl;
 

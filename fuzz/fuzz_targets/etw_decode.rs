@@ -4,10 +4,10 @@
 use libfuzzer_sys::fuzz_target;
 
 // The modules alone, for the crate around them takes minutes to build and has nothing to add.
-#[allow(dead_code, unreachable_pub, reason = "the crate uses more of it than is fuzzed")]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "the crate uses more of it than is fuzzed")]
 #[path = "../../fim-windows-etw/src/decode/mod.rs"]
 mod decode;
-#[allow(dead_code, unreachable_pub, reason = "the crate uses more of it than is fuzzed")]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "the crate uses more of it than is fuzzed")]
 #[path = "../../fim-windows-etw/src/etl/mod.rs"]
 mod etl;
 
