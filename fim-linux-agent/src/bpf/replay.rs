@@ -8,9 +8,10 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
+use fim_common::ledger::{Ledger, Stage};
 use fim_common::record::decode::{Body, File, Process, Record};
 use fim_common::record::encode::encode;
 use fim_common::record::{
@@ -22,13 +23,16 @@ use rustix::fd::{AsFd as _, OwnedFd};
 use tokio::sync::Notify;
 
 use super::collector::Monitor;
-use super::reader::{Source, poll};
+use super::reader::{self, Source, poll};
 use super::roots::REPLAYED;
 use crate::process::clock::Boot;
 use crate::shares::Shares;
 
 /// Where the number of a record stands in it.
 const SEQUENCE: usize = std::mem::offset_of!(Header, sequence);
+/// Records under way at most: at 300,000 a second as many come between two looks at the ring, and
+/// what is behind has them in its caches as it would then.
+const WINDOW: u64 = 8_192;
 /// Above what the kernel gives out (PID_MAX_LIMIT): nobody's process is taken for the replayed one.
 const PID: u32 = 1 << 23;
 
@@ -41,14 +45,16 @@ pub(crate) struct Replaying {
 /// Begins a replay, and knows when it is over.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    begun: AtomicBool,
+    /// Where the pipeline counts what it takes; once begun.
+    ledger: OnceLock<Arc<Ledger>>,
     over: Notify,
 }
 
 impl Progress {
     /// From now on there are records.
-    pub(crate) fn begin(&self) {
-        self.begun.store(true, Ordering::Release);
+    pub(crate) fn begin(&self, ledger: Arc<Ledger>) {
+        // Begun before: it goes on.
+        let _ = self.ledger.set(ledger);
     }
 
     /// Waits until the last one has been taken.
@@ -65,8 +71,8 @@ pub(crate) struct Replay {
     at: usize,
     number: u64,
     progress: Arc<Progress>,
-    /// Of the queue behind; full as long as there is none.
-    shares: Option<Arc<Shares>>,
+    /// The queue behind, and what comes out of it; none yet.
+    behind: Option<(Arc<Shares>, Arc<reader::Progress>)>,
 }
 
 impl Replay {
@@ -85,7 +91,7 @@ impl Replay {
             at: 0,
             number: 0,
             progress,
-            shares: None,
+            behind: None,
         })
     }
 
@@ -94,9 +100,20 @@ impl Replay {
         &self.root
     }
 
-    /// Does not outrun the queue behind: how fast that is emptied is what is to be found.
-    pub(super) fn through(self, shares: Arc<Shares>) -> Self {
-        Self { shares: Some(shares), ..self }
+    /// Does not outrun what is behind: how fast that is, is what is to be found.
+    pub(super) fn through(self, shares: &Arc<Shares>, progress: &Arc<reader::Progress>) -> Self {
+        Self { behind: Some((Arc::clone(shares), Arc::clone(progress))), ..self }
+    }
+
+    /// Whether as much is under way as a ring holds at this rate when it is looked at.
+    fn must_wait(&self) -> bool {
+        let (Some(ledger), Some((shares, progress))) = (self.progress.ledger.get(), &self.behind)
+        else {
+            return true;
+        };
+        let taken = ledger.count(Stage::Taken);
+        let handed_over = progress.delivered.load(Ordering::Relaxed).saturating_sub(taken);
+        shares.held() as u64 + handed_over >= WINDOW
     }
 
     /// How many records there will be, as the programs would have counted them.
@@ -116,8 +133,8 @@ impl Replay {
 
 impl Source for Replay {
     fn take<T>(&mut self, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        let begun = self.progress.begun.load(Ordering::Acquire);
-        if !begun || self.shares.as_ref().is_none_or(|shares| shares.is_tight()) {
+        // Looking costs more than a record.
+        if self.at.is_multiple_of(64) && self.must_wait() {
             return None;
         }
         if self.at == self.records.len() {
