@@ -92,7 +92,7 @@ pub(super) struct Sessions {
     by_path: HashMap<PathBuf, Session>,
     due: BTreeSet<(Instant, PathBuf)>,
     /// Operations on a path whose event waits for its hash.
-    held: HashMap<PathBuf, Vec<Box<Operation>>>,
+    held: HashMap<PathBuf, Vec<Operation>>,
     /// The first half of an exchange of names, already done to the baseline.
     pub(super) exchanged: Option<(PathBuf, PathBuf)>,
     /// Operations of sessions that ended with nothing to tell.
@@ -246,7 +246,7 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Box<Operation>) {
     }
     let removes = matches!(operation.kind, OperationKind::Delete | OperationKind::Rename { .. });
     if !removes && pipeline.tickets.contains_key(&path) {
-        pipeline.sessions.held.entry(path).or_default().push(operation);
+        pipeline.sessions.held.entry(path).or_default().push(*operation);
         return;
     }
     match &operation.kind {
@@ -541,7 +541,7 @@ impl Pipeline {
         let Some(held) = self.sessions.held.remove(path) else { return };
         for operation in held {
             // One that starts another wait makes the rest wait again.
-            take(self, operation);
+            take(self, Box::new(operation));
         }
     }
 }

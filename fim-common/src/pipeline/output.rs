@@ -109,6 +109,9 @@ impl Sinks {
     }
 }
 
+/// What events are counted by.
+type KindOfEvent = (Action, Option<Provider>, Outcome);
+
 /// Numbers and writes events.
 pub struct Output {
     journal: Journal,
@@ -121,7 +124,7 @@ pub struct Output {
     health: Arc<Health>,
     ledger: Arc<Ledger>,
     /// Of the kinds of events that there were: a dozen.
-    counters: Vec<((Action, Option<Provider>, Outcome), IntCounter)>,
+    counters: Vec<(KindOfEvent, IntCounter)>,
     sequence: u64,
     ids: Ids,
     /// When the buffer was begun.
