@@ -170,9 +170,13 @@ pub(crate) unsafe fn opened(file: *const u8) {
         if scope::is_agent() {
             return count::filtered(hook);
         }
+        // Before anything is put together: almost all that is opened on a machine is out of scope.
+        if scope::is_cached_outside::<Typed>(dentry) {
+            return count::filtered(hook);
+        }
         let op = if created { Op::Create } else { Op::OpenWrite };
         let Some(mut draft) = Draft::new(hook, op) else { return count::error(hook) };
-        if !draft.path_in_scope::<Typed>(dentry, inode) {
+        if !draft.walked_in_scope::<Typed>(dentry, inode) {
             return count::filtered(hook);
         }
         let actor = draft.actor();
@@ -253,7 +257,7 @@ pub(crate) unsafe fn released(file: *const u8) {
         // First what the verifier has to look at most: once, before the ways part.
         let Some(mut draft) = Draft::new(hook, Op::CloseWrite) else { return count::error(hook) };
         let dentry: *const u8 = Typed::read(file, off::file_dentry());
-        if draft.path(dentry).is_outside() {
+        if draft.path::<Typed>(dentry).is_outside() {
             draft.flag(flag::LINKED);
         }
         let actor = draft.actor();
@@ -366,7 +370,7 @@ pub(crate) unsafe fn mapped(file: *const u8) {
         let Some(mut draft) = Draft::new(hook, Op::Map) else { return count::error(hook) };
         let dentry: *const u8 = Typed::read(file, off::file_dentry());
         let inode: *const u8 = Typed::read(file, off::file_inode());
-        if draft.path(dentry).is_outside() {
+        if draft.path::<Typed>(dentry).is_outside() {
             draft.flag(flag::LINKED);
         }
         draft.actor();
@@ -384,9 +388,8 @@ pub(crate) unsafe fn mapped(file: *const u8) {
 unsafe fn arm(file: *const u8) {
     // SAFETY: as above.
     unsafe {
-        let tid = bpf_get_current_pid_tgid() as u32;
         let Some(settings) = SETTINGS.get_ptr_mut(0) else { return };
-        if (*settings).arm_tid == 0 || (*settings).arm_tid != tid {
+        if (*settings).arm_tid == 0 || (*settings).arm_tid != bpf_get_current_pid_tgid() as u32 {
             return;
         }
         let Some(armed) = ARMED.get_ptr_mut(0) else { return };
