@@ -85,6 +85,17 @@ impl Draft {
         }
     }
 
+    /// Fills in the acting task, which is not the one that the record will be about.
+    #[inline(always)]
+    pub(crate) unsafe fn credentials(&mut self) -> *mut Actor {
+        // SAFETY: the current task; the scratch holds the actor.
+        unsafe {
+            let actor: *mut Actor = self.bytes.add(size_of::<Header>()).cast();
+            process::fill_actor(actor);
+            actor
+        }
+    }
+
     #[inline(always)]
     pub(crate) unsafe fn flag(&mut self, flags: u32) {
         // SAFETY: a map value.

@@ -72,6 +72,10 @@ pub(crate) static WRITTEN: LruHashMap<u64, Written> = LruHashMap::with_max_entri
 #[map]
 pub(crate) static DESCRIBED: LruHashMap<Execution, u32> = LruHashMap::with_max_entries(32_768, 0);
 
+/// A hash of the one of them that this CPU met last.
+#[map]
+pub(crate) static LAST_DESCRIBED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Where a file record is put together before it is copied to the ring at its true size.
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
@@ -180,6 +184,10 @@ pub(crate) struct Execution {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct WalkState {
+    /// Address of the dentry where the walk began.
+    pub(crate) first: u64,
+    /// The epoch when it began.
+    pub(crate) epoch: u64,
     /// Address of the dentry that is looked at.
     pub(crate) here: u64,
     /// And of the one below it; 0: none.

@@ -260,7 +260,8 @@ pub(crate) unsafe fn released(file: *const u8) {
         if draft.path::<Typed>(dentry).is_outside() {
             draft.flag(flag::LINKED);
         }
-        let actor = draft.actor();
+        // It is told as done by the one who opened it, who was described then.
+        let actor = draft.credentials();
         let identity = object::<Typed>(inode);
         let now = attrs::<Typed>(inode);
         let mut writers = 0;
@@ -312,6 +313,7 @@ pub(crate) unsafe fn time_updated(inode: *const u8) {
         let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         let now = bpf_ktime_get_boot_ns();
         let mut writers = 0;
+        let mut known = false;
         match WRITTEN.get_ptr_mut(inode as u64) {
             Some(written) if (*written).ino == ino => {
                 if (*written).tgid == tgid
@@ -322,6 +324,7 @@ pub(crate) unsafe fn time_updated(inode: *const u8) {
                 (*written).tgid = tgid;
                 (*written).reported = now;
                 writers = (*written).writers;
+                known = true;
             }
             _ => {}
         }
@@ -334,8 +337,12 @@ pub(crate) unsafe fn time_updated(inode: *const u8) {
         if dentry.is_null() {
             return count::filtered(hook);
         }
+        // What is open for writing in scope was so when it was opened.
+        if !known && scope::is_cached_outside::<Probed>(dentry) {
+            return count::filtered(hook);
+        }
         let Some(mut draft) = Draft::new(hook, Op::Modify) else { return count::error(hook) };
-        if !draft.path_in_scope::<Probed>(dentry, inode) {
+        if !draft.walked_in_scope::<Probed>(dentry, inode) {
             return count::filtered(hook);
         }
         draft.actor();

@@ -11,7 +11,7 @@ use fim_common::record::{
 
 use crate::{
     count,
-    maps::{DESCRIBED, Execution, PROCESS_SCRATCH, Scratch},
+    maps::{DESCRIBED, Execution, LAST_DESCRIBED, PROCESS_SCRATCH, Scratch},
     mem::{Memory, Probed, Typed},
     offsets as off, record,
 };
@@ -320,8 +320,23 @@ const TAIL: usize = BODY + size_of::<ProcessBody>();
 /// Describes the current execution to user space, if that was not done before.
 #[inline(always)]
 pub(crate) fn describe(execution: Execution) {
+    // Mostly it is the one that this CPU described last: one word, so that no half of another's is
+    // taken for it.
+    let word = execution
+        .start
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(u64::from(execution.tgid) << 32 | u64::from(execution.exec_id));
+    let last = LAST_DESCRIBED.get_ptr_mut(0);
+    // SAFETY: a map value.
+    if last.is_some_and(|last| unsafe { last.read_volatile() } == word) {
+        return;
+    }
     // SAFETY: only the presence of the value counts.
     if unsafe { DESCRIBED.get(execution) }.is_some() {
+        if let Some(last) = last {
+            // SAFETY: a map value.
+            unsafe { last.write_volatile(word) };
+        }
         return;
     }
     describe_now(execution.start, execution.tgid, execution.exec_id);

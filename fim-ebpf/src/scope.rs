@@ -324,6 +324,8 @@ pub extern "C" fn fim_walk() -> u64 {
         let generation = (&raw const (*scratch).generation).read_volatile();
         let walk = &raw mut (*scratch).walk;
         let first = (*walk).here as *const u8;
+        (*walk).first = first as u64;
+        (*walk).epoch = epoch;
         if (*walk).depth == 0 {
             let inode: *const u8 = Probed::read(first, off::dentry_inode());
             if !inode.is_null()
@@ -332,6 +334,8 @@ pub extern "C" fn fim_walk() -> u64 {
                 && entry.depth != 0
                 && entry.exclude == 0
             {
+                // Nothing of its directory.
+                (*walk).by_name = 1;
                 return WITHIN | u64::from(entry.root);
             }
         }
@@ -370,52 +374,51 @@ pub extern "C" fn fim_walk() -> u64 {
                 epoch,
             };
             let _ = OUTSIDE.insert(inode as u64, outside, 0);
-        } else if (*walk).started == 0 && (*walk).copy != 0 {
-            remember_inside(scratch, generation, end as u32, epoch, first);
         }
         end
     }
 }
 
-/// Remembers the directory of the object at `first`, to which the walk has just led, and the way
-/// to it.
-#[inline(always)]
-unsafe fn remember_inside(
-    scratch: *mut Scratch,
-    generation: u64,
-    root: u32,
-    epoch: u64,
-    first: *const u8,
-) {
+/// Remembers the directory of the object where the walk began that has just led to `root`, and the
+/// way to it. Not part of the walk: together they would need too much stack.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fim_remember(root: u64, generation: u64) -> u64 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: map values; Probed reads check addresses; at most `INSIDE_PATH` bytes are copied to
     // as many.
     unsafe {
-        let above = u64::from((*scratch).walk.above) & CURSOR_MASK;
+        let walk = &raw mut (*scratch).walk;
+        if (*walk).by_name != 0 || (*walk).started != 0 || (*walk).copy == 0 {
+            return 0;
+        }
+        let above = u64::from((*walk).above) & CURSOR_MASK;
         let len = (Scratch::cursor(scratch) as u64).wrapping_sub(above);
         // What the verifier knows of the length must outlive what LLVM makes of the comparison.
         let len = core::hint::black_box(len);
         if len > INSIDE_PATH as u64 {
-            return;
+            return 0;
         }
-        let parent: *const u8 = Probed::read(first, off::dentry_parent());
+        let parent: *const u8 =
+            Probed::read((*walk).first as *const u8, off::dentry_parent());
         let inode: *const u8 = Probed::read(parent, off::dentry_inode());
-        let identity = object::<Probed>(inode);
-        let mut inside = MaybeUninit::<Inside>::uninit();
-        mem::zero(inside.as_mut_ptr());
-        let mut inside = inside.assume_init();
-        inside.ino = identity.ino;
-        inside.dev = identity.dev;
-        inside.generation = identity.generation;
-        inside.epoch = epoch;
-        inside.root = root;
-        inside.len = len as u32;
+        let mut value = MaybeUninit::<Inside>::uninit();
+        let inside = value.as_mut_ptr();
+        mem::zero(inside);
+        (*inside).ino = Probed::read(inode, off::inode_ino());
+        (*inside).dev = device::<Probed>(inode);
+        (*inside).generation = Probed::read(inode, off::inode_generation());
+        (*inside).epoch = (*walk).epoch;
+        (*inside).root = root as u32;
+        (*inside).len = len as u32;
         let source = Scratch::bytes(scratch).add(above as usize);
-        bpf_probe_read_kernel(inside.path.as_mut_ptr().cast(), len as u32, source.cast());
-        // What is on this stack is of this walk if nobody has taken the scratch up to here.
+        bpf_probe_read_kernel((&raw mut (*inside).path).cast(), len as u32, source.cast());
+        // What is on this stack is of that walk if nobody has taken the scratch up to here.
         if (&raw const (*scratch).generation).read_volatile() == generation {
-            let _ = INSIDE.insert(inode as u64, &inside, 0);
+            let _ = INSIDE.insert(inode as u64, &*inside, 0);
         }
     }
+    0
 }
 
 /// The path of an object that is no directory by what is known of its directory, copied to the
@@ -496,6 +499,9 @@ pub(crate) unsafe fn walk<M: Memory, const COPY: bool, const BELOW: bool>(
         (*walk).cut = 0;
         (*walk).copy = u32::from(COPY);
         let mut end = fim_walk();
+        if COPY && !BELOW && end >> 32 == WITHIN >> 32 {
+            fim_remember(u64::from(end as u32), generation);
+        }
         if (&raw const (*scratch).generation).read_volatile() != generation {
             // Another task took the scratch in the middle (a preemptible kernel): nothing is known.
             end = TOO_LONG;
