@@ -138,11 +138,7 @@ impl Draft {
 
     /// The same for what an entry program took down, which may have lost its inode.
     #[inline(always)]
-    pub(crate) unsafe fn path_of_pending(
-        &mut self,
-        dentry: *const u8,
-        pending: &Pending,
-    ) -> bool {
+    pub(crate) unsafe fn path_of_pending(&mut self, dentry: *const u8, pending: &Pending) -> bool {
         // SAFETY: of the caller.
         unsafe {
             if self.path::<Typed>(dentry).is_outside() {

@@ -122,22 +122,11 @@ impl Shared {
         if let Some(gap) = tally.look(&counters, &self.progress, missed, unplaced) {
             if gap.hooks.iter().any(|hook| hook == losses::MISSED) {
                 // A rename may be among them, after which nothing holds that is cached of places.
-                self.void_verdicts();
+                if let Some(programs) = lock(&self.programs).as_mut() {
+                    programs.void_verdicts();
+                }
             }
             self.losses.report(gap);
-        }
-    }
-
-    /// Makes the programs forget what they know of directories.
-    fn void_verdicts(&self) {
-        let Some(programs) = &mut *lock(&self.programs) else { return };
-        let voided = programs.settings().and_then(|mut settings| {
-            // Far ahead, as in `Roots::refresh`.
-            settings.epoch += 1 << 20;
-            programs.set_settings(settings)
-        });
-        if let Err(error) = voided {
-            tracing::error!(%error, "places that the kernel remembers may be old");
         }
     }
 

@@ -106,8 +106,7 @@ fn ruleset() -> io::Result<OwnedFd> {
 }
 
 fn add(ruleset: &OwnedFd, directory: BorrowedFd<'_>) -> io::Result<()> {
-    let rule =
-        PathBeneath { allowed_access: ACCESS_FS_READ_DIR, parent_fd: directory.as_raw_fd() };
+    let rule = PathBeneath { allowed_access: ACCESS_FS_READ_DIR, parent_fd: directory.as_raw_fd() };
     // SAFETY: the kernel reads the rule, whose kind says how large it is.
     let result = unsafe {
         libc::syscall(
