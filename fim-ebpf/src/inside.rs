@@ -47,7 +47,7 @@ pub extern "C" fn fim_remember(root: u64, generation: u64) -> u64 {
         bpf_probe_read_kernel((&raw mut (*inside).path).cast(), len as u32, source.cast());
         // What is on this stack is of that walk if nobody has taken the scratch up to here.
         if (&raw const (*scratch).generation).read_volatile() == generation {
-            let _ = INSIDE.insert(inode as u64, &*inside, 0);
+            let _ = INSIDE.insert(inode as u64, inside.as_ref_unchecked(), 0);
         }
     }
     0

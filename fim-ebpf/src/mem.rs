@@ -112,7 +112,7 @@ impl Memory for Probed {
 /// size is a multiple of 8.
 #[inline(always)]
 pub(crate) unsafe fn zero<T>(target: *mut T) {
-    const { assert!(size_of::<T>() % 8 == 0 && align_of::<T>() <= 8) };
+    const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() <= 8) };
     let words: *mut u64 = target.cast();
     let mut index = 0;
     while index < size_of::<T>() / 8 {
@@ -128,7 +128,7 @@ pub(crate) unsafe fn zero<T>(target: *mut T) {
 /// As for [`zero`]; `source` is readable.
 #[inline(always)]
 pub(crate) unsafe fn copy<T>(target: *mut T, source: *const T) {
-    const { assert!(size_of::<T>() % 8 == 0 && align_of::<T>() <= 8) };
+    const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() <= 8) };
     let (target, source): (*mut u64, *const u64) = (target.cast(), source.cast());
     let mut index = 0;
     while index < size_of::<T>() / 8 {
