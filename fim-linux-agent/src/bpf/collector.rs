@@ -144,6 +144,12 @@ impl Shared {
         let (missed, unplaced) =
             (self.missed.load(Ordering::Relaxed), self.unplaced.load(Ordering::Relaxed));
         if let Some(gap) = tally.look(&counters, &self.progress, missed, unplaced) {
+            if gap.hooks.iter().any(|hook| hook == losses::MISSED) {
+                // A rename may be among them, after which nothing holds that is cached of places.
+                if let Some(programs) = lock(&self.programs).as_mut() {
+                    programs.void_verdicts();
+                }
+            }
             self.losses.report(gap);
         }
     }
