@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::output::new_id;
-use super::{Names, doubt};
+use super::{Names, doubt, suppressed};
 use crate::baseline::Baseline;
 use crate::event::actor::Actor;
 use crate::event::{
@@ -14,7 +14,7 @@ use crate::event::{
 };
 use crate::hash::HashOutcome;
 use crate::operation::{Failure, Operation, OperationKind};
-use crate::policy::Policy;
+use crate::policy::{Circumstances, Policy};
 use crate::scan::Difference;
 use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
 use crate::time::Timestamp;
@@ -320,9 +320,8 @@ pub(super) fn attempt(
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Option<Event> {
-    let verdict = policy
-        .verdict(&draft.path, draft.action)
-        .or_else(|| policy.verdict(draft.link_path.as_deref()?, draft.action))?;
+    let decide = |path: &Path| policy.decide(path, draft.action, &draft.actor);
+    let verdict = decide(&draft.path).or_else(|| decide(draft.link_path.as_deref()?))?;
     if !verdict.rule.attempts {
         return None;
     }
@@ -436,12 +435,21 @@ fn assemble(
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Option<Event> {
-    let verdict = policy
-        .verdict(&draft.path, draft.action)
-        .or_else(|| policy.verdict(draft.from.as_deref()?, draft.action))
-        .or_else(|| policy.verdict(draft.judged_as.as_deref()?, draft.action))
-        .or_else(|| policy.verdict(draft.link_path.as_deref()?, draft.action))?;
-    let rule = verdict.rule;
+    let names_of_it = [Some(&draft.path), draft.from.as_ref(), draft.judged_as.as_ref()];
+    let (judged, rule) = names_of_it
+        .into_iter()
+        .chain([draft.link_path.as_ref()])
+        .flatten()
+        .find_map(|path| Some((path, policy.decide(path, draft.action, &draft.actor)?.rule)))?;
+    let circumstances = Circumstances {
+        actor: &draft.actor,
+        others: &draft.writers,
+        // A comparison finds that something was changed, not when, nor how often.
+        time: (draft.provider != Provider::Scan).then_some(draft.time),
+    };
+    let standing = policy.standing(rule, judged, draft.action, circumstances);
+    let is_alert = standing.is_alert(rule.severity, alert_severity);
+    let (expectation, suppress) = suppressed::said(&standing);
     let shown = after.as_ref().or(before.as_ref());
     let actor = &draft.actor;
     let primary = actor.process.as_ref();
@@ -476,6 +484,8 @@ fn assemble(
         writers,
         ancestors: actor.ancestors.clone(),
         unknown: actor.unknown.clone(),
+        expectation,
+        suppress,
         ..Fim::default()
     };
     Some(Event {
@@ -483,7 +493,7 @@ fn assemble(
         event: Meta {
             id: new_id(),
             sequence: 0,
-            kind: if rule.severity >= alert_severity { Kind::Alert } else { Kind::Event },
+            kind: if is_alert { Kind::Alert } else { Kind::Event },
             category: vec![Category::File],
             types: vec![match draft.action {
                 Action::Created | Action::Linked => Type::Creation,

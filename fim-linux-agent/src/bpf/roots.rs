@@ -67,6 +67,11 @@ impl Roots {
         })
     }
 
+    /// Watches something else; [`Self::refresh`] arms it.
+    pub fn rescope(&mut self, watches: Vec<Watch>, prunes: Vec<PathBuf>) {
+        (self.watches, self.prunes) = (watches, prunes);
+    }
+
     /// Brings the kernel's set of roots in line with what exists now. Returns the directories
     /// that were armed anew: what happened in them before is found by a look at the disk.
     ///
