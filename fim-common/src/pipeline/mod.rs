@@ -32,12 +32,15 @@ use crate::scan::{Difference, ScanRule};
 use crate::state::HashState;
 use crate::time::Timestamp;
 
+mod attempts;
 mod change;
 mod doubt;
 mod fold;
+mod mounts;
 mod output;
 mod recheck;
 mod reload;
+mod renames;
 mod rescan;
 mod suppressed;
 

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod explain;
 pub mod policy;
 mod reload;
+mod replay;
 pub mod run;
 
 /// Exit codes, after sysexits.h where it has one.

@@ -27,8 +27,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::accounts::Accountant;
-use super::exit;
 use super::reload::Reloading;
+use super::{exit, replay};
 use crate::backend::{self, Request};
 use crate::canary::{self, Canary, Place, Post};
 use crate::host;
@@ -52,6 +52,8 @@ pub struct Arguments {
     pub state_dir: PathBuf,
     /// `--metrics`.
     pub metrics: Option<SocketAddr>,
+    /// `fim replay`: how many rounds, in place of a backend.
+    pub replay: Option<u32>,
 }
 
 impl Arguments {
@@ -181,6 +183,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         format: arguments.output.unwrap_or_else(Format::for_stdout),
         arguments: arguments.clone(),
         sha256,
+        replay: arguments.replay,
     }));
     // Tasks that serve metrics have nothing to lose.
     runtime.shutdown_timeout(Duration::from_millis(500));
@@ -199,6 +202,7 @@ struct Agent {
     arguments: Arguments,
     /// Of the configuration file.
     sha256: Option<String>,
+    replay: Option<u32>,
 }
 
 /// Names of ids from the host's files.
@@ -228,6 +232,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         format,
         arguments,
         sha256,
+        replay,
     } = agent;
     // Before anything is armed: a signal from here on ends the agent in order.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
@@ -254,6 +259,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         sender,
         losses: losses.clone(),
         post: Arc::clone(&post),
+        replay,
     };
     let mut running =
         tokio::task::block_in_place(|| backend::start(&request)).map_err(|error| {
@@ -360,17 +366,19 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         baseline: Arc::clone(&baseline),
-        ledger,
+        ledger: Arc::clone(&ledger),
         losses,
         checker: Checker::default(),
     };
     let publish = tokio::spawn(accountant.run());
+    let replay = running.replay.take().map(replay::Watch::begin);
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
 
     while !stopped_early {
         let step = tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
+            () = replay::over(replay.as_ref()) => break,
             step = reloading.step() => step,
         };
         let collector = running.collector.as_mut();
@@ -401,6 +409,9 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         let _ = tokio::time::timeout(Duration::from_millis(200), server).await;
     }
     drop(state);
+    if let Some(replay) = replay {
+        replay.report(&ledger).map_err(Failure::runtime)?;
+    }
     finished.map_err(|_| Failure::runtime("the pipeline has panicked"))
 }
 
