@@ -25,7 +25,8 @@ impl Shares {
     pub(crate) fn enter(&self, source: &impl Hash) -> bool {
         let held = self.held.load(Ordering::Relaxed);
         let share = self.share(source);
-        let greedy = self.is_tight() && share.load(Ordering::Relaxed) >= self.capacity / 4;
+        let greedy =
+            held >= self.capacity / 2 && share.load(Ordering::Relaxed) >= self.capacity / 4;
         if held >= self.capacity || greedy {
             return false;
         }
@@ -40,9 +41,9 @@ impl Shares {
         self.share(source).fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether the queue is half full: from there on it is shared out.
-    pub(crate) fn is_tight(&self) -> bool {
-        self.held.load(Ordering::Relaxed) >= self.capacity / 2
+    /// How much is in the queue.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     fn share(&self, source: &impl Hash) -> &AtomicUsize {

@@ -1,24 +1,27 @@
 //! From a draft to an event: what the object was, what it is, and what differs.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use super::output::new_id;
 use super::{Names, doubt, suppressed};
 use crate::baseline::Baseline;
 use crate::event::actor::Actor;
 use crate::event::{
     Action, Agent, Category, Event, Fim, FoldedOperation, Hash, Host, Kind, Meta, Outcome,
-    Property, Provider, Rule, Side, Technique, Threat, Type, Writer, mode_text, path_base64,
-    path_text,
+    Property, Provider, Rule, Shared, Side, Technique, Threat, Type, Writer, mode_text,
+    path_base64, path_text,
 };
 use crate::hash::HashOutcome;
 use crate::operation::{Failure, Operation, OperationKind};
-use crate::policy::{Circumstances, Policy};
+use crate::policy::{self, Circumstances, Policy, Standing};
 use crate::scan::Difference;
 use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
 use crate::time::Timestamp;
 use crate::{diff, event, object};
+
+/// Until the output fills them in.
+static HOST: LazyLock<Shared<Host>> = LazyLock::new(Shared::default);
+static AGENT: LazyLock<Shared<Agent>> = LazyLock::new(Shared::default);
 
 /// What is known of a change of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,13 @@ pub(super) enum Content {
     Changed,
     /// A comparison decides.
     Doubtful,
+}
+
+/// What the policy says of an event.
+#[derive(Clone, Copy)]
+struct Judged<'p> {
+    rule: &'p policy::Rule,
+    standing: Standing<'p>,
 }
 
 /// An event in the making.
@@ -94,6 +104,25 @@ impl Draft {
     /// Operations that it is about.
     pub(super) fn count(&self) -> u64 {
         self.operations.iter().map(|folded| folded.count).sum()
+    }
+
+    /// The rule that decides about it, and what that makes of it.
+    fn judged<'p>(&self, policy: &'p Policy) -> Option<Judged<'p>> {
+        let by = |path: &Path| {
+            let rule = policy.decide(path, self.action, &self.actor)?.rule;
+            let circumstances = Circumstances {
+                actor: &self.actor,
+                others: &self.writers,
+                // A comparison finds that something was changed, not when, nor how often.
+                time: (self.provider != Provider::Scan).then_some(self.time),
+            };
+            let standing = policy.standing(rule, path, self.action, circumstances);
+            Some(Judged { rule, standing })
+        };
+        by(&self.path)
+            .or_else(|| by(self.from.as_deref()?))
+            .or_else(|| by(self.judged_as.as_deref()?))
+            .or_else(|| by(self.link_path.as_deref()?))
     }
 
     /// Whether nobody can tell if the object is open for writing.
@@ -165,21 +194,28 @@ pub(super) fn event(
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Option<Event> {
-    let stored = baseline.get(&draft.path).unwrap_or_else(|error| {
-        tracing::error!(%error, "the baseline cannot be read");
-        None
-    });
-    let covered = policy.covers(&draft.path).is_some();
-    let was_known = stored.is_some();
-    let stale = stored.as_ref().filter(|_| draft.action == Action::AttributesModified).cloned();
-
     let (before, after, hash_state) = if draft.action == Action::Deleted {
-        if let Err(error) = baseline.remove(&draft.path) {
+        let stored = baseline.remove(&draft.path).unwrap_or_else(|error| {
             tracing::error!(%error, "the baseline cannot be written");
-        }
-        let before = overlay(&draft.before, &stored.unwrap_or_default());
+            None
+        });
+        let before = match stored {
+            Some(stored) => overlay(&draft.before, &stored),
+            None => draft.before.clone(),
+        };
         (Some(before), None, None)
     } else {
+        // What something new was before is not asked.
+        let stored = match draft.action {
+            Action::Created | Action::Linked | Action::Mounted | Action::Unmounted => None,
+            _ => baseline.get(&draft.path).unwrap_or_else(|error| {
+                tracing::error!(%error, "the baseline cannot be read");
+                None
+            }),
+        };
+        let covered = policy.covers(&draft.path).is_some();
+        let was_known = stored.is_some();
+        let stale = stored.as_ref().filter(|_| draft.action == Action::AttributesModified).cloned();
         let known = draft.known.clone().or(stored);
         let before = match draft.action {
             Action::Created | Action::Linked | Action::Mounted | Action::Unmounted => None,
@@ -274,7 +310,8 @@ pub(super) fn event(
         }
         _ => {}
     }
-    assemble(draft, before, after, changes, hash_state, policy, names, alert_severity)
+    let judged = draft.judged(policy)?;
+    Some(assemble(draft, before, after, changes, hash_state, judged, names, alert_severity))
 }
 
 /// The state after, and how far its hash can be trusted.
@@ -320,14 +357,10 @@ pub(super) fn attempt(
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Option<Event> {
-    let decide = |path: &Path| policy.decide(path, draft.action, &draft.actor);
-    let verdict = decide(&draft.path).or_else(|| decide(draft.link_path.as_deref()?))?;
-    if !verdict.rule.attempts {
-        return None;
-    }
+    let judged = draft.judged(policy).filter(|judged| judged.rule.attempts)?;
     // What there is now is what there was.
     let now = object::state(&draft.path).ok();
-    let mut event = assemble(draft, None, now, Vec::new(), None, policy, names, alert_severity)?;
+    let mut event = assemble(draft, None, now, Vec::new(), None, judged, names, alert_severity);
     event.fim.after = None;
     Some(event)
 }
@@ -363,7 +396,9 @@ pub(super) fn moved_along(
     draft.from = from;
     let before = difference.after.clone();
     let (changes, hash_state) = (vec![Property::Path], difference.hash_state);
-    assemble(draft, before, difference.after, changes, hash_state, policy, names, alert_severity)
+    let judged = draft.judged(policy)?;
+    let after = difference.after;
+    Some(assemble(draft, before, after, changes, hash_state, judged, names, alert_severity))
 }
 
 /// An event about what a scan found.
@@ -412,16 +447,17 @@ pub(super) fn difference(
         after: ObjectState::default(),
         operations: Vec::new(),
     };
-    assemble(
+    let judged = draft.judged(policy)?;
+    Some(assemble(
         draft,
         difference.before,
         difference.after,
         difference.changes,
         difference.hash_state,
-        policy,
+        judged,
         names,
         alert_severity,
-    )
+    ))
 }
 
 #[allow(clippy::too_many_arguments, reason = "the parts of one event, put together once")]
@@ -431,23 +467,11 @@ fn assemble(
     after: Option<ObjectState>,
     changes: Vec<Property>,
     hash_state: Option<HashState>,
-    policy: &Policy,
+    judged: Judged<'_>,
     names: &mut dyn Names,
     alert_severity: u8,
-) -> Option<Event> {
-    let names_of_it = [Some(&draft.path), draft.from.as_ref(), draft.judged_as.as_ref()];
-    let (judged, rule) = names_of_it
-        .into_iter()
-        .chain([draft.link_path.as_ref()])
-        .flatten()
-        .find_map(|path| Some((path, policy.decide(path, draft.action, &draft.actor)?.rule)))?;
-    let circumstances = Circumstances {
-        actor: &draft.actor,
-        others: &draft.writers,
-        // A comparison finds that something was changed, not when, nor how often.
-        time: (draft.provider != Provider::Scan).then_some(draft.time),
-    };
-    let standing = policy.standing(rule, judged, draft.action, circumstances);
+) -> Event {
+    let Judged { rule, standing } = judged;
     let is_alert = standing.is_alert(rule.severity, alert_severity);
     let (expectation, suppress) = suppressed::said(&standing);
     let shown = after.as_ref().or(before.as_ref());
@@ -488,10 +512,10 @@ fn assemble(
         suppress,
         ..Fim::default()
     };
-    Some(Event {
+    Event {
         timestamp: draft.time,
         event: Meta {
-            id: new_id(),
+            id: String::new(),
             sequence: 0,
             kind: if is_alert { Kind::Alert } else { Kind::Event },
             category: vec![Category::File],
@@ -514,10 +538,10 @@ fn assemble(
         user: actor.user.clone(),
         container: actor.container.clone(),
         kubernetes: actor.kubernetes.clone(),
-        host: Arc::new(Host::default()),
-        agent: Arc::new(Agent::default()),
+        host: HOST.clone(),
+        agent: AGENT.clone(),
         fim,
-    })
+    }
 }
 
 fn file(path: &Path, state: Option<&ObjectState>, names: &mut dyn Names) -> event::File {

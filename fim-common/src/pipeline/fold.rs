@@ -92,7 +92,7 @@ pub(super) struct Sessions {
     by_path: HashMap<PathBuf, Session>,
     due: BTreeSet<(Instant, PathBuf)>,
     /// Operations on a path whose event waits for its hash.
-    held: HashMap<PathBuf, Vec<Operation>>,
+    held: HashMap<PathBuf, Vec<Box<Operation>>>,
     /// The first half of an exchange of names, already done to the baseline.
     pub(super) exchanged: Option<(PathBuf, PathBuf)>,
     /// Operations of sessions that ended with nothing to tell.
@@ -171,12 +171,31 @@ impl Sessions {
     }
 
     fn remove(&mut self, path: &Path) -> Option<Session> {
-        self.set_due(path, None);
-        let session = self.by_path.remove(path)?;
+        let (_, session) = self.take(path)?;
+        self.end(&session);
+        Some(session)
+    }
+
+    /// A session, to be put back or ended.
+    fn take(&mut self, path: &Path) -> Option<(PathBuf, Session)> {
+        let (path, mut session) = self.by_path.remove_entry(path)?;
+        let Some(due) = session.due.take() else { return Some((path, session)) };
+        let key = (due, path);
+        self.due.remove(&key);
+        Some((key.1, session))
+    }
+
+    /// One that is there no more.
+    fn end(&mut self, session: &Session) {
         if session.pending.is_none() {
             self.quiet += session.count();
         }
-        Some(session)
+    }
+
+    /// One that is not there (any more), and when something has to be told of it.
+    fn put(&mut self, path: PathBuf, session: Session, due: Instant) {
+        self.due.insert((due, path.clone()));
+        self.by_path.insert(path, Session { due: Some(due), ..session });
     }
 }
 
@@ -199,7 +218,7 @@ pub(super) fn note(operations: &mut Vec<FoldedOperation>, operation: &Operation)
 }
 
 /// Takes in one operation.
-pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
+pub(super) fn take(pipeline: &mut Pipeline, operation: Box<Operation>) {
     let Some(path) = operation.path.clone() else {
         return pipeline.ledger.add(Stage::Nameless, 1);
     };
@@ -211,9 +230,9 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
     if !covered && !from_covered {
         // What a directory above or below a watched one does may still concern what is in it.
         match operation.kind {
-            OperationKind::Mount => return mounted(pipeline, Action::Mounted, operation, &path),
+            OperationKind::Mount => return mounted(pipeline, Action::Mounted, *operation, &path),
             OperationKind::Unmount => {
-                return mounted(pipeline, Action::Unmounted, operation, &path);
+                return mounted(pipeline, Action::Unmounted, *operation, &path);
             }
             OperationKind::Rename { .. } if operation.failure.is_none() => {
                 renamed_around(pipeline, &operation, &path);
@@ -223,7 +242,7 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
         return pipeline.ledger.add(Stage::Uncovered, 1);
     }
     if operation.failure.is_some() {
-        return attempted(pipeline, operation);
+        return attempted(pipeline, *operation);
     }
     let removes = matches!(operation.kind, OperationKind::Delete | OperationKind::Rename { .. });
     if !removes && pipeline.tickets.contains_key(&path) {
@@ -233,14 +252,14 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
     match &operation.kind {
         OperationKind::Create => created(pipeline, path, operation),
         OperationKind::Link { first: true, .. } => created(pipeline, path, operation),
-        OperationKind::Link { first: false, .. } => linked(pipeline, operation),
-        OperationKind::OpenWrite { .. } => opened(pipeline, path, &operation),
+        OperationKind::Link { first: false, .. } => linked(pipeline, *operation),
+        OperationKind::OpenWrite { .. } => opened(pipeline, path, operation),
         OperationKind::Modify | OperationKind::Truncate => modified(pipeline, path, operation),
         OperationKind::CloseWrite { writers, modified } => {
             let (writers, modified) = (*writers, *modified);
             closed(pipeline, path, operation, writers, modified);
         }
-        OperationKind::Map => mapped(pipeline, path, &operation),
+        OperationKind::Map => mapped(pipeline, path, operation),
         OperationKind::SetAttributes
         | OperationKind::SetFlags
         | OperationKind::SetXattr { .. }
@@ -252,15 +271,15 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
                 // The creation tells the state that this leads to.
                 return note(&mut session.operations, &operation);
             }
-            immediate(pipeline, Action::AttributesModified, operation);
+            immediate(pipeline, Action::AttributesModified, *operation);
         }
         OperationKind::Delete => {
             settle_before(pipeline, &path);
-            immediate(pipeline, Action::Deleted, operation);
+            immediate(pipeline, Action::Deleted, *operation);
         }
-        OperationKind::Rename { .. } => renamed(pipeline, path, operation),
-        OperationKind::Mount => mounted(pipeline, Action::Mounted, operation, &path),
-        OperationKind::Unmount => mounted(pipeline, Action::Unmounted, operation, &path),
+        OperationKind::Rename { .. } => renamed(pipeline, path, *operation),
+        OperationKind::Mount => mounted(pipeline, Action::Mounted, *operation, &path),
+        OperationKind::Unmount => mounted(pipeline, Action::Unmounted, *operation, &path),
     }
 }
 
@@ -287,11 +306,11 @@ fn immediate(pipeline: &mut Pipeline, action: Action, operation: Operation) {
     }
 }
 
-fn created(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
+fn created(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
     let now = Instant::now();
     if matches!(operation.after.kind, Some(kind) if kind != ObjectKind::File) {
         settle_before(pipeline, &path);
-        return immediate(pipeline, Action::Created, operation);
+        return immediate(pipeline, Action::Created, *operation);
     }
     settle_before(pipeline, &path);
     let mut session = Session::new(now);
@@ -299,12 +318,11 @@ fn created(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     session.writer(&operation.actor);
     session.created = true;
     session.content = Content::Changed;
-    session.pending = Some(Box::new(operation));
-    pipeline.sessions.by_path.insert(path.clone(), session);
-    pipeline.sessions.set_due(&path, Some(now + pipeline.fold));
+    session.pending = Some(operation);
+    pipeline.sessions.put(path, session, now + pipeline.fold);
 }
 
-fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
+fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
     let session = pipeline
         .sessions
         .by_path
@@ -313,16 +331,16 @@ fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
     session.open = true;
     session.writer(&operation.actor);
     // Opening alone is nothing to tell; it is told with the modification that follows.
-    note(&mut session.operations, operation);
+    note(&mut session.operations, &operation);
     session.seen = session.seen.or(operation.after.mtime);
-    session.opener = Some(Box::new(operation.clone()));
+    session.opener = Some(operation);
     if session.due.is_none() {
         pipeline.sessions.set_due(&path, Some(Instant::now() + pipeline.settle));
     }
 }
 
 /// A file that is open for writing was mapped: from now on its content may change without a trace.
-fn mapped(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
+fn mapped(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
     opened(pipeline, path.clone(), operation);
     if let Some(session) = pipeline.sessions.by_path.get_mut(&path) {
         session.mapped = object::hides_mapped_writes(&path).then_some(pipeline.settle.max(POLL));
@@ -365,12 +383,12 @@ fn poll(pipeline: &mut Pipeline, path: &Path) {
         modified(
             pipeline,
             path.to_owned(),
-            Operation { kind: OperationKind::Modify, time, ..*opener },
+            Box::new(Operation { kind: OperationKind::Modify, time, ..*opener }),
         );
     }
 }
 
-fn modified(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
+fn modified(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
     let now = Instant::now();
     let (fold, settle) = (pipeline.fold, pipeline.settle);
     let session =
@@ -380,11 +398,11 @@ fn modified(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     session.content = Content::Changed;
     if session.opener.is_none() {
         // Through a description of which nobody saw the opening.
-        session.opener = Some(Box::new(operation.clone()));
+        session.opener = Some(operation.clone());
     }
     let due = if session.pending.is_none() {
         session.since = now;
-        session.pending = Some(Box::new(operation));
+        session.pending = Some(operation);
         Some(now + if session.reported { settle } else { fold })
     } else if session.reported {
         Some((now + settle).min(session.since + STEADY))
@@ -398,7 +416,7 @@ fn modified(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
 fn closed(
     pipeline: &mut Pipeline,
     path: PathBuf,
-    operation: Operation,
+    operation: Box<Operation>,
     writers: Option<u32>,
     modified: Modified,
 ) {
@@ -422,7 +440,7 @@ fn closed(
         if content != Content::Unchanged {
             session.content = content;
             session.since = now;
-            session.pending = Some(Box::new(operation));
+            session.pending = Some(operation);
         }
     }
     if last {
@@ -468,20 +486,19 @@ fn draft_of(session: &mut Session) -> Option<Draft> {
 
 /// Tells what a session has to tell. `closed`: nobody writes any more, and the session ends.
 fn flush(pipeline: &mut Pipeline, path: &Path, closed: bool) {
-    pipeline.sessions.set_due(path, None);
-    let Some(session) = pipeline.sessions.by_path.get_mut(path) else { return };
+    let Some((path, mut session)) = pipeline.sessions.take(path) else { return };
     let being_written = session.open && !closed && !session.reported;
-    let draft = draft_of(session);
+    let draft = draft_of(&mut session);
     session.reported = true;
     // fanotify does not tell who has it open: steady writing without an end is told as rarely as
     // if it did.
     let unsure = draft.as_ref().is_some_and(Draft::may_be_open);
     if closed || !(session.open || unsure) {
-        pipeline.sessions.remove(path);
+        pipeline.sessions.end(&session);
     } else {
-        session.seen = object::stat(path).ok().and_then(|state| state.mtime);
+        session.seen = object::stat(&path).ok().and_then(|state| state.mtime);
         let next = Instant::now() + pipeline.settle.max(POLL);
-        pipeline.sessions.set_due(path, Some(next));
+        pipeline.sessions.put(path, session, next);
     }
     if let Some(mut draft) = draft {
         draft.being_written = being_written;

@@ -21,6 +21,7 @@ use fim_common::state::{ObjectId, ObjectKind};
 use rustix::event::EventfdFlags;
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::links::Links;
 use super::loader::{LoadError, ProgramStatus, Programs, Selection};
@@ -41,6 +42,10 @@ use crate::shares::Shares;
 const TEND: Duration = Duration::from_millis(250);
 /// Records between the two threads; with 300 bytes each some 80 MiB at the most.
 const QUEUE: usize = 262_144;
+
+/// While the pipeline does not take everything, it is asked again after this long: a full queue lasts
+/// a hundred times longer.
+const FULL: Duration = Duration::from_millis(1);
 
 /// Failed attempts of one process told within a second.
 const ATTEMPTS: u32 = 100;
@@ -260,7 +265,7 @@ impl BpfCollector {
             counters: Mutex::new(replay.counters()),
             ..Shared::new(options.losses, options.post, Roots::replayed(replay.root())?)
         });
-        let replay = replay.through(Arc::clone(&shared.shares));
+        let replay = replay.through(&shared.shares, &shared.progress);
         Self::read(shared, replay, options.ring_bytes, options.table, options.sender)
     }
 
@@ -513,11 +518,27 @@ impl Resolver {
     }
 
     fn run(mut self, receiver: &Receiver<Item>) {
+        let mut taken = 0_u64;
         loop {
-            match reader::next(receiver, TEND) {
+            // As long as one comes after the other, a look at the clock for each would cost more than
+            // decoding it.
+            let next = match receiver.try_recv() {
+                Ok(item) => {
+                    taken += 1;
+                    Ok(Some(item))
+                }
+                Err(_) => {
+                    taken = 0;
+                    reader::next(receiver, TEND)
+                }
+            };
+            match next {
                 Ok(Some(Item::Record(bytes))) => {
                     self.shared.shares.leave(&reader::process(&bytes));
                     self.resolve(&bytes);
+                    if !taken.is_multiple_of(64) {
+                        continue;
+                    }
                 }
                 Ok(Some(Item::Fence(number))) => {
                     // What was lost before the fence is told before it.
@@ -543,9 +564,14 @@ impl Resolver {
     }
 
     fn send(&self, observation: Observation) {
-        // Blocks while the pipeline is busy: the ring is emptied by another thread. An error
-        // means that the pipeline has ended, and with it the interest.
-        let _ = self.sender.blocking_send(observation);
+        let mut observation = observation;
+        // An error means that the pipeline has ended, and with it the interest.
+        while let Err(TrySendError::Full(again)) = self.sender.try_send(observation) {
+            // The ring is emptied by another thread. Being woken for each place that becomes free
+            // costs both sides more than all the rest of an operation.
+            std::thread::sleep(FULL);
+            observation = again;
+        }
     }
 
     fn resolve(&mut self, bytes: &[u8]) {

@@ -8,9 +8,10 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
+use fim_common::ledger::{Ledger, Stage};
 use fim_common::record::decode::{Body, File, Process, Record};
 use fim_common::record::encode::encode;
 use fim_common::record::{
@@ -22,13 +23,16 @@ use rustix::fd::{AsFd as _, OwnedFd};
 use tokio::sync::Notify;
 
 use super::collector::Monitor;
-use super::reader::{Source, poll};
+use super::reader::{self, Source, poll};
 use super::roots::REPLAYED;
 use crate::process::clock::Boot;
 use crate::shares::Shares;
 
 /// Where the number of a record stands in it.
 const SEQUENCE: usize = std::mem::offset_of!(Header, sequence);
+/// Records under way at most: at 300,000 a second as many come between two looks at the ring, and
+/// what is behind has them in its caches as it would then.
+const WINDOW: u64 = 8_192;
 /// Above what the kernel gives out (PID_MAX_LIMIT): nobody's process is taken for the replayed one.
 const PID: u32 = 1 << 23;
 
@@ -41,14 +45,16 @@ pub(crate) struct Replaying {
 /// Begins a replay, and knows when it is over.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    begun: AtomicBool,
+    /// Where the pipeline counts what it takes; once begun.
+    ledger: OnceLock<Arc<Ledger>>,
     over: Notify,
 }
 
 impl Progress {
     /// From now on there are records.
-    pub(crate) fn begin(&self) {
-        self.begun.store(true, Ordering::Release);
+    pub(crate) fn begin(&self, ledger: Arc<Ledger>) {
+        // Begun before: it goes on.
+        let _ = self.ledger.set(ledger);
     }
 
     /// Waits until the last one has been taken.
@@ -65,8 +71,8 @@ pub(crate) struct Replay {
     at: usize,
     number: u64,
     progress: Arc<Progress>,
-    /// Of the queue behind; full as long as there is none.
-    shares: Option<Arc<Shares>>,
+    /// The queue behind, and what comes out of it; none yet.
+    behind: Option<(Arc<Shares>, Arc<reader::Progress>)>,
 }
 
 impl Replay {
@@ -85,7 +91,7 @@ impl Replay {
             at: 0,
             number: 0,
             progress,
-            shares: None,
+            behind: None,
         })
     }
 
@@ -94,9 +100,20 @@ impl Replay {
         &self.root
     }
 
-    /// Does not outrun the queue behind: how fast that is emptied is what is to be found.
-    pub(super) fn through(self, shares: Arc<Shares>) -> Self {
-        Self { shares: Some(shares), ..self }
+    /// Does not outrun what is behind: how fast that is, is what is to be found.
+    pub(super) fn through(self, shares: &Arc<Shares>, progress: &Arc<reader::Progress>) -> Self {
+        Self { behind: Some((Arc::clone(shares), Arc::clone(progress))), ..self }
+    }
+
+    /// Whether as much is under way as a ring holds at this rate when it is looked at.
+    fn must_wait(&self) -> bool {
+        let (Some(ledger), Some((shares, progress))) = (self.progress.ledger.get(), &self.behind)
+        else {
+            return true;
+        };
+        let taken = ledger.count(Stage::Taken);
+        let handed_over = progress.delivered.load(Ordering::Relaxed).saturating_sub(taken);
+        shares.held() as u64 + handed_over >= WINDOW
     }
 
     /// How many records there will be, as the programs would have counted them.
@@ -116,8 +133,8 @@ impl Replay {
 
 impl Source for Replay {
     fn take<T>(&mut self, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        let begun = self.progress.begun.load(Ordering::Acquire);
-        if !begun || self.shares.as_ref().is_none_or(|shares| shares.is_tight()) {
+        // Looking costs more than a record.
+        if self.at.is_multiple_of(64) && self.must_wait() {
             return None;
         }
         if self.at == self.records.len() {
@@ -226,5 +243,80 @@ impl Writer {
             .collect();
         let file = File { fixed, op, path: &tail, path2: b"", extra: b"" };
         self.record(hook, Body::File(file));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use fim_common::collector::{Collector as _, Observation};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::bpf::collector::{BpfCollector, Options};
+    use crate::process;
+
+    #[test]
+    fn each_record_is_told_of_and_counted() {
+        const FILES: u64 = 40;
+        const ROUNDS: u32 = 300;
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir(tree.path().join("sub")).unwrap();
+        for number in 0..FILES {
+            std::fs::write(tree.path().join(format!("sub/{number}")), "x").unwrap();
+        }
+        let progress = Arc::new(Progress::default());
+        let replay = Replay::of(tree.path(), ROUNDS, Arc::clone(&progress)).unwrap();
+        // More than may be under way: it goes on only if what is taken is counted.
+        let records = u64::from(ROUNDS) * (1 + 3 * FILES);
+        assert!(records > WINDOW);
+        let (sender, mut observations) = mpsc::channel(64);
+        let losses = fim_common::loss::Losses::default();
+        let mut collector = BpfCollector::replay(
+            replay,
+            Options {
+                watches: Vec::new(),
+                prunes: Vec::new(),
+                attempts: false,
+                ring_bytes: 1 << 20,
+                table: Arc::new(Mutex::new(process::Table::new(process::Options::default()))),
+                sender,
+                losses: losses.clone(),
+                post: Arc::default(),
+            },
+        )
+        .unwrap();
+        let monitor = collector.monitor();
+        let ledger = Arc::new(Ledger::default());
+        progress.begin(Arc::clone(&ledger));
+
+        // A creation that leaves the file open is two operations.
+        let operations = u64::from(ROUNDS) * 4 * FILES;
+        let mut told: BTreeMap<&str, u64> = BTreeMap::new();
+        for _ in 0..operations {
+            let Some(Observation::Operation(operation)) = observations.blocking_recv() else {
+                panic!("the collector has ended");
+            };
+            ledger.add(Stage::Taken, 1);
+            *told.entry(operation.kind.name()).or_default() += 1;
+            let path = operation.path.unwrap();
+            assert_eq!(path.parent(), Some(tree.path().join("sub").as_path()));
+            let by = operation.actor.process.as_ref().unwrap();
+            assert_eq!(by.executable.as_deref(), Some("/usr/bin/install"));
+            assert_eq!(by.working_directory.as_deref(), Some("/root"));
+            assert_eq!(operation.actor.ancestors.len(), 3);
+        }
+        let each = u64::from(ROUNDS) * FILES;
+        for name in ["create", "open_write", "close_write", "delete"] {
+            assert_eq!(told.get(name), Some(&each), "{name}");
+        }
+        collector.stop().unwrap();
+        assert!(observations.blocking_recv().is_none(), "something more");
+        monitor.enter(&ledger);
+        assert_eq!(ledger.count(Stage::Received), records);
+        assert_eq!(ledger.count(Stage::Submitted), records);
+        assert_eq!(losses.take(), None);
     }
 }

@@ -1,6 +1,7 @@
 //! `fim replay`: runs the agent on records made beforehand, and says what that took.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fim_common::ledger::{Ledger, Stage};
@@ -39,9 +40,9 @@ fn processor() -> Duration {
 
 impl Watch {
     /// From now on there are records.
-    pub(super) fn begin(replaying: Replaying) -> Self {
+    pub(super) fn begin(replaying: Replaying, ledger: &Arc<Ledger>) -> Self {
         let watch = Self { begun: Instant::now(), processor: processor(), replaying };
-        watch.replaying.progress.begin();
+        watch.replaying.progress.begin(Arc::clone(ledger));
         watch
     }
 

@@ -371,7 +371,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         checker: Checker::default(),
     };
     let publish = tokio::spawn(accountant.run());
-    let replay = running.replay.take().map(replay::Watch::begin);
+    let replay = running.replay.take().map(|replay| replay::Watch::begin(replay, &ledger));
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
 
     while !stopped_early {
