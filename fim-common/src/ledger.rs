@@ -77,6 +77,8 @@ stages! {
     Unchanged "unchanged"
     /// In an event.
     Told "told"
+    /// In an event that its rule has counted instead of told.
+    Suppressed "suppressed"
     /// Waiting for more, or for a hash, now.
     Pending "pending"
     /// Events, the agent's own included.
@@ -141,7 +143,7 @@ impl Identity {
             Self {
                 name: "pipeline",
                 from: &[Taken, Found],
-                to: &[Ignored, Uncovered, Nameless, Quiet, Unchanged, Told, Pending],
+                to: &[Ignored, Uncovered, Nameless, Quiet, Unchanged, Told, Suppressed, Pending],
                 exact: Exact::Drained,
             },
             Self {

@@ -1,6 +1,5 @@
 //! Which backend works here, and starting it.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fim_common::collector::{Collector, ObservationSender};
@@ -9,7 +8,7 @@ use fim_common::ignored::Ignored;
 use fim_common::ledger::{Ledger, Stage};
 use fim_common::loss::Losses;
 use fim_common::metrics::{HookCounts, Metrics};
-use fim_common::policy::{Policy, Watch};
+use fim_common::policy::Policy;
 use fim_common::record::Hook;
 use thiserror::Error;
 
@@ -217,12 +216,10 @@ fn start_replay(request: &Request<'_>, rounds: u32) -> Result<Running, BpfError>
 }
 
 fn bpf_options(request: &Request<'_>) -> bpf::Options {
-    let canaries = request.post.directories().iter();
-    let canaries = canaries.map(|base| Watch { base: base.clone(), depth: None, first: None });
     bpf::Options {
-        watches: request.policy.watches().into_iter().chain(canaries).collect(),
+        watches: bpf::watches(request.policy, &request.post),
         prunes: request.policy.prunes(),
-        attempts: request.policy.rules().iter().any(|rule| rule.attempts),
+        attempts: bpf::wants_attempts(request.policy),
         ring_bytes: request.collector.ring_bytes,
         table: Arc::clone(&request.table),
         sender: request.sender.clone(),
@@ -246,8 +243,7 @@ fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, Fanoti
     if let Err(error) = lock(table).snapshot() {
         tracing::warn!(%error, "/proc cannot be listed");
     }
-    let policy = Arc::new(request.policy.clone());
-    let scope = Arc::new(move |path: &Path| policy.covers(path).is_some());
+    let (scope, watch_paths) = fanotify::scope_of(request.policy, &request.post);
     let sync: Box<dyn FnMut() + Send> = match feed {
         Some(mut feed) => {
             let table = Arc::clone(table);
@@ -255,16 +251,6 @@ fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, Fanoti
         }
         None => Box::new(|| ()),
     };
-    let watch_paths = request
-        .policy
-        .watches()
-        .into_iter()
-        .map(|watch| match watch.first {
-            Some(first) => watch.base.join(first),
-            None => watch.base,
-        })
-        .chain(request.post.directories().iter().cloned())
-        .collect();
     let collector = FanotifyCollector::start(fanotify::Options {
         scope,
         watch_paths,

@@ -4,10 +4,12 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fim_common::config::{self, Backend};
 use fim_common::pipeline::Format;
+use fim_common::policy::{Platform, Set};
 
 use crate::commands::{self, exit, run};
 
@@ -90,8 +92,18 @@ struct Run {
 
 #[derive(Debug, Subcommand)]
 enum Policy {
-    /// The recommended items, and what of them exists here.
+    /// The built-in rules item by item, what of them exists here, and how often they fire.
     Recommended {
+        /// Of which platform [default: this one].
+        #[arg(long, value_enum, value_name = "PLATFORM")]
+        platform: Option<PlatformName>,
+        /// Which set; may be repeated [default: recommended].
+        #[arg(long, value_enum, value_name = "SET")]
+        set: Vec<SetName>,
+        /// Watch for this long (as in 10m), apart from any running agent, and say how often each
+        /// item fires, by whom, and what to suppress.
+        #[arg(long, value_name = "TIME", value_parser = commands::policy::duration)]
+        learn: Option<Duration>,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -101,13 +113,33 @@ enum Policy {
         /// The configuration [default: /etc/fim/fim.toml, or the recommended policy].
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Print the effective policy.
     Show {
         /// The configuration [default: /etc/fim/fim.toml, or the recommended policy].
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PlatformName {
+    Linux,
+    Windows,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SetName {
+    /// What Microsoft Defender for Cloud recommends.
+    Recommended,
+    /// What attackers use today.
+    AttackSurface,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -164,11 +196,29 @@ pub fn main() -> ExitCode {
         Command::Explain { path, config, json } => {
             commands::explain::explain(out, &path, config.as_deref(), json)
         }
-        Command::Policy(Policy::Recommended { json }) => commands::policy::recommended(out, json),
-        Command::Policy(Policy::Check { config }) => {
-            commands::policy::check(out, config.as_deref())
+        Command::Policy(Policy::Recommended { platform, set, learn, json }) => {
+            let mut asked = commands::policy::Asked { learn, json, ..Default::default() };
+            match platform {
+                Some(PlatformName::Linux) => asked.platform = Platform::Linux,
+                Some(PlatformName::Windows) => asked.platform = Platform::Windows,
+                None => {}
+            }
+            if !set.is_empty() {
+                let sets = set.into_iter().map(|set| match set {
+                    SetName::Recommended => Set::Recommended,
+                    SetName::AttackSurface => Set::AttackSurface,
+                });
+                asked.sets = sets.collect();
+                asked.sets.dedup();
+            }
+            commands::policy::recommended(out, &asked)
         }
-        Command::Policy(Policy::Show { config }) => commands::policy::show(out, config.as_deref()),
+        Command::Policy(Policy::Check { config, json }) => {
+            commands::policy::check(out, config.as_deref(), json)
+        }
+        Command::Policy(Policy::Show { config, json }) => {
+            commands::policy::show(out, config.as_deref(), json)
+        }
     };
     match result {
         Ok(code) => ExitCode::from(code),

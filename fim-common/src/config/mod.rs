@@ -10,18 +10,23 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::policy::{self, Pattern, Policy, Rule};
+use crate::policy::{self, Pattern, Policy, Rule, Window};
 
 mod raw;
 mod reference;
 mod render;
+mod rules;
+mod source;
 mod validate;
 
+#[cfg(test)]
+mod rules_tests;
 #[cfg(test)]
 mod tests;
 
 pub use reference::reference_markdown;
 pub use render::to_toml;
+pub use source::Loaded;
 
 /// Where the configuration lies when nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/fim/fim.toml";
@@ -45,8 +50,10 @@ pub struct Config {
     pub collector: Collector,
     /// The agent's check of itself.
     pub canary: Canary,
-    /// The rules in force, not empty, names unique; those of the file before the recommended.
+    /// The rules in force, not empty, names unique; those of the file before the built-in.
     pub rules: Vec<Rule>,
+    /// The maintenance windows, names unique.
+    pub windows: Vec<Window>,
 }
 
 /// A choice of the source of events.
@@ -126,6 +133,8 @@ pub struct Events {
     pub fold: Duration,
     /// A file still written to is reported again when it has been quiet for this long.
     pub settle: Duration,
+    /// How often what was suppressed is summed up.
+    pub suppressed_interval: Duration,
 }
 
 /// `[collector]`.
@@ -164,6 +173,7 @@ impl Default for Config {
                 alert_severity: 70,
                 fold: Duration::from_millis(50),
                 settle: Duration::from_secs(1),
+                suppressed_interval: Duration::from_secs(3600),
             },
             collector: Collector {
                 ring_bytes: 8 << 20,
@@ -173,6 +183,7 @@ impl Default for Config {
             },
             canary: Canary { interval: Some(Duration::from_secs(60)) },
             rules: policy::recommended(),
+            windows: Vec::new(),
         }
     }
 }
@@ -181,30 +192,10 @@ impl Config {
     /// Reads the file that was `named`, or the one at [`DEFAULT_PATH`] if there is one.
     ///
     /// # Errors
-    /// When the named file is missing, the file cannot be read, or something in it is wrong.
+    /// When the named file is missing, the file cannot be read or is writable by others, or
+    /// something in it is wrong.
     pub fn load(named: Option<&Path>) -> Result<Self, Error> {
-        Self::load_or(named, Path::new(DEFAULT_PATH))
-    }
-
-    fn load_or(named: Option<&Path>, default: &Path) -> Result<Self, Error> {
-        let file = named.unwrap_or(default);
-        let text = match std::fs::read(file) {
-            Ok(bytes) => String::from_utf8(bytes).map_err(|error| Error::Encoding {
-                file: file.into(),
-                line: 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
-                    .iter()
-                    .filter(|&&byte| byte == b'\n')
-                    .count(),
-            })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return match named {
-                    Some(_) => Err(Error::Missing { file: file.into() }),
-                    None => Ok(Self::default()),
-                };
-            }
-            Err(source) => return Err(Error::Read { file: file.into(), source }),
-        };
-        Self::parse(&text, file)
+        Loaded::read(named).config
     }
 
     /// The configuration in `text`; `file` is what errors name.
@@ -237,7 +228,7 @@ impl Config {
 
     /// The policy of the rules, not yet [resolved](Policy::resolved).
     pub fn policy(&self) -> Policy {
-        Policy::new(self.rules.clone())
+        Policy::new(self.rules.clone()).with_windows(self.windows.clone())
     }
 }
 
@@ -258,6 +249,14 @@ pub enum Error {
         file: PathBuf,
         /// Why not.
         source: std::io::Error,
+    },
+    /// Somebody else could say what the agent does.
+    #[error("{}: refused: {why}; it decides what is watched, so that nobody but root and the user of the agent may be able to change it", file.display())]
+    Writable {
+        /// The file.
+        file: PathBuf,
+        /// By whom, and what to do.
+        why: String,
     },
     /// The file is no text.
     #[error("{}:{line}: not UTF-8, which TOML has to be", file.display())]

@@ -4,7 +4,8 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use toml::Spanned;
 
 /// A number, or a word or a text with a unit that stands for one.
@@ -34,6 +35,70 @@ impl<'de> Deserialize<'de> for Scalar {
             }
         }
         deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+/// A moment, as a text or as TOML's own date and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Moment(pub(super) String);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MomentVisitor;
+        impl<'de> Visitor<'de> for MomentVisitor {
+            type Value = Moment;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a date and time")
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Moment, E> {
+                Ok(Moment(value.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Moment, A::Error> {
+                // toml hands its own type over as a map.
+                let moment = toml::value::Datetime::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Moment(moment.to_string()))
+            }
+        }
+        deserializer.deserialize_any(MomentVisitor)
+    }
+}
+
+/// A registry key, alone or with names of values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RegistryPath {
+    pub(super) key: String,
+    pub(super) values: Option<Vec<String>>,
+}
+
+impl<'de> Deserialize<'de> for RegistryPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            key: String,
+            values: Option<Vec<String>>,
+        }
+        struct PathVisitor;
+        impl<'de> Visitor<'de> for PathVisitor {
+            type Value = RegistryPath;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a registry key, or { key = '...', values = ['...'] }")
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<RegistryPath, E> {
+                Ok(RegistryPath { key: value.to_owned(), values: None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RegistryPath, A::Error> {
+                let Table { key, values } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(RegistryPath { key, values })
+            }
+        }
+        deserializer.deserialize_any(PathVisitor)
     }
 }
 
@@ -107,15 +172,23 @@ table! {
             default: "\"auto\"",
             cost: "fanotify costs more per event and knows less of each"
         }
-        /// Whether the recommended rules (`fim policy recommended`) apply, after those of the file.
-        /// Without the key they apply when the file has no `[[rule]]`.
+        /// Whether the set `recommended` applies; the same as naming it in `sets`. Without either
+        /// key it applies when the file has no `[[rule]]`.
         recommended: bool {
             values: "`true` or `false`",
             default: "",
             cost: "hashing them at the first start: 1,100 files on a minimal Debian 12"
         }
+        /// Built-in rules that apply, after those of the file. `fim policy recommended` shows them.
+        sets: List {
+            values: "list of `\"recommended\"` and `\"attack-surface\"`",
+            default: "",
+            cost: "hashing them at the first start; `attack-surface` looks at what happens up to five levels below `/home`"
+        }
     }
     with {
+        maintenance: Vec<Spanned<Maintenance>>,
+        adjust: Vec<Spanned<Adjust>>,
         journal: Journal,
         metrics: Metrics,
         hash: Hash,
@@ -204,6 +277,13 @@ table! {
             default: "1000",
             cost: "less of it means more events and hashes for files that are written to for long"
         }
+        /// How often a `suppressed` event sums up what rules with `suppress` have counted. Nothing
+        /// comes when nothing was suppressed; the rest is told at the stop and at a reload.
+        suppressed_interval: i64 {
+            values: "seconds, 1 to 86400",
+            default: "3600",
+            cost: "one event"
+        }
     }
 }
 
@@ -269,9 +349,17 @@ table! {
         /// between slashes is any number of directories, `\` escapes; only objects whose whole path
         /// matches are meant.
         paths: List {
-            values: "list of paths and globs, not empty; required",
+            values: "list of paths and globs, not empty; required unless there is `registry`",
             default: "",
             cost: "each object is hashed once at the first start and kept in the baseline, about 300 bytes"
+        }
+        /// Registry keys, with all their values and everything below, or some values of a key:
+        /// `{ key = '...', values = ['...'] }`. `*` stands within a name. Case does not matter;
+        /// `WOW6432Node` is a key of its own. On Linux they are checked, and mean nothing.
+        registry: Vec<Spanned<RegistryPath>> {
+            values: "list of keys, `'HKLM\\SOFTWARE\\...'`; a rule has `paths`, `registry` or both",
+            default: "",
+            cost: "none"
         }
         /// Objects among them that this rule leaves out. Other rules may still have them.
         exclude: List {
@@ -329,11 +417,186 @@ table! {
             default: "true",
             cost: "at most 100 events a second and process; what is beyond is counted in the next one"
         }
+        /// What is expected of the objects. `never`: each change is an alert, whatever the severity.
+        /// `maintenance`: in a `[[maintenance]]` window a change is expected and no alert, at any
+        /// other time it is an alert. An entry of `allow` comes before both.
+        expect: String {
+            values: "`\"never\"` or `\"maintenance\"`",
+            default: "",
+            cost: "none"
+        }
+        /// The windows that count for `expect = "maintenance"`; without the key all of them.
+        maintenance: List {
+            values: "list of names of `[[maintenance]]`",
+            default: "",
+            cost: "none"
+        }
+    }
+    with {
+        only: Vec<Spanned<Condition>>,
+        allow: Vec<Spanned<Condition>>,
+        suppress: Vec<Spanned<Condition>>,
+    }
+}
+
+table! {
+    /// Who and what a part of a rule is about. With `[[rule.only]]` the rule is about such
+    /// operations and no others; what `[[rule.allow]]` describes is told and never an alert; what
+    /// `[[rule.suppress]]` describes is counted, and told in a `suppressed` event. Of several
+    /// entries one has to hold; of the keys of an entry all; of a list one element. What is not
+    /// known of an operation does not hold. See `docs/policy.md`.
+    Condition "[[rule.only]], [[rule.allow]], [[rule.suppress]]" {
+        /// The object.
+        paths: List {
+            values: "list of paths and globs, as in `[[rule]]`",
+            default: "",
+            cost: "none"
+        }
+        /// What is done to it.
+        operations: List {
+            values: "as in `[[rule]]`",
+            default: "",
+            cost: "none"
+        }
+        /// The executable of the process. Symbolic links are resolved, as in `paths` of a rule. It
+        /// never holds for a process in a container, whose paths are its own.
+        executable: List {
+            values: "list of paths and globs",
+            default: "",
+            cost: "none"
+        }
+        /// The name of the process, exactly: the last part of its executable. Anybody can give a
+        /// program any name.
+        process_name: List {
+            values: "list of names",
+            default: "",
+            cost: "none"
+        }
+        /// The executable of its parent, or of one further up (eight are known).
+        ancestor: List {
+            values: "list of paths and globs",
+            default: "",
+            cost: "none"
+        }
+        /// The user whose rights the process had (the effective user).
+        user: Vec<Spanned<Scalar>> {
+            values: "list of names and ids",
+            default: "",
+            cost: "none"
+        }
+        /// The user who logged in. A daemon has none.
+        login_user: Vec<Spanned<Scalar>> {
+            values: "list of names and ids",
+            default: "",
+            cost: "none"
+        }
+        /// Why; events and summaries have it.
+        reason: String {
+            values: "text",
+            default: "",
+            cost: "its length in each event"
+        }
+    }
+}
+
+table! {
+    /// A time in which changes of objects with `expect = "maintenance"` are expected: either
+    /// `days`, `start` and `duration`, or `from` and `until`.
+    Maintenance "[[maintenance]]" {
+        /// Its name, in events in it.
+        name: String {
+            values: "text, unique; required",
+            default: "",
+            cost: "none"
+        }
+        /// The days on which it opens.
+        days: List {
+            values: "list of `mon` `tue` `wed` `thu` `fri` `sat` `sun`, or `[\"daily\"]`",
+            default: "",
+            cost: "none"
+        }
+        /// When it opens on those days. Where the clock is set forward over this time, as much
+        /// later; where it comes twice, at the first.
+        start: String {
+            values: "time, `\"22:30\"`",
+            default: "",
+            cost: "none"
+        }
+        /// How long it is open, also across midnight.
+        duration: String {
+            values: "duration, `\"1m\"` to `\"168h\"`; as in `\"4h\"`, `\"1h30m\"`",
+            default: "",
+            cost: "none"
+        }
+        /// When it opens, once.
+        from: Moment {
+            values: "date and time, `\"2026-03-01T22:00:00+01:00\"`; without an offset that of `timezone`",
+            default: "",
+            cost: "none"
+        }
+        /// When it is over.
+        until: Moment {
+            values: "as `from`, and later",
+            default: "",
+            cost: "none"
+        }
+        /// The time zone of the times above.
+        timezone: String {
+            values: "IANA name, `\"UTC\"`, or `\"local\"`: that of the host",
+            default: "\"local\"",
+            cost: "none"
+        }
+    }
+}
+
+table! {
+    /// Changes a rule of one of the `sets`.
+    Adjust "[[adjust]]" {
+        /// Its name.
+        rule: String {
+            values: "name of a built-in rule that applies; required, once",
+            default: "",
+            cost: "none"
+        }
+        /// Whether the rule applies.
+        enabled: bool {
+            values: "`true` or `false`",
+            default: "true",
+            cost: "none"
+        }
+        /// Takes the place of its severity.
+        severity: Scalar {
+            values: "as in `[[rule]]`",
+            default: "",
+            cost: "none"
+        }
+        /// Objects that it leaves out.
+        exclude: List {
+            values: "as in `[[rule]]`",
+            default: "[]",
+            cost: "none"
+        }
+        /// As in `[[rule]]`.
+        expect: String {
+            values: "as in `[[rule]]`",
+            default: "",
+            cost: "none"
+        }
+        /// As in `[[rule]]`.
+        maintenance: List {
+            values: "as in `[[rule]]`",
+            default: "",
+            cost: "none"
+        }
+    }
+    with {
+        allow: Vec<Spanned<Condition>>,
+        suppress: Vec<Spanned<Condition>>,
     }
 }
 
 /// All tables, in the order of the reference.
-pub(super) const SECTIONS: [Section; 8] = [
+pub(super) const SECTIONS: [Section; 11] = [
     File::SECTION,
     Journal::SECTION,
     Metrics::SECTION,
@@ -342,4 +605,7 @@ pub(super) const SECTIONS: [Section; 8] = [
     Collector::SECTION,
     Canary::SECTION,
     Rule::SECTION,
+    Condition::SECTION,
+    Maintenance::SECTION,
+    Adjust::SECTION,
 ];

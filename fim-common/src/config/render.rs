@@ -7,7 +7,8 @@ use toml::Value;
 
 use super::Config;
 use super::validate::size_text;
-use crate::policy::{Operations, Pattern, Rule};
+use crate::policy::maintenance::{When, weekday_name};
+use crate::policy::{Condition, Operations, Pattern, Rule, Window};
 
 /// `config` as TOML, with everything said, defaults too. Beside a path that `canonicalize` changes
 /// stands what it becomes, and what `note` has to say of it.
@@ -28,8 +29,18 @@ fn write_config(
     canonicalize: &dyn Fn(&Path) -> PathBuf,
     note: &dyn Fn(&Path) -> Option<String>,
 ) -> fmt::Result {
-    let Config { file: _, backend, journal, metrics, hash, events, collector, canary, rules } =
-        config;
+    let Config {
+        file: _,
+        backend,
+        journal,
+        metrics,
+        hash,
+        events,
+        collector,
+        canary,
+        rules,
+        windows,
+    } = config;
     writeln!(out, "backend = {}", quoted(backend.as_str()))?;
     writeln!(out, "recommended = false  # those in force are written out below")?;
     writeln!(out, "\n[journal]")?;
@@ -42,12 +53,16 @@ fn write_config(
     writeln!(out, "\n[events]\nalert_severity = {}", events.alert_severity)?;
     writeln!(out, "fold_ms = {}", events.fold.as_millis())?;
     writeln!(out, "settle_ms = {}", events.settle.as_millis())?;
+    writeln!(out, "suppressed_interval = {}", events.suppressed_interval.as_secs())?;
     writeln!(out, "\n[collector]\nring_bytes = {}", size_text(collector.ring_bytes.into()))?;
     writeln!(out, "queue_events = {}", collector.queue_events)?;
     writeln!(out, "spill_events = {}", collector.spill_events)?;
     writeln!(out, "unlimited_queue = {}", collector.unlimited_queue)?;
     let interval = canary.interval.map_or(0, |interval| interval.as_secs());
     writeln!(out, "\n[canary]\ninterval = {interval}")?;
+    for window in windows {
+        write_window(out, window)?;
+    }
     for rule in rules {
         write_rule(out, rule, canonicalize, note)?;
     }
@@ -72,6 +87,12 @@ fn write_rule(
         hash,
         max_hash_size,
         attempts,
+        registry,
+        only,
+        allow,
+        suppress,
+        expect,
+        maintenance,
     } = rule;
     let write_patterns = |key: &str, patterns: &[Pattern], out: &mut String| -> fmt::Result {
         writeln!(out, "{key} = [")?;
@@ -95,7 +116,22 @@ fn write_rule(
         writeln!(out, "]")
     };
     writeln!(out, "\n[[rule]]\nname = {}", quoted(name))?;
-    write_patterns("paths", paths, out)?;
+    if !paths.is_empty() {
+        write_patterns("paths", paths, out)?;
+    }
+    if !registry.is_empty() {
+        writeln!(out, "registry = [")?;
+        for pattern in registry {
+            match pattern.values() {
+                None => writeln!(out, "    {},", quoted(pattern.source()))?,
+                Some(values) => {
+                    let (key, values) = (quoted(pattern.source()), list(values));
+                    writeln!(out, "    {{ key = {key}, values = {values} }},")?;
+                }
+            }
+        }
+        writeln!(out, "]")?;
+    }
     if !exclude.is_empty() {
         write_patterns("exclude", exclude, out)?;
     }
@@ -116,7 +152,77 @@ fn write_rule(
     }
     writeln!(out, "hash = {hash}")?;
     writeln!(out, "max_hash_size = {}", size_text(*max_hash_size))?;
-    writeln!(out, "attempts = {attempts}")
+    writeln!(out, "attempts = {attempts}")?;
+    if let Some(expect) = expect {
+        writeln!(out, "expect = {}", quoted(expect.as_str()))?;
+    }
+    if !maintenance.is_empty() {
+        writeln!(out, "maintenance = {}", list(maintenance))?;
+    }
+    for (name, conditions) in [("only", only), ("allow", allow), ("suppress", suppress)] {
+        for condition in conditions {
+            writeln!(out, "\n[[rule.{name}]]")?;
+            write_condition(out, condition)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_condition(out: &mut String, condition: &Condition) -> fmt::Result {
+    let Condition {
+        paths,
+        operations,
+        executables,
+        process_names,
+        ancestors,
+        users,
+        login_users,
+        reason,
+    } = condition;
+    let sources = |patterns: &[Pattern]| {
+        // Alternatives in braces are several patterns of one text.
+        let mut sources: Vec<String> =
+            patterns.iter().map(|pattern| pattern.source().to_owned()).collect();
+        sources.dedup();
+        sources
+    };
+    let operations = operations.map(|operations| {
+        operations.iter().map(|action| action.as_str().to_owned()).collect::<Vec<_>>()
+    });
+    for (key, texts) in [
+        ("paths", sources(paths)),
+        ("operations", operations.unwrap_or_default()),
+        ("executable", sources(executables)),
+        ("process_name", process_names.clone()),
+        ("ancestor", sources(ancestors)),
+        ("user", users.clone()),
+        ("login_user", login_users.clone()),
+    ] {
+        if !texts.is_empty() {
+            writeln!(out, "{key} = {}", list(&texts))?;
+        }
+    }
+    match reason {
+        Some(reason) => writeln!(out, "reason = {}", quoted(reason)),
+        None => Ok(()),
+    }
+}
+
+fn write_window(out: &mut String, window: &Window) -> fmt::Result {
+    writeln!(out, "\n[[maintenance]]\nname = {}", quoted(&window.name))?;
+    match &window.when {
+        When::Once { from, until } => {
+            writeln!(out, "from = {}", quoted(&from.to_string()))?;
+            writeln!(out, "until = {}", quoted(&until.to_string()))
+        }
+        When::Weekly { days, start, duration, zone } => {
+            let days: Vec<String> = days.iter().map(|&day| weekday_name(day).to_owned()).collect();
+            writeln!(out, "days = {}", list(&days))?;
+            writeln!(out, "start = {}", quoted(&start.strftime("%H:%M").to_string()))?;
+            writeln!(out, "duration = {}", quoted(&format!("{duration:#}")))?;
+            writeln!(out, "timezone = {}", quoted(zone.iana_name().unwrap_or("local")))
+        }
+    }
 }
 
 fn quoted(text: &str) -> String {

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::raw::{self, List, Scalar};
 use super::{Canary, Collector, Config, Events, Hash, Journal, Metrics, Problem};
-use crate::policy::{self, Operations, Pattern, Rule};
+use crate::policy::{self, Operations, Pattern, Rule, Window};
 
 const WORDS: [(&str, u8); 4] = [("low", 25), ("medium", 50), ("high", 75), ("critical", 100)];
 const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
@@ -33,21 +33,21 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Vec<Problem>> {
     Err(check.problems)
 }
 
-struct Check<'t> {
+pub(super) struct Check<'t> {
     text: &'t str,
     file: &'t Path,
-    problems: Vec<Problem>,
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Check<'_> {
-    fn problem(&mut self, span: Range<usize>, message: impl Into<String>) {
+    pub(super) fn problem(&mut self, span: Range<usize>, message: impl Into<String>) {
         let (line, column) = self.position(&span);
         let message = message.into();
         self.problems.push(Problem { file: self.file.into(), line, column, message });
     }
 
     /// Line and column, each from 1.
-    fn position(&self, span: &Range<usize>) -> (usize, usize) {
+    pub(super) fn position(&self, span: &Range<usize>) -> (usize, usize) {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
@@ -67,9 +67,10 @@ impl Check<'_> {
         let mut rules = Vec::new();
         let mut taken: HashMap<String, (usize, Range<usize>)> = HashMap::new();
         let own_rules = !raw.rule.is_empty();
+        let windows = self.windows(raw.maintenance);
         for rule in raw.rule {
             let span = rule.span();
-            let (rule, span) = self.rule(rule.into_inner(), span, hash.max_size);
+            let (rule, span) = self.rule(rule.into_inner(), span, hash.max_size, &windows);
             if let Some((line, _)) = taken.get(&rule.name) {
                 let message =
                     format!("rule name {:?} is taken by the rule at line {line}", rule.name);
@@ -79,32 +80,25 @@ impl Check<'_> {
             }
             rules.push(rule);
         }
-        // What the file says of hashing counts for the recommended rules too.
+        let sets = self.sets(raw.sets, raw.recommended, own_rules);
+        // What the file says of hashing counts for the built-in rules too.
         let max_hash_size = hash.max_size;
-        let recommended =
-            policy::recommended().into_iter().map(|rule| Rule { max_hash_size, ..rule });
-        match raw.recommended.map(|said| (said.span(), said.into_inner())) {
-            Some((span, false)) if !own_rules => self.problem(
-                span,
-                "nothing would be watched: there is no [[rule]], and the recommended rules are \
-                 turned off",
-            ),
-            Some((_, true)) => {
-                for rule in recommended {
-                    if let Some((line, span)) = taken.get(&rule.name) {
-                        let message = format!(
-                            "rule name {:?} is taken by a recommended rule; rename the rule at \
-                             line {line}, or say recommended = false",
-                            rule.name
-                        );
-                        self.problem(span.clone(), message);
-                    }
-                    rules.push(rule);
-                }
+        let mut built_in: Vec<Rule> = policy::rules_of(&sets)
+            .into_iter()
+            .map(|rule| Rule { max_hash_size, ..rule })
+            .collect();
+        for rule in &built_in {
+            if let Some((line, span)) = taken.get(&rule.name) {
+                let message = format!(
+                    "rule name {:?} is taken by a built-in rule of `sets`; rename the rule at \
+                     line {line}",
+                    rule.name
+                );
+                self.problem(span.clone(), message);
             }
-            None if !own_rules => rules = recommended.collect(),
-            Some((_, false)) | None => {}
         }
+        self.adjust(raw.adjust, &mut built_in, &windows);
+        rules.append(&mut built_in);
         Config {
             file: Some(self.file.into()),
             backend,
@@ -137,6 +131,11 @@ impl Check<'_> {
                     .severity(raw.events.alert_severity, default.events.alert_severity),
                 fold: self.milliseconds(raw.events.fold_ms, default.events.fold, 10_000),
                 settle: self.milliseconds(raw.events.settle_ms, default.events.settle, 60_000),
+                suppressed_interval: Duration::from_secs(self.number(
+                    raw.events.suppressed_interval,
+                    default.events.suppressed_interval.as_secs(),
+                    1..=86_400,
+                )),
             },
             collector: self.collector(raw.collector, default.collector),
             canary: Canary {
@@ -146,6 +145,7 @@ impl Check<'_> {
                 },
             },
             rules,
+            windows,
         }
     }
 
@@ -169,7 +169,13 @@ impl Check<'_> {
         }
     }
 
-    fn rule(&mut self, raw: raw::Rule, span: Range<usize>, max_size: u64) -> (Rule, Range<usize>) {
+    fn rule(
+        &mut self,
+        raw: raw::Rule,
+        span: Range<usize>,
+        max_size: u64,
+        windows: &[Window],
+    ) -> (Rule, Range<usize>) {
         let name_span = raw.name.as_ref().map_or(span.clone(), Spanned::span);
         let name = match raw.name.map(Spanned::into_inner) {
             Some(name) if name.trim().is_empty() => {
@@ -190,6 +196,7 @@ impl Check<'_> {
                 Vec::new()
             }
             Some(paths) => self.patterns(paths.into_inner()),
+            None if raw.registry.is_some() => Vec::new(),
             None => {
                 self.problem(span, "the rule has no paths; add paths = [\"/...\"]");
                 Vec::new()
@@ -209,12 +216,18 @@ impl Check<'_> {
             hash: raw.hash.is_none_or(Spanned::into_inner),
             max_hash_size: self.size(raw.max_hash_size, max_size, 0..=1 << 40),
             attempts: raw.attempts.is_none_or(Spanned::into_inner),
+            registry: raw.registry.map_or_else(Vec::new, |list| self.registry(list)),
+            only: self.conditions(raw.only),
+            allow: self.conditions(raw.allow),
+            suppress: self.conditions(raw.suppress),
+            maintenance: self.named_windows(raw.maintenance, windows),
+            expect: self.expect(raw.expect, windows),
             ..Rule::new(name, paths)
         };
         (rule, name_span)
     }
 
-    fn patterns(&mut self, list: List) -> Vec<Pattern> {
+    pub(super) fn patterns(&mut self, list: List) -> Vec<Pattern> {
         let mut patterns = Vec::new();
         for text in list {
             match Pattern::parse(text.get_ref()) {
@@ -229,13 +242,13 @@ impl Check<'_> {
     }
 
     /// The place of byte `at` of a text, where it is written without escapes; else of the text.
-    fn inside(&self, text: &Spanned<String>, at: usize) -> Range<usize> {
+    pub(super) fn inside(&self, text: &Spanned<String>, at: usize) -> Range<usize> {
         let span = text.span();
         let written = self.text.get(span.start + 1..span.end.saturating_sub(1));
         if written == Some(text.get_ref()) { span.start + 1 + at..span.end } else { span }
     }
 
-    fn operations(&mut self, list: Spanned<List>) -> Operations {
+    pub(super) fn operations(&mut self, list: Spanned<List>) -> Operations {
         if list.get_ref().is_empty() {
             let message =
                 "operations is empty: the rule would report nothing; leave the key out for all";
@@ -273,7 +286,7 @@ impl Check<'_> {
     }
 
     /// The value that `read` makes of what is written; `default` where nothing is.
-    fn value<R, T>(
+    pub(super) fn value<R, T>(
         &mut self,
         written: Option<Spanned<R>>,
         default: T,
@@ -314,7 +327,7 @@ impl Check<'_> {
         Duration::from_millis(number.unsigned_abs())
     }
 
-    fn severity(&mut self, written: Option<Spanned<Scalar>>, default: u8) -> u8 {
+    pub(super) fn severity(&mut self, written: Option<Spanned<Scalar>>, default: u8) -> u8 {
         self.value(written, default, |scalar| {
             let known = match scalar {
                 Scalar::Integer(number) => u8::try_from(*number).ok().filter(|&n| n <= 100),

@@ -15,9 +15,14 @@ use crate::state::{HashState, ObjectKind, ObjectState};
 use crate::time::Timestamp;
 
 pub mod actor;
+mod expectation;
 pub mod pretty;
 pub mod schema;
 mod shared;
+
+pub use expectation::{
+    Configuration, Expectation, Expected, Suppress, Suppressed, SuppressedProcess,
+};
 
 use actor::{Container, Kubernetes, Process, User};
 pub use shared::Shared;
@@ -170,6 +175,8 @@ pub enum Action {
     GapClosed,
     /// The agent did not see what it did itself: a hook has stopped.
     CanaryMissed,
+    /// What rules suppressed since the last of these, or since the start.
+    Suppressed,
     /// The agent lives.
     Heartbeat,
 }
@@ -192,6 +199,7 @@ impl Action {
             Self::Gap => "gap",
             Self::GapClosed => "gap_closed",
             Self::CanaryMissed => "canary_missed",
+            Self::Suppressed => "suppressed",
             Self::Heartbeat => "heartbeat",
         }
     }
@@ -461,6 +469,18 @@ pub struct Fim {
     /// `gap` and `gap_closed`: what was lost.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gap: Option<Gap>,
+    /// What the rule makes of who did it and when, where it says something of that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expectation: Option<Expectation>,
+    /// `suppressed`: what was, by rule and entry.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub suppressed: Vec<Suppressed>,
+    /// `config_changed`: from what to what.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub configuration: Option<Configuration>,
+    /// Not of the JSON: the event is to be counted, not told.
+    #[serde(skip)]
+    pub suppress: Option<Suppress>,
     /// The agent's own events: what there is to say, for people.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,

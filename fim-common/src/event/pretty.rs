@@ -108,6 +108,7 @@ fn look(event: &Event) -> (&'static str, &'static str) {
         | Action::AgentStopped
         | Action::ConfigChanged
         | Action::GapClosed
+        | Action::Suppressed
         | Action::Heartbeat => BLUE,
     };
     (style, "")

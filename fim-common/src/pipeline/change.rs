@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use super::{Names, doubt};
+use super::{Names, doubt, suppressed};
 use crate::baseline::Baseline;
 use crate::event::actor::Actor;
 use crate::event::{
@@ -13,7 +13,7 @@ use crate::event::{
 };
 use crate::hash::HashOutcome;
 use crate::operation::{Failure, Operation, OperationKind};
-use crate::policy::{self, Policy};
+use crate::policy::{self, Circumstances, Policy, Standing};
 use crate::scan::Difference;
 use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
 use crate::time::Timestamp;
@@ -32,6 +32,13 @@ pub(super) enum Content {
     Changed,
     /// A comparison decides.
     Doubtful,
+}
+
+/// What the policy says of an event.
+#[derive(Clone, Copy)]
+struct Judged<'p> {
+    rule: &'p policy::Rule,
+    standing: Standing<'p>,
 }
 
 /// An event in the making.
@@ -99,9 +106,19 @@ impl Draft {
         self.operations.iter().map(|folded| folded.count).sum()
     }
 
-    /// The rule that decides about it.
-    fn rule<'p>(&self, policy: &'p Policy) -> Option<&'p policy::Rule> {
-        let by = |path: &Path| policy.verdict(path, self.action).map(|verdict| verdict.rule);
+    /// The rule that decides about it, and what that makes of it.
+    fn judged<'p>(&self, policy: &'p Policy) -> Option<Judged<'p>> {
+        let by = |path: &Path| {
+            let rule = policy.decide(path, self.action, &self.actor)?.rule;
+            let circumstances = Circumstances {
+                actor: &self.actor,
+                others: &self.writers,
+                // A comparison finds that something was changed, not when, nor how often.
+                time: (self.provider != Provider::Scan).then_some(self.time),
+            };
+            let standing = policy.standing(rule, path, self.action, circumstances);
+            Some(Judged { rule, standing })
+        };
         by(&self.path)
             .or_else(|| by(self.from.as_deref()?))
             .or_else(|| by(self.judged_as.as_deref()?))
@@ -293,8 +310,8 @@ pub(super) fn event(
         }
         _ => {}
     }
-    let rule = draft.rule(policy)?;
-    Some(assemble(draft, before, after, changes, hash_state, rule, names, alert_severity))
+    let judged = draft.judged(policy)?;
+    Some(assemble(draft, before, after, changes, hash_state, judged, names, alert_severity))
 }
 
 /// The state after, and how far its hash can be trusted.
@@ -340,10 +357,10 @@ pub(super) fn attempt(
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Option<Event> {
-    let rule = draft.rule(policy).filter(|rule| rule.attempts)?;
+    let judged = draft.judged(policy).filter(|judged| judged.rule.attempts)?;
     // What there is now is what there was.
     let now = object::state(&draft.path).ok();
-    let mut event = assemble(draft, None, now, Vec::new(), None, rule, names, alert_severity);
+    let mut event = assemble(draft, None, now, Vec::new(), None, judged, names, alert_severity);
     event.fim.after = None;
     Some(event)
 }
@@ -379,9 +396,9 @@ pub(super) fn moved_along(
     draft.from = from;
     let before = difference.after.clone();
     let (changes, hash_state) = (vec![Property::Path], difference.hash_state);
-    let rule = draft.rule(policy)?;
+    let judged = draft.judged(policy)?;
     let after = difference.after;
-    Some(assemble(draft, before, after, changes, hash_state, rule, names, alert_severity))
+    Some(assemble(draft, before, after, changes, hash_state, judged, names, alert_severity))
 }
 
 /// An event about what a scan found.
@@ -430,14 +447,14 @@ pub(super) fn difference(
         after: ObjectState::default(),
         operations: Vec::new(),
     };
-    let rule = draft.rule(policy)?;
+    let judged = draft.judged(policy)?;
     Some(assemble(
         draft,
         difference.before,
         difference.after,
         difference.changes,
         difference.hash_state,
-        rule,
+        judged,
         names,
         alert_severity,
     ))
@@ -450,10 +467,13 @@ fn assemble(
     after: Option<ObjectState>,
     changes: Vec<Property>,
     hash_state: Option<HashState>,
-    rule: &policy::Rule,
+    judged: Judged<'_>,
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Event {
+    let Judged { rule, standing } = judged;
+    let is_alert = standing.is_alert(rule.severity, alert_severity);
+    let (expectation, suppress) = suppressed::said(&standing);
     let shown = after.as_ref().or(before.as_ref());
     let actor = &draft.actor;
     let primary = actor.process.as_ref();
@@ -488,6 +508,8 @@ fn assemble(
         writers,
         ancestors: actor.ancestors.clone(),
         unknown: actor.unknown.clone(),
+        expectation,
+        suppress,
         ..Fim::default()
     };
     Event {
@@ -495,7 +517,7 @@ fn assemble(
         event: Meta {
             id: String::new(),
             sequence: 0,
-            kind: if rule.severity >= alert_severity { Kind::Alert } else { Kind::Event },
+            kind: if is_alert { Kind::Alert } else { Kind::Event },
             category: vec![Category::File],
             types: vec![match draft.action {
                 Action::Created | Action::Linked => Type::Creation,

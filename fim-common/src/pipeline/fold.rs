@@ -526,7 +526,13 @@ impl Pipeline {
 
     /// Tells everything that is left.
     pub(super) fn flush_all(&mut self) {
-        let mut paths: Vec<PathBuf> = self.sessions.by_path.keys().cloned().collect();
+        self.flush_where(|_| true);
+    }
+
+    /// Tells what is left of these paths.
+    pub(super) fn flush_where(&mut self, wanted: impl Fn(&Path) -> bool) {
+        let paths = self.sessions.by_path.keys().filter(|path| wanted(path));
+        let mut paths: Vec<PathBuf> = paths.cloned().collect();
         paths.sort_unstable();
         for path in paths {
             while self.tickets.contains_key(&path) {

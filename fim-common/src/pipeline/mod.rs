@@ -40,8 +40,10 @@ mod ids;
 mod mounts;
 mod output;
 mod recheck;
+mod reload;
 mod renames;
 mod rescan;
+mod suppressed;
 
 #[cfg(test)]
 mod tests;
@@ -49,6 +51,7 @@ mod tests;
 use change::Draft;
 use fold::Sessions;
 pub use output::{Format, Output, OutputOptions, Sinks};
+pub use reload::{Refused, Reload, Reloader};
 pub use rescan::{Scanner, scope_of};
 
 /// Names of ids, from the host's user database; `None`: the id has none.
@@ -127,6 +130,8 @@ pub struct Pipeline {
     fences: Fences,
     ledger: Arc<Ledger>,
     rechecks: recheck::Rechecks,
+    suppression: suppressed::Suppression,
+    reloads: reload::Reloads,
     /// When the ledger was told last what waits.
     noted: Instant,
 }
@@ -160,6 +165,8 @@ impl Pipeline {
             fences: options.fences,
             ledger: options.ledger,
             rechecks: recheck::Rechecks::default(),
+            suppression: suppressed::Suppression::default(),
+            reloads: reload::Reloads::default(),
             noted: Instant::now(),
         }
     }
@@ -188,8 +195,9 @@ impl Pipeline {
             let due = self.sessions.next_due();
             let flush = self.output.flush_due();
             let note = Some(self.noted + NOTE);
-            let wake =
-                [due, flush, self.rechecks.due(), note, gathering].into_iter().flatten().min();
+            let suppressed = self.suppression.due();
+            let wake = [due, flush, self.rechecks.due(), note, gathering, suppressed];
+            let wake = wake.into_iter().flatten().min();
             let sleep = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -199,6 +207,7 @@ impl Pipeline {
             tokio::select! {
                 biased;
                 () = losses.reported() => self.take_losses(),
+                command = self.reloads.next() => self.reload(command),
                 Some((ticket, outcome)) = self.hashed.recv() => self.hashed(ticket, outcome),
                 observation = observations.recv(), if gathering.is_none() => match observation {
                     Some(observation) => {
@@ -226,6 +235,9 @@ impl Pipeline {
             gathering = gathering.filter(|until| *until > now);
             self.flush_due(now);
             self.recheck_due(now);
+            if self.suppression.due().is_some_and(|due| due <= now) {
+                self.tell_suppressed();
+            }
             self.output.flush_if_due();
             if now.duration_since(self.noted) >= NOTE {
                 self.noted = now;
@@ -263,6 +275,7 @@ impl Pipeline {
             tracing::error!(%error, "the baseline cannot be written");
         }
         self.note_pending();
+        self.tell_suppressed();
         self.output.agent(Action::AgentStopped, message());
         self.output.finish();
     }
@@ -277,6 +290,7 @@ impl Pipeline {
 
     fn operation(&mut self, operation: Box<Operation>) {
         self.ledger.add(Stage::Taken, 1);
+        self.reloads.note(&operation);
         // A rename to there from elsewhere takes something away.
         let from = match &operation.kind {
             OperationKind::Rename { from: Some(from), .. } => Some(from),
@@ -373,16 +387,14 @@ impl Pipeline {
         ) else {
             return self.ledger.add(Stage::Unchanged, count);
         };
-        self.ledger.add(Stage::Told, count);
-        self.output.event(event);
+        self.tell(event, count);
     }
 
     /// Tells of a failed attempt.
     fn attempt(&mut self, draft: Draft) {
         let event = change::attempt(draft, &self.policy, self.names.as_mut(), self.alert_severity);
         let Some(event) = event else { return self.ledger.add(Stage::Unchanged, 1) };
-        self.ledger.add(Stage::Told, 1);
-        self.output.event(event);
+        self.tell(event, 1);
     }
 
     /// Tells what a scan found.
@@ -399,7 +411,8 @@ impl Pipeline {
             None => change::difference(difference, policy, names, self.alert_severity),
         };
         if let Some(event) = event {
-            self.output.event(event);
+            // What a scan found is no operation that was counted before.
+            self.tell(event, 0);
         }
     }
 }

@@ -11,6 +11,7 @@ use prometheus::IntCounter;
 
 use super::ids::Ids;
 use crate::collector;
+use crate::event::actor::Actor;
 use crate::event::{
     self, Action, Agent, Category, Event, Fim, Host, Kind, Meta, Outcome, Provider, Shared, Type,
     path_text, pretty::pretty,
@@ -224,7 +225,46 @@ impl Output {
         self.own(action, fim);
     }
 
+    /// Writes what was suppressed.
+    pub(super) fn suppressed(&mut self, suppressed: Vec<event::Suppressed>) {
+        let count: u64 = suppressed.iter().map(|entry| entry.count).sum();
+        let rules = suppressed.len();
+        let message = format!("{count} events suppressed by {rules} entries of rules");
+        self.own(Action::Suppressed, Fim { message: Some(message), suppressed, ..Fim::default() });
+    }
+
+    /// Writes that the configuration was changed, or is wrong; `actor` changed the file.
+    pub(super) fn configuration(
+        &mut self,
+        outcome: Outcome,
+        configuration: event::Configuration,
+        message: String,
+        actor: &Actor,
+    ) {
+        let fim = Fim {
+            message: Some(message),
+            configuration: Some(configuration),
+            ancestors: actor.ancestors.clone(),
+            unknown: actor.unknown.clone(),
+            ..Fim::default()
+        };
+        let mut event = self.own_event(Action::ConfigChanged, fim);
+        event.event.outcome = outcome;
+        event.process = actor.process.clone();
+        event.user = actor.user.clone();
+        event.container = actor.container.clone();
+        event.kubernetes = actor.kubernetes.clone();
+        self.event(event);
+        self.flush();
+    }
+
     fn own(&mut self, action: Action, fim: Fim) {
+        let event = self.own_event(action, fim);
+        self.event(event);
+        self.flush();
+    }
+
+    fn own_event(&self, action: Action, fim: Fim) -> Event {
         let types = match action {
             Action::AgentStarted => vec![Type::Start],
             Action::AgentStopped => vec![Type::End],
@@ -236,7 +276,7 @@ impl Output {
             Action::ConfigChanged => Category::Configuration,
             _ => Category::Host,
         };
-        let event = Event {
+        Event {
             timestamp: Timestamp::now(),
             event: Meta {
                 id: String::new(),
@@ -263,9 +303,7 @@ impl Output {
             host: self.host.clone(),
             agent: self.agent.clone(),
             fim,
-        };
-        self.event(event);
-        self.flush();
+        }
     }
 
     fn write(&mut self, event: &Event) {

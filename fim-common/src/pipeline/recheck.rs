@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Pipeline;
+use super::reload::Newly;
 use super::rescan::{Found, Proposal};
 use crate::collector::Gap;
 use crate::event::{Action, Property};
@@ -57,6 +58,10 @@ pub(super) struct Rechecks {
     /// unmounted, of which the next scan or the one under way finds the rest.
     next: Arrivals,
     now: Arrivals,
+    /// Places that are watched since a reload, of which the next scan or the one under way takes the
+    /// baseline.
+    newly_next: Vec<Newly>,
+    newly_now: Vec<Newly>,
 }
 
 /// What is told of otherwise than as found by a scan.
@@ -101,6 +106,17 @@ impl Rechecks {
     /// Whether what is at `path` itself has been told as mounted or unmounted.
     fn is_mount_point(&self, path: &Path) -> bool {
         self.now.mounted.iter().chain(&self.next.mounted).any(|point| point == path)
+    }
+
+    /// Has the next scan take the baseline of what is newly watched.
+    pub(super) fn expect_new(&mut self, newly: Newly) {
+        self.newly_next.push(newly);
+    }
+
+    /// Whether what a scan found was not watched before: that it is there is no news.
+    fn is_new(&self, found: &Difference) -> bool {
+        let mut newly = self.newly_now.iter().chain(&self.newly_next);
+        found.before.is_none() && newly.any(|newly| newly.is_new(&found.path))
     }
 
     /// What is below a directory may be elsewhere by now than where a scan looked.
@@ -159,6 +175,8 @@ impl Pipeline {
         if let Some(paths) = self.rechecks.wanted.take() {
             self.rechecks.running = true;
             self.rechecks.now = std::mem::take(&mut self.rechecks.next);
+            let newly = std::mem::take(&mut self.rechecks.newly_next);
+            self.rechecks.newly_now.extend(newly);
             self.rechecks.for_loss = false;
             self.scanner.request(paths);
         }
@@ -191,7 +209,7 @@ impl Pipeline {
         }
     }
 
-    fn request_fence(&mut self) -> u64 {
+    pub(super) fn request_fence(&mut self) -> u64 {
         self.rechecks.fence += 1;
         (self.fences)(self.rechecks.fence);
         self.rechecks.fence
@@ -203,13 +221,15 @@ impl Pipeline {
         if self.rechecks.behind_loss.take_if(|fence| *fence <= number).is_some() {
             self.sessions.doubt_open();
         }
-        if let Some((_, proposals)) = self.rechecks.proposed.take_if(|(fence, _)| *fence == number)
+        if let Some((_, proposals)) = self.rechecks.proposed.take_if(|(fence, _)| *fence <= number)
         {
             let again = proposals.into_iter().filter_map(|proposal| self.confirm(proposal));
             let again = again.collect();
             self.scanner.answer(again);
         }
-        if self.rechecks.end == End::Fence(number) {
+        self.reload_behind(number);
+        // A later fence stands for an earlier one, which it may have replaced.
+        if matches!(self.rechecks.end, End::Fence(fence) if fence <= number) {
             self.rechecks.end = End::Folding(Instant::now() + self.fold);
         }
     }
@@ -236,6 +256,9 @@ impl Pipeline {
         self.rechecks.end = End::Not;
         self.rechecks.running = false;
         self.rechecks.now = Arrivals::default();
+        for newly in std::mem::take(&mut self.rechecks.newly_now) {
+            newly.finish(&self.baseline);
+        }
         self.take_losses();
         if !self.rechecks.for_loss
             && let Some(gap) = self.rechecks.open.take()
@@ -266,6 +289,7 @@ impl Pipeline {
         match self.adopt(difference) {
             // The mount says it.
             Ok(Some(difference)) if self.rechecks.is_mount_point(&difference.path) => {}
+            Ok(Some(difference)) if self.rechecks.is_new(&difference) => {}
             Ok(Some(difference)) => self.difference(difference),
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "the baseline cannot be brought up to date"),

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::Notify;
@@ -49,6 +49,7 @@ pub struct Scanner {
     results: Option<Receiver<Found>>,
     wake: Arc<Notify>,
     cancel: Arc<AtomicBool>,
+    policy: Arc<Mutex<Policy>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,10 +82,13 @@ impl Scanner {
         let (outbox, results) = channel();
         let wake = Arc::new(Notify::new());
         let cancel = Arc::new(AtomicBool::new(false));
+        let policy = Arc::new(Mutex::new(policy));
         let thread = std::thread::Builder::new().name("rescan".to_owned()).spawn({
             let (wake, cancel) = (Arc::clone(&wake), Arc::clone(&cancel));
+            let current = Arc::clone(&policy);
             move || {
                 while let Ok(paths) = inbox.recv() {
+                    let policy = lock(&current).clone();
                     let mut talk = Talk {
                         policy: &policy,
                         outbox: &outbox,
@@ -105,8 +109,14 @@ impl Scanner {
             results: Some(results),
             wake,
             cancel,
+            policy,
             thread: Some(thread),
         })
+    }
+
+    /// What is requested from now on is scanned by this policy.
+    pub(super) fn set_policy(&self, policy: Policy) {
+        *lock(&self.policy) = policy;
     }
 
     /// The receiving end, once.
@@ -147,6 +157,11 @@ impl Drop for Scanner {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The policy is replaced as a whole: a panic elsewhere leaves it sound.
+fn lock(policy: &Mutex<Policy>) -> MutexGuard<'_, Policy> {
+    policy.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The thread's end of the talk with the pipeline.

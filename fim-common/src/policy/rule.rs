@@ -3,6 +3,7 @@
 use crate::event::Action;
 
 use super::pattern::Pattern;
+use super::{Condition, Expect, RegistryPattern};
 
 /// Severity of a rule that has none.
 pub const DEFAULT_SEVERITY: u8 = 50;
@@ -18,6 +19,8 @@ pub struct Rule {
     pub paths: Vec<Pattern>,
     /// Objects that this rule leaves out; other rules may still have them.
     pub exclude: Vec<Pattern>,
+    /// Registry keys and values; nothing but the Windows agent has them.
+    pub registry: Vec<RegistryPattern>,
     /// What has to happen to them.
     pub operations: Operations,
     /// 0 (informational) to 100 (critical).
@@ -34,6 +37,16 @@ pub struct Rule {
     pub max_hash_size: u64,
     /// Whether attempts that fail are told.
     pub attempts: bool,
+    /// The rule is about operations for which one of these holds; empty: all.
+    pub only: Vec<Condition>,
+    /// Operations that are expected: told, and no alert.
+    pub allow: Vec<Condition>,
+    /// Operations that are counted, and told in summaries only.
+    pub suppress: Vec<Condition>,
+    /// What is expected of the objects.
+    pub expect: Option<Expect>,
+    /// The maintenance windows in which changes are expected, by name; empty: all.
+    pub maintenance: Vec<String>,
 }
 
 impl Rule {
@@ -51,6 +64,12 @@ impl Rule {
             hash: true,
             max_hash_size: DEFAULT_MAX_HASH_SIZE,
             attempts: true,
+            registry: Vec::new(),
+            only: Vec::new(),
+            allow: Vec::new(),
+            suppress: Vec::new(),
+            expect: None,
+            maintenance: Vec::new(),
         }
     }
 }
@@ -102,6 +121,7 @@ impl Operations {
             | Action::Gap
             | Action::GapClosed
             | Action::CanaryMissed
+            | Action::Suppressed
             | Action::Heartbeat => false,
         }
     }

@@ -14,7 +14,7 @@ use fim_common::event::Provider;
 use fim_common::ledger::Ledger;
 use fim_common::loss::Losses;
 use fim_common::operation::{Failure, Operation, OperationKind};
-use fim_common::policy::Watch;
+use fim_common::policy::{Policy, Watch};
 use fim_common::record::decode::{Body, decode};
 use fim_common::record::{Counters, FileBody, HOOKS, Hook, Object, flag};
 use fim_common::state::{ObjectId, ObjectKind};
@@ -353,6 +353,19 @@ impl Collector for BpfCollector {
         }
     }
 
+    fn rescope(&mut self, policy: &Policy) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut programs = lock(&self.shared.programs);
+        let Some(programs) = programs.as_mut() else { return Ok(()) };
+        let mut settings = programs.settings()?;
+        settings.attempts = if wants_attempts(policy) { ATTEMPTS } else { 0 };
+        settings.epoch += 1 << 20;
+        programs.set_settings(settings)?;
+        let mut roots = lock(&self.shared.roots);
+        roots.rescope(watches(policy, &self.shared.post), policy.prunes());
+        roots.refresh(programs)?;
+        Ok(())
+    }
+
     fn summary(&self) -> String {
         let armed = self.shared.status.iter().filter(|status| status.failure.is_none()).count();
         let missing: Vec<&str> = self
@@ -406,6 +419,18 @@ impl Drop for BpfCollector {
             tracing::error!(%error, "the bpf collector did not stop cleanly");
         }
     }
+}
+
+/// What to watch for this policy, and for the canary.
+pub fn watches(policy: &Policy, post: &Post) -> Vec<Watch> {
+    let canaries = post.directories().iter();
+    let canaries = canaries.map(|base| Watch { base: base.clone(), depth: None, first: None });
+    policy.watches().into_iter().chain(canaries).collect()
+}
+
+/// Whether anybody wants to know of attempts that fail.
+pub fn wants_attempts(policy: &Policy) -> bool {
+    policy.rules().iter().any(|rule| rule.attempts)
 }
 
 /// Keeps only the process table, for the fanotify backend: the tracepoint programs and their

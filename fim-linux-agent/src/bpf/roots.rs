@@ -71,6 +71,11 @@ impl Roots {
         })
     }
 
+    /// Watches something else; [`Self::refresh`] arms it.
+    pub fn rescope(&mut self, watches: Vec<Watch>, prunes: Vec<PathBuf>) {
+        (self.watches, self.prunes) = (watches, prunes);
+    }
+
     /// One root that no program knows: that of a replay.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
-use fim_common::config::{Backend, Config};
+use fim_common::config::{Backend, Config, Loaded};
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
 use fim_common::journal::{Journal, JournalOptions, Torn};
@@ -20,13 +20,14 @@ use fim_common::pipeline::{
     Format, Names, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner, scan_rule,
     scope_of,
 };
-use fim_common::policy::{self, Policy};
+use fim_common::policy::Policy;
 use fim_common::scan::{self, Difference, Mode, Progress, Scope};
 use fim_common::time::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::accounts::Accountant;
+use super::reload::Reloading;
 use super::{exit, replay};
 use crate::backend::{self, Request};
 use crate::canary::{self, Canary, Place, Post};
@@ -37,7 +38,7 @@ use crate::process::{self, Table, users};
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// What the command line says.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Arguments {
     /// `--config`.
     pub config: Option<PathBuf>,
@@ -53,6 +54,13 @@ pub struct Arguments {
     pub metrics: Option<SocketAddr>,
     /// `fim replay`: how many rounds, in place of a backend.
     pub replay: Option<u32>,
+}
+
+impl Arguments {
+    /// `--watch` without `--config` takes the place of every file.
+    pub(super) fn has_no_file(&self) -> bool {
+        self.config.is_none() && !self.watch.is_empty()
+    }
 }
 
 /// Why the agent did not run, or stopped.
@@ -79,6 +87,23 @@ impl Failure {
 /// # Errors
 /// With the exit code for bad configuration.
 pub fn configuration(arguments: &Arguments) -> Result<Config, Failure> {
+    read_configuration(arguments).1
+}
+
+/// The configuration that the command line asks for, and the SHA-256 of its file.
+pub(super) fn read_configuration(
+    arguments: &Arguments,
+) -> (Option<String>, Result<Config, Failure>) {
+    if arguments.has_no_file() {
+        return (None, overridden(arguments, Config::from_watch_paths(Vec::new())));
+    }
+    let Loaded { sha256, config } = Loaded::read(arguments.config.as_deref());
+    let config = config.map_err(|error| Failure::new(exit::USAGE, error));
+    (sha256, config.and_then(|config| overridden(arguments, config)))
+}
+
+/// What the command line says in place of the file.
+fn overridden(arguments: &Arguments, mut config: Config) -> Result<Config, Failure> {
     let mut watch = Vec::with_capacity(arguments.watch.len());
     for path in &arguments.watch {
         let absolute = std::path::absolute(path).map_err(|error| {
@@ -86,14 +111,7 @@ pub fn configuration(arguments: &Arguments) -> Result<Config, Failure> {
         })?;
         watch.push(absolute);
     }
-    let mut config = if arguments.config.is_none() && !watch.is_empty() {
-        Config::from_watch_paths(watch)
-    } else {
-        let mut config = Config::load(arguments.config.as_deref())
-            .map_err(|error| Failure::new(exit::USAGE, error))?;
-        config.add_watch_paths(watch);
-        config
-    };
+    config.add_watch_paths(watch);
     if let Some(backend) = arguments.backend {
         config.backend = backend;
     }
@@ -109,7 +127,8 @@ pub fn configuration(arguments: &Arguments) -> Result<Config, Failure> {
 /// # Errors
 /// When the agent cannot start, or fails; with the exit code.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let config = configuration(arguments)?;
+    let (sha256, config) = read_configuration(arguments);
+    let config = config?;
     if !host::is_privileged() {
         return Err(Failure::new(
             exit::NOT_PERMITTED,
@@ -162,6 +181,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         baseline,
         journal,
         format: arguments.output.unwrap_or_else(Format::for_stdout),
+        arguments: arguments.clone(),
+        sha256,
         replay: arguments.replay,
     }));
     // Tasks that serve metrics have nothing to lose.
@@ -178,6 +199,9 @@ struct Agent {
     baseline: Arc<Baseline>,
     journal: Journal,
     format: Format,
+    arguments: Arguments,
+    /// Of the configuration file.
+    sha256: Option<String>,
     replay: Option<u32>,
 }
 
@@ -197,13 +221,25 @@ impl Names for HostNames {
 }
 
 async fn monitor(agent: Agent) -> Result<(), Failure> {
-    let Agent { config, state, metrics, health, listener, baseline, journal, format, replay } =
-        agent;
+    let Agent {
+        config,
+        state,
+        metrics,
+        health,
+        listener,
+        baseline,
+        journal,
+        format,
+        arguments,
+        sha256,
+        replay,
+    } = agent;
     // Before anything is armed: a signal from here on ends the agent in order.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::runtime)?;
 
-    let policy = config.policy().resolved(&policy::canonical);
+    let mut reloading = Reloading::new(arguments, &config, sha256).map_err(Failure::runtime)?;
+    let policy = reloading.policy().clone();
     let canary_places = canary_places(&config, &policy, &state);
     let directories: Vec<PathBuf> =
         canary_places.iter().map(|place| place.directory.clone()).collect();
@@ -216,7 +252,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let ledger = Arc::new(Ledger::default());
     let request = Request {
         backend: config.backend,
-        policy: &policy,
+        policy: &reloading.watched(),
         collector: config.collector,
         ignore: ignore.clone(),
         table,
@@ -271,6 +307,9 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         fences: running.collector.fences(),
         ledger: Arc::clone(&ledger),
     });
+
+    pipeline.sum_up_every(config.events.suppressed_interval);
+    reloading.begin(&mut pipeline);
 
     // The scan can take minutes: a signal ends it.
     let cancel = Arc::new(AtomicBool::new(false));
@@ -335,12 +374,15 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let replay = running.replay.take().map(|replay| replay::Watch::begin(replay, &ledger));
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
 
-    if !stopped_early {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            () = replay::over(replay.as_ref()) => {}
-        }
+    while !stopped_early {
+        let step = tokio::select! {
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            () = replay::over(replay.as_ref()) => break,
+            step = reloading.step() => step,
+        };
+        let collector = running.collector.as_mut();
+        tokio::task::block_in_place(|| reloading.take(step, collector, &baseline));
     }
     tracing::info!("stopping");
     notify("STOPPING=1");
