@@ -122,6 +122,7 @@ table! {
         events: Events,
         collector: Collector,
         canary: Canary,
+        packages: Packages,
         rule: Vec<Spanned<Rule>>,
     }
 }
@@ -255,6 +256,39 @@ table! {
 }
 
 table! {
+    /// What package managers change: see `docs/verdicts.md`.
+    Packages "[packages]" {
+        /// Whether changes are compared with the package database, and those of a run of a package
+        /// manager are told as one event. Otherwise each is an event, without a verdict.
+        enabled: bool {
+            values: "`true` or `false`",
+            default: "true",
+            cost: "memory: 16 bytes for each path of an installed package; reading each file that a package manager changes twice"
+        }
+        /// How long an event of a run may wait for its end. What cannot be verified by then is told
+        /// as `unknown`, and judged again at the end.
+        hold: i64 {
+            values: "seconds, 1 to 3600",
+            default: "60",
+            cost: "memory, about 3 KiB for each event that waits, at most 32,768; what an agent that is killed has not told yet"
+        }
+        /// Changes that were to be expected are told one by one, too, before the summary.
+        details: bool {
+            values: "`true` or `false`",
+            default: "false",
+            cost: "an event for each file of an upgrade"
+        }
+        /// From this severity on, a change of a run that cannot be verified (by a maintainer script,
+        /// to a configuration file) is an alert, as it would be without the run.
+        alert_severity: Scalar {
+            values: "0 to 100, or `\"low\"` (25), `\"medium\"` (50), `\"high\"` (75), `\"critical\"` (100)",
+            default: "\"critical\"",
+            cost: "none"
+        }
+    }
+}
+
+table! {
     /// What is watched, and what is said about it. When several rules match, the one with the
     /// highest severity decides; see `docs/policy.md`.
     Rule "[[rule]]" {
@@ -333,7 +367,7 @@ table! {
 }
 
 /// All tables, in the order of the reference.
-pub(super) const SECTIONS: [Section; 8] = [
+pub(super) const SECTIONS: [Section; 9] = [
     File::SECTION,
     Journal::SECTION,
     Metrics::SECTION,
@@ -341,5 +375,6 @@ pub(super) const SECTIONS: [Section; 8] = [
     Events::SECTION,
     Collector::SECTION,
     Canary::SECTION,
+    Packages::SECTION,
     Rule::SECTION,
 ];

@@ -28,8 +28,18 @@ fn write_config(
     canonicalize: &dyn Fn(&Path) -> PathBuf,
     note: &dyn Fn(&Path) -> Option<String>,
 ) -> fmt::Result {
-    let Config { file: _, backend, journal, metrics, hash, events, collector, canary, rules } =
-        config;
+    let Config {
+        file: _,
+        backend,
+        journal,
+        metrics,
+        hash,
+        events,
+        collector,
+        canary,
+        packages,
+        rules,
+    } = config;
     writeln!(out, "backend = {}", quoted(backend.as_str()))?;
     writeln!(out, "recommended = false  # those in force are written out below")?;
     writeln!(out, "\n[journal]")?;
@@ -48,6 +58,10 @@ fn write_config(
     writeln!(out, "unlimited_queue = {}", collector.unlimited_queue)?;
     let interval = canary.interval.map_or(0, |interval| interval.as_secs());
     writeln!(out, "\n[canary]\ninterval = {interval}")?;
+    writeln!(out, "\n[packages]\nenabled = {}", packages.enabled)?;
+    writeln!(out, "hold = {}", packages.hold.as_secs())?;
+    writeln!(out, "details = {}", packages.details)?;
+    writeln!(out, "alert_severity = {}", packages.alert_severity)?;
     for rule in rules {
         write_rule(out, rule, canonicalize, note)?;
     }

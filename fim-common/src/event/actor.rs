@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::packages::programs::Program;
 use crate::time::Timestamp;
 
 /// Who did an operation, as it was at that moment.
@@ -70,6 +71,9 @@ pub struct Process {
     /// Parent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent: Option<Box<Parent>>,
+    /// The program of the host that it runs, if that is one whose changes can be expected.
+    #[serde(skip)]
+    pub program: Option<&'static Program>,
 }
 
 /// `process.thread.*`.
@@ -134,6 +138,9 @@ pub struct Ancestor {
     /// Path of the executable.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub executable: Option<String>,
+    /// As of the process.
+    #[serde(skip)]
+    pub program: Option<&'static Program>,
 }
 
 /// `user.*`: the real user, with the others below it.

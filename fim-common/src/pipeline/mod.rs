@@ -38,6 +38,9 @@ mod fold;
 mod output;
 mod recheck;
 mod rescan;
+mod runs;
+mod verdict;
+mod verifier;
 
 #[cfg(test)]
 mod tests;
@@ -46,6 +49,7 @@ use change::Draft;
 use fold::Sessions;
 pub use output::{Format, Output, OutputOptions, Sinks};
 pub use rescan::{Scanner, scope_of};
+pub use runs::{PackageOptions, Processes};
 
 /// Names of ids, from the host's user database; `None`: the id has none.
 pub trait Names: Send {
@@ -83,6 +87,8 @@ pub struct Options {
     pub fences: Fences,
     /// Counted here.
     pub ledger: Arc<Ledger>,
+    /// What is done about packages; `None`: nothing.
+    pub packages: Option<PackageOptions>,
 }
 
 /// Files being written that are remembered at most; beyond, the quiet ones are forgotten, and
@@ -121,15 +127,20 @@ pub struct Pipeline {
     rechecks: recheck::Rechecks,
     /// When the ledger was told last what waits.
     noted: Instant,
+    runs: Option<runs::Runs>,
 }
 
 impl Pipeline {
     /// Ready to run.
-    pub fn new(options: Options) -> Self {
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn new(options: Options) -> std::io::Result<Self> {
+        let runs = options.packages.map(runs::Runs::new).transpose()?;
         let (hashed_sender, hashed) = mpsc::unbounded_channel();
         let mut scanner = options.scanner;
         let (found, scan_wake) = scanner.take_results();
-        Self {
+        Ok(Self {
             policy: options.policy,
             baseline: options.baseline,
             output: options.output,
@@ -153,7 +164,8 @@ impl Pipeline {
             ledger: options.ledger,
             rechecks: recheck::Rechecks::default(),
             noted: Instant::now(),
-        }
+            runs,
+        })
     }
 
     /// Writes what a scan at start found, and says that the agent watches.
@@ -179,7 +191,8 @@ impl Pipeline {
             let due = self.sessions.next_due();
             let flush = self.output.flush_due();
             let note = Some(self.noted + NOTE);
-            let wake = [due, flush, self.rechecks.due(), note].into_iter().flatten().min();
+            let runs = self.runs.as_ref().and_then(runs::Runs::due);
+            let wake = [due, flush, self.rechecks.due(), note, runs].into_iter().flatten().min();
             let sleep = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -207,11 +220,13 @@ impl Pipeline {
                     None => break,
                 },
                 () = scan_wake.notified() => self.take_found(),
+                Some(answer) = runs::answer(&mut self.runs) => self.package_answer(answer),
                 () = sleep => {}
             }
             let now = Instant::now();
             self.flush_due(now);
             self.recheck_due(now);
+            self.runs_due(now);
             self.output.flush_if_due();
             if now.duration_since(self.noted) >= NOTE {
                 self.noted = now;
@@ -241,6 +256,7 @@ impl Pipeline {
         for ticket in left {
             self.give_up(ticket, HashState::Skipped);
         }
+        self.finish_runs(end).await;
         self.scanner.stop();
         if let Err(error) = self.baseline.flush() {
             tracing::error!(%error, "the baseline cannot be written");
@@ -359,7 +375,7 @@ impl Pipeline {
             return self.ledger.add(Stage::Unchanged, count);
         };
         self.ledger.add(Stage::Told, count);
-        self.output.event(event);
+        self.tell(event);
     }
 
     /// Tells of a failed attempt.
@@ -384,7 +400,7 @@ impl Pipeline {
             None => change::difference(difference, policy, names, self.alert_severity),
         };
         if let Some(event) = event {
-            self.output.event(event);
+            self.tell(event);
         }
     }
 }

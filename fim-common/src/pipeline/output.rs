@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::runs::Summary;
 use crate::collector;
+use crate::event::actor::Actor;
 use crate::event::{
     self, Action, Agent, Category, Event, Fim, Host, Kind, Meta, Outcome, Type, path_text,
     pretty::pretty,
@@ -200,11 +202,34 @@ impl Output {
         self.own(action, fim);
     }
 
+    /// Writes what a run of a package manager came to.
+    pub(super) fn package_run(&mut self, actor: Option<&Actor>, summary: Summary) {
+        let mut event = self.own_event(Action::PackageRun, Fim::default());
+        event.event.kind = if summary.alert { Kind::Alert } else { Kind::Event };
+        event.event.category = vec![Category::Package];
+        if let Some(actor) = actor {
+            event.process.clone_from(&actor.process);
+            event.user.clone_from(&actor.user);
+            event.fim.ancestors.clone_from(&actor.ancestors);
+            event.fim.unknown.clone_from(&actor.unknown);
+        }
+        event.fim.operations = summary.operations;
+        event.fim.package_run = Some(summary.run);
+        self.event(event);
+        self.flush();
+    }
+
     fn own(&mut self, action: Action, fim: Fim) {
+        let event = self.own_event(action, fim);
+        self.event(event);
+        self.flush();
+    }
+
+    fn own_event(&self, action: Action, fim: Fim) -> Event {
         let types = match action {
             Action::AgentStarted => vec![Type::Start],
             Action::AgentStopped => vec![Type::End],
-            Action::ConfigChanged => vec![Type::Change],
+            Action::ConfigChanged | Action::PackageRun => vec![Type::Change],
             Action::Gap | Action::CanaryMissed => vec![Type::Error],
             _ => vec![Type::Info],
         };
@@ -212,7 +237,7 @@ impl Output {
             Action::ConfigChanged => Category::Configuration,
             _ => Category::Host,
         };
-        let event = Event {
+        Event {
             timestamp: Timestamp::now(),
             event: Meta {
                 id: new_id(),
@@ -239,9 +264,7 @@ impl Output {
             host: Arc::clone(&self.host),
             agent: Arc::clone(&self.agent),
             fim,
-        };
-        self.event(event);
-        self.flush();
+        }
     }
 
     fn write(&mut self, event: &Event) {

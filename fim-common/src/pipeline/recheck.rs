@@ -191,7 +191,7 @@ impl Pipeline {
         }
     }
 
-    fn request_fence(&mut self) -> u64 {
+    pub(super) fn request_fence(&mut self) -> u64 {
         self.rechecks.fence += 1;
         (self.fences)(self.rechecks.fence);
         self.rechecks.fence
@@ -200,6 +200,7 @@ impl Pipeline {
     /// Everything before the fence has been taken in.
     pub(super) fn fence(&mut self, number: u64) {
         self.take_losses();
+        self.runs_fenced(number);
         if self.rechecks.behind_loss.take_if(|fence| *fence <= number).is_some() {
             self.sessions.doubt_open();
         }

@@ -102,7 +102,8 @@ impl Operations {
             | Action::Gap
             | Action::GapClosed
             | Action::CanaryMissed
-            | Action::Heartbeat => false,
+            | Action::Heartbeat
+            | Action::PackageRun => false,
         }
     }
 
