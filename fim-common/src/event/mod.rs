@@ -705,7 +705,9 @@ pub fn exact_path(event: &Event) -> Option<PathBuf> {
         Some(text) => {
             let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
             #[cfg(unix)]
-            return Some(PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes)));
+            return Some(PathBuf::from(
+                <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes),
+            ));
             #[cfg(not(unix))]
             return String::from_utf8(bytes).ok().map(PathBuf::from);
         }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// Links among the directories that packages have used before the merge of `/usr`, and those that
 /// moved to `/run`.
-const CANDIDATES: [&str; 8] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32", "var/run", "var/lock"];
+const CANDIDATES: [&str; 8] =
+    ["bin", "sbin", "lib", "lib32", "lib64", "libx32", "var/run", "var/lock"];
 
 /// Which of them are links here, and where they lead.
 #[derive(Debug, Default)]

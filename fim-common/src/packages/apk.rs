@@ -123,7 +123,11 @@ pub(super) fn entries(
             let Some(path) = wanted(&file.path) else { continue };
             // What is in /etc is protected unless a package says otherwise (apk-protected_paths(5)).
             let configuration = file.path.starts_with("/etc");
-            let content = file.checksum.as_deref().and_then(digest).map_or(Content::Unrecorded, Content::File);
+            let content = file
+                .checksum
+                .as_deref()
+                .and_then(digest)
+                .map_or(Content::Unrecorded, Content::File);
             // Without `a:` it is 0644, or a link, whose checksum is that of its target.
             entries.insert(path, Entry { content, configuration, mode: file.mode });
         }

@@ -214,8 +214,7 @@ pub(super) fn entries(
     let mut entries = HashMap::new();
     for line in lines(&info(root, stem, "list"))? {
         if let Some(path) = actual(Path::new(OsStr::from_bytes(&line))) {
-            let entry =
-                Entry { content: Content::Unrecorded, configuration: false, mode: None };
+            let entry = Entry { content: Content::Unrecorded, configuration: false, mode: None };
             entries.insert(path, entry);
         }
     }

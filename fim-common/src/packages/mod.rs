@@ -167,7 +167,8 @@ impl Databases {
     /// # Errors
     /// When a database that is there cannot be read.
     pub fn packages(&self) -> Result<BTreeMap<(Manager, String), String>, DatabaseError> {
-        let all = [dpkg::packages(&self.root)?, rpm::packages(&self.root)?, apk::packages(&self.root)?];
+        let all =
+            [dpkg::packages(&self.root)?, rpm::packages(&self.root)?, apk::packages(&self.root)?];
         let named = all.into_iter().flatten();
         Ok(named.map(|p| ((p.manager, p.name), p.version)).collect())
     }
@@ -177,12 +178,10 @@ impl Databases {
     ///
     /// # Errors
     /// When a database that is there cannot be read.
-    fn each_path(
-        &self,
-        found: &mut dyn FnMut(&Package, &Path),
-    ) -> Result<(), DatabaseError> {
+    fn each_path(&self, found: &mut dyn FnMut(&Package, &Path)) -> Result<(), DatabaseError> {
         let aliases = aliases::Aliases::read(&self.root);
-        let mut canonical = |package: &Package, path: &Path| found(package, &aliases.canonical(path));
+        let mut canonical =
+            |package: &Package, path: &Path| found(package, &aliases.canonical(path));
         dpkg::each_path(&self.root, &mut canonical)?;
         rpm::each_path(&self.root, &mut canonical)?;
         apk::each_path(&self.root, &mut canonical)
@@ -212,7 +211,8 @@ impl Databases {
     /// Names of packages that were installed since (seconds of the epoch), also over the same
     /// version. apk does not know.
     pub fn installed_since(&self, seconds: i64) -> Vec<(Manager, String)> {
-        let dpkg = dpkg::installed_since(&self.root, seconds).into_iter().map(|n| (Manager::Dpkg, n));
+        let dpkg =
+            dpkg::installed_since(&self.root, seconds).into_iter().map(|n| (Manager::Dpkg, n));
         let rpm = rpm::installed_since(&self.root, seconds).into_iter().map(|n| (Manager::Rpm, n));
         dpkg.chain(rpm).collect()
     }

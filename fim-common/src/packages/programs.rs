@@ -151,9 +151,8 @@ fn is_one_of(path: &Path, places: &[&str]) -> bool {
 pub fn final_path(path: &Path) -> Option<std::path::PathBuf> {
     use std::os::unix::ffi::OsStrExt as _;
     let name = path.file_name()?.as_bytes();
-    let hexadecimal = |digits: &[u8]| {
-        digits.len() == 8 && digits.iter().all(|digit| digit.is_ascii_hexdigit())
-    };
+    let hexadecimal =
+        |digits: &[u8]| digits.len() == 8 && digits.iter().all(|digit| digit.is_ascii_hexdigit());
     let base = [&b".dpkg-new"[..], b".dpkg-tmp"].iter().find_map(|end| name.strip_suffix(*end));
     let base = base.or_else(|| {
         let at = name.iter().rposition(|byte| *byte == b';')?;

@@ -70,10 +70,7 @@ fn open(root: &Path) -> Result<Option<(PathBuf, Connection)>, DatabaseError> {
 }
 
 /// Calls `found` for each package's header.
-fn each(
-    root: &Path,
-    found: &mut dyn FnMut(i64, &Header<'_>),
-) -> Result<(), DatabaseError> {
+fn each(root: &Path, found: &mut dyn FnMut(i64, &Header<'_>)) -> Result<(), DatabaseError> {
     let Some((path, database)) = open(root)? else { return Ok(()) };
     let failed = |error: rusqlite::Error| DatabaseError::new(&path, error);
     let mut statement =
@@ -84,7 +81,10 @@ fn each(
         let blob = row.get_ref(1).map_err(failed)?;
         let blob = blob.as_blob().map_err(|error| DatabaseError::new(&path, error))?;
         let Some(header) = Header::parse(blob) else {
-            return Err(DatabaseError::new(&path, format!("the header of package {number} is damaged")));
+            return Err(DatabaseError::new(
+                &path,
+                format!("the header of package {number} is damaged"),
+            ));
         };
         found(number, &header);
     }
@@ -173,7 +173,10 @@ impl<'b> Header<'b> {
     }
 
     fn string(&self, tag: u32) -> String {
-        self.strings(tag).first().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
+        self.strings(tag)
+            .first()
+            .map(|text| String::from_utf8_lossy(text).into_owned())
+            .unwrap_or_default()
     }
 
     /// Numbers: types 3 (16 bits) and 4 (32 bits).

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Pipeline;
 use super::verdict::{Judged, Lineage, judge};
 use super::verifier::{Answer, Facts, Job, Verifier};
-use super::Pipeline;
 use crate::event::actor::Actor;
 use crate::event::{
     Action, Event, FoldedOperation, Kind, Outcome, PackageChange, PackageRun, RunFiles, Side,
@@ -168,7 +168,9 @@ impl Runs {
         }
         let Some(path) = exact_path(&event) else { return Some(event) };
         let from = match event.event.action {
-            Action::Moved => event.fim.before.as_ref().and_then(|b| b.path.clone()).map(PathBuf::from),
+            Action::Moved => {
+                event.fim.before.as_ref().and_then(|b| b.path.clone()).map(PathBuf::from)
+            }
             Action::Created
             | Action::Updated
             | Action::AttributesModified
@@ -428,8 +430,7 @@ impl Runs {
             ended: run.stage == Stage::Verifying && run.end.is_some(),
         });
         let from = from.as_ref().and_then(|from| facts.get(from));
-        let Judged { verdict, reason, package } =
-            judge(&event, &path, known, from, lineage);
+        let Judged { verdict, reason, package } = judge(&event, &path, known, from, lineage);
         event.fim.verdict = verdict;
         event.fim.verdict_reason = verdict.map(|_| reason.to_owned());
         event.fim.package = package;

@@ -65,9 +65,9 @@ fn by_hand(event: &Event, facts: &Facts, from: Option<&Facts>) -> Judged {
     let action = event.event.action;
     let taken_away = match action {
         Action::Deleted => facts.owner.as_ref(),
-        Action::Moved => from
-            .filter(|from| from.found.state.is_none())
-            .and_then(|from| from.owner.as_ref()),
+        Action::Moved => {
+            from.filter(|from| from.found.state.is_none()).and_then(|from| from.owner.as_ref())
+        }
         _ => None,
     };
     if let Some((_, entry)) = taken_away {

@@ -29,9 +29,19 @@ pub(super) enum Job {
 
 /// And answered, in order.
 pub(super) enum Answer {
-    Check { batch: u64, facts: HashMap<PathBuf, Facts>, programs: Vec<&'static Program> },
-    Program { run: String, genuine: bool },
-    Installed { run: String, packages: Vec<PackageChange> },
+    Check {
+        batch: u64,
+        facts: HashMap<PathBuf, Facts>,
+        programs: Vec<&'static Program>,
+    },
+    Program {
+        run: String,
+        genuine: bool,
+    },
+    Installed {
+        run: String,
+        packages: Vec<PackageChange>,
+    },
     /// A database cannot be read; told when that begins.
     Unreadable(String),
 }
@@ -214,7 +224,8 @@ impl Worker {
             .into_iter()
             .map(|path| {
                 let owner = owners.remove(&path);
-                let found = packages::look(&path, owner.as_ref().map(|(_, entry)| entry), self.limit);
+                let found =
+                    packages::look(&path, owner.as_ref().map(|(_, entry)| entry), self.limit);
                 let unreadable = owner.is_none() && problem.is_some();
                 (path, Facts { owner, found, unreadable })
             })
@@ -239,8 +250,7 @@ impl Worker {
         };
         let again: HashSet<(Manager, String)> =
             self.databases.installed_since(since).into_iter().collect();
-        let names: HashSet<&(Manager, String)> =
-            now.keys().chain(self.installed.keys()).collect();
+        let names: HashSet<&(Manager, String)> = now.keys().chain(self.installed.keys()).collect();
         let mut changes: Vec<PackageChange> = names
             .into_iter()
             .filter_map(|key| {

@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
 use fim_common::config::{Backend, Config};
+use fim_common::event::actor::Actor;
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
 use fim_common::journal::{Journal, JournalOptions, Torn};
 use fim_common::ledger::{Checker, Ledger};
 use fim_common::loss::Losses;
-use fim_common::event::actor::Actor;
 use fim_common::metrics::{self, Health, Metrics};
+use fim_common::packages::Databases;
 use fim_common::pipeline::{
     Format, Names, Options as PipelineOptions, Output, OutputOptions, PackageOptions, Pipeline,
     Processes, Scanner, scan_rule, scope_of,
 };
-use fim_common::packages::Databases;
 use fim_common::policy::{self, Policy};
 use fim_common::scan::{self, Difference, Mode, Progress, Scope};
 use fim_common::time::Timestamp;
