@@ -115,7 +115,7 @@ fn look(event: &Event) -> (&'static str, &'static str) {
     (style, "")
 }
 
-/// `apt: openssh-client 1:9.2-1 -> 1:9.2-2; 84 files as packaged, 1 unknown: /etc/x`; of the change
+/// `apt: openssh-client 1:9.2-1 -> 1:9.2-2; 84 files as expected, 1 unknown: /etc/x`; of the change
 /// of one file what is said of it.
 fn package_run(line: &mut Line, fim: &Fim) {
     const SHOWN: usize = 6;
@@ -154,7 +154,7 @@ fn package_run(line: &mut Line, fim: &Fim) {
         let _ = write!(line.text, " and {more} more");
     }
     let separator = if run.packages.is_empty() { "" } else { ";" };
-    let _ = write!(line.text, "{separator} {} files as packaged", files.expected);
+    let _ = write!(line.text, "{separator} {} files as expected", files.expected);
     for (count, word, paths) in [
         (files.unknown, "unknown", &files.unknown_paths),
         (files.unexpected, "unexpected", &files.unexpected_paths),

@@ -125,6 +125,8 @@ pub(super) struct Runs {
     again: HashMap<u64, String>,
     next_batch: u64,
     expired: Instant,
+    /// The baseline has it that something is held.
+    noted: bool,
     /// To be told, in order.
     out: Vec<Event>,
     /// Summaries to be told.
@@ -156,6 +158,7 @@ impl Runs {
             again: HashMap::new(),
             next_batch: 0,
             expired: Instant::now(),
+            noted: false,
             out: Vec::new(),
             summaries: Vec::new(),
         })
@@ -664,7 +667,12 @@ impl Runs {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.runs.is_empty() && self.queues.is_empty() && self.deciding.is_empty()
+        self.runs.is_empty() && self.is_empty()
+    }
+
+    /// Nothing is held.
+    fn is_empty(&self) -> bool {
+        self.queues.is_empty() && self.deciding.is_empty()
     }
 
     /// There is no time left: what is held is told as it is.
@@ -694,12 +702,28 @@ pub(super) async fn answer(runs: &mut Option<Runs>) -> Option<Answer> {
 impl Pipeline {
     /// Tells of a change, at once or when it is known whether it was to be expected.
     pub(super) fn tell(&mut self, event: Event) {
-        let event = match &mut self.runs {
-            Some(runs) => runs.take(event),
-            None => Some(event),
+        let Some(runs) = &mut self.runs else { return self.output.event(event) };
+        let time = event.timestamp;
+        match runs.take(event) {
+            Some(event) => self.output.event(event),
+            None => self.note_holding(Some(time)),
+        }
+    }
+
+    /// Has the baseline, which knows of changes before they are told, know that too.
+    fn note_holding(&mut self, since: Option<Timestamp>) {
+        let Some(runs) = &mut self.runs else { return };
+        let change = match since {
+            Some(_) => !runs.noted,
+            None => runs.noted && runs.is_empty(),
         };
-        if let Some(event) = event {
-            self.output.event(event);
+        if !change {
+            return;
+        }
+        runs.noted = since.is_some();
+        // At once, together with what it knows: an agent that is killed tells of all or of none.
+        if let Err(error) = self.baseline.set_holding(since).and_then(|()| self.baseline.flush()) {
+            tracing::error!(%error, "the baseline cannot be written");
         }
     }
 
@@ -738,6 +762,7 @@ impl Pipeline {
         for (actor, summary) in std::mem::take(&mut runs.summaries) {
             self.output.package_run(actor.as_deref(), *summary);
         }
+        self.note_holding(None);
     }
 
     /// The agent stops: what is held is told, at the latest at `end`.

@@ -187,3 +187,7 @@ fn is_of(event: &Event, facts: &Facts) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

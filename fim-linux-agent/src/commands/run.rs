@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
+use fim_common::collector::Gap;
 use fim_common::config::{Backend, Config};
 use fim_common::event::actor::Actor;
 use fim_common::hash::{HashPool, PoolOptions};
@@ -224,6 +225,16 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let processes = Arc::clone(&table);
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
     let losses = Losses::default();
+    if let Some(from) = baseline.take_holding().map_err(Failure::runtime)? {
+        // The last agent was killed before it told of what it held.
+        losses.report(Gap {
+            from,
+            to: Timestamp::now(),
+            count: None,
+            hooks: vec!["packages".to_owned()],
+            scope: Vec::new(),
+        });
+    }
     let ledger = Arc::new(Ledger::default());
     let request = Request {
         backend: config.backend,

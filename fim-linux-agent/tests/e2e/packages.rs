@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::agent::{Agent, Setup, dump};
 use crate::environment::{beside_others, is_ready, skip};
@@ -92,6 +93,48 @@ fn what_a_package_manager_does_is_one_event() {
     agent.stop();
 }
 
+/// An agent that is killed in the middle of a run has told nothing of it: the next one says so.
+#[test]
+fn killed_while_it_holds() {
+    if !is_ready("packages") {
+        return;
+    }
+    if Command::new("dpkg-deb").arg("--version").output().is_err() {
+        return skip("packages", "this machine has no dpkg");
+    }
+    let _guard = beside_others();
+    let scratch = Scratch::new("packages-killed");
+    let sample = Sample::new(scratch.path());
+    // The run goes on until the agent is gone.
+    let (reached, go) = (scratch.path().join("reached"), scratch.path().join("go"));
+    let wait =
+        format!("touch {}; while [ ! -e {} ]; do sleep 0.1; done", reached.display(), go.display());
+    sample.build("1.0", "");
+    sample.build("1.1", &wait);
+    sample.install("1.0", &[]);
+    let setup = Setup { loses: true, ..Setup::new(scratch.path(), &[&sample.tree]) };
+    let agent = Agent::start(setup.clone());
+    std::thread::scope(|scope| {
+        let install = scope.spawn(|| sample.install("1.1", &[]));
+        while !reached.exists() {
+            assert!(!install.is_finished(), "apt-get has ended");
+            std::thread::yield_now();
+        }
+        // What is not of a run is told at once, behind what is held.
+        fs::write(sample.path("by hand"), "x").unwrap();
+        agent.stream.wait_below(&sample.path("by hand"), |_| true).unwrap();
+        assert!(sample.of_files(&agent).is_empty(), "nothing is told before the end");
+        drop(agent);
+        fs::write(&go, "").unwrap();
+    });
+    let agent = Agent::start(setup);
+    let gap = agent.stream.wait(|line| (line.action == "gap").then(|| line.event()));
+    let gap = gap.unwrap_or_else(|error| panic!("no gap: {error}\n{}", agent.log()));
+    assert_eq!(gap.list("fim.gap.hooks"), ["packages"], "{gap}");
+    agent.stream.wait(|line| (line.action == "gap_closed").then_some(())).unwrap();
+    agent.stop();
+}
+
 /// The package, in its versions.
 struct Sample {
     name: String,
@@ -103,7 +146,9 @@ struct Sample {
 
 impl Sample {
     fn new(base: &Path) -> Self {
-        let name = format!("fim-e2e-{}", std::process::id());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("fim-e2e-{}-{count}", std::process::id());
         Self { tree: Path::new("/opt").join(&name), name, base: base.to_owned() }
     }
 
@@ -189,6 +234,13 @@ impl Sample {
         let own = own.unwrap_or_else(|| panic!("not in {run}"));
         assert_eq!((own["before"].as_str(), own["after"].as_str()), (before, after), "{run}");
         assert_eq!(own["manager"].as_str(), Some("dpkg"), "{run}");
+    }
+
+    /// What was told of files of the package.
+    fn of_files(&self, agent: &Agent) -> Vec<String> {
+        let lines = agent.stream.lines_below(&self.tree);
+        let names = lines.iter().map(|line| line.path().to_owned());
+        names.filter(|path| path.contains("/file-")).collect()
     }
 
     fn alerts(&self, agent: &Agent) -> Vec<Event> {
