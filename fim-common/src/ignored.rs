@@ -23,13 +23,23 @@ impl Ignored {
             let id = object::stat(directory).ok()?.id()?;
             Some((directory.file_name()?.to_owned(), id))
         });
+        // Without slashes at the end.
+        let trees = trees.iter().map(|tree| tree.components().collect()).collect();
         Self { trees, directories: identified.collect() }
     }
 
     /// Whether the path is at or below one of them.
     pub fn contains(&self, path: &Path) -> bool {
-        self.trees.iter().any(|tree| path.starts_with(tree))
-            || path.ancestors().any(|above| self.is_own(above))
+        // Asked of each operation: whole components are compared only where the bytes fit.
+        let bytes = path.as_os_str().as_encoded_bytes();
+        let at = |tree: &Path| bytes.starts_with(tree.as_os_str().as_encoded_bytes());
+        let named = |(name, _): &(OsString, ObjectId)| {
+            let name = name.as_encoded_bytes();
+            bytes.windows(name.len().max(1)).any(|part| part == name)
+        };
+        self.trees.iter().any(|tree| at(tree) && path.starts_with(tree))
+            || (self.directories.iter().any(named)
+                && path.ancestors().any(|above| self.is_own(above)))
     }
 
     fn is_own(&self, path: &Path) -> bool {

@@ -212,6 +212,11 @@ impl Ledger {
         self.0[stage as usize].store(count, Ordering::Relaxed);
     }
 
+    /// What one stage has counted.
+    pub fn count(&self, stage: Stage) -> u64 {
+        self.0[stage as usize].load(Ordering::Relaxed)
+    }
+
     /// All stages. What comes late is read first: operations that move on meanwhile look as if they
     /// were under way, never as if they came from nowhere.
     pub fn counts(&self) -> Counts {

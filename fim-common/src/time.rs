@@ -46,8 +46,51 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
+/// `2023-11-14T22:13:20.000000005Z`.
+const TEXT: usize = 30;
+
+/// Writes `value` in decimal digits, as many as there is room for.
+fn digits(mut value: u32, text: &mut [u8]) {
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+/// The text of an instant from 1970 to 2262. An event has up to ten of them, and a calendar for all
+/// ages and zones takes five times as long.
+fn text(nanoseconds: i128) -> Option<[u8; TEXT]> {
+    let nanoseconds = u64::try_from(i64::try_from(nanoseconds).ok()?).ok()?;
+    let (seconds, fraction) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    let (day, second) = (seconds / 86_400, (seconds % 86_400) as u32);
+    // The Gregorian calendar in years that begin in March, so that leap days are last; from
+    // 0000-03-01, which is 719,468 days before the epoch. An era is 400 years.
+    let day = day + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let march = (5 * day + 2) / 153;
+    let month = if march < 10 { march + 3 } else { march - 9 };
+    let date = day - (153 * march + 2) / 5 + 1;
+    let year = era * 400 + year + u64::from(month <= 2);
+    let mut text = *b"0000-00-00T00:00:00.000000000Z";
+    digits(year as u32, &mut text[..4]);
+    digits(month as u32, &mut text[5..7]);
+    digits(date as u32, &mut text[8..10]);
+    digits(second / 3_600, &mut text[11..13]);
+    digits(second / 60 % 60, &mut text[14..16]);
+    digits(second % 60, &mut text[17..19]);
+    digits(fraction as u32, &mut text[20..29]);
+    Some(text)
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = text(self.0)
+            && let Ok(text) = std::str::from_utf8(&text)
+        {
+            return f.write_str(text);
+        }
         // A file system may carry a time outside jiff's years -9999..9999: clamp, never fail.
         let jiff = jiff::Timestamp::from_nanosecond(self.0).unwrap_or(if self.0 < 0 {
             jiff::Timestamp::MIN
@@ -68,7 +111,10 @@ impl std::str::FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match text(self.0) {
+            Some(text) => serializer.serialize_str(std::str::from_utf8(&text).unwrap_or_default()),
+            None => serializer.collect_str(self),
+        }
     }
 }
 
@@ -102,6 +148,22 @@ mod tests {
         let t = Timestamp::from_unix(1_700_000_000, 5);
         assert_eq!(t.to_string(), "2023-11-14T22:13:20.000000005Z");
         assert_eq!(t.to_string().parse::<Timestamp>().unwrap(), t);
+    }
+
+    #[test]
+    fn the_short_way_says_the_same() {
+        let day = 86_400_000_000_000;
+        let end = i128::from(i64::MAX);
+        let instants = (0..end).step_by(day as usize * 17 + 123_456_789_012);
+        let around = [951_782_400, 951_868_800, 1_709_164_800, 4_107_542_400]
+            .into_iter()
+            .flat_map(|second| [-1, 0, 1].map(|off| i128::from(second) * 1_000_000_000 + off));
+        for nanoseconds in instants.chain(around).chain([0, 1, end, end + 1, -1]) {
+            let long = jiff::Timestamp::from_nanosecond(nanoseconds).unwrap();
+            let instant = Timestamp::from_nanos(nanoseconds);
+            assert_eq!(instant.to_string(), format!("{long:.9}"));
+            assert_eq!(serde_json::to_string(&instant).unwrap(), format!("\"{long:.9}\""));
+        }
     }
 
     #[test]

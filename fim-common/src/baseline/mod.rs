@@ -3,18 +3,20 @@
 //! Invariant: a database that is damaged, foreign or of a later format is refused and left as it
 //! is; nothing here ever replaces one.
 //!
-//! Writes are gathered in one transaction, committed after [`COMMIT_EVERY`] of them or at
-//! [`Baseline::flush`]. The methods see uncommitted writes; readers of other connections do not.
+//! Writes are gathered in memory and in one transaction, committed after [`COMMIT_EVERY`] of them
+//! or at [`Baseline::flush`]. The methods see uncommitted writes; readers of other connections do not.
 //! A crash loses at most what was not committed, and the comparison at the next start finds it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
+use ahead::Ahead;
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
 use crate::state::{ObjectId, ObjectState};
 use crate::time::Timestamp;
 
+mod ahead;
 mod error;
 mod open;
 mod row;
@@ -45,11 +47,23 @@ struct Inner {
     /// Writes in the open transaction.
     pending: u64,
     notes: watch::Notes,
+    ahead: Ahead,
+    /// Of another agent: nothing may be kept that could not be written.
+    read_only: bool,
 }
 
 impl Inner {
-    fn new(connection: Connection) -> Mutex<Self> {
-        Mutex::new(Self { connection, pending: 0, notes: watch::Notes::default() })
+    fn new(connection: Connection, read_only: bool) -> Mutex<Self> {
+        let (notes, ahead) = (watch::Notes::default(), Ahead::default());
+        Mutex::new(Self { connection, pending: 0, notes, ahead, read_only })
+    }
+
+    /// The state of a path.
+    fn get(&self, path: &Path) -> rusqlite::Result<Option<ObjectState>> {
+        match self.ahead.get(path) {
+            Some(state) => Ok(state.cloned()),
+            None => get(&self.connection, path),
+        }
     }
 }
 
@@ -60,7 +74,7 @@ impl Baseline {
     /// Each variant of [`BaselineError`]; the file was then left as it is.
     pub fn open(directory: &Path) -> Result<Self, BaselineError> {
         let (connection, path, created) = open::open(directory)?;
-        Ok(Self { path, created, inner: Inner::new(connection) })
+        Ok(Self { path, created, inner: Inner::new(connection, false) })
     }
 
     /// Opens the baseline in `directory` for reading, beside an agent that writes it. Writing
@@ -71,7 +85,7 @@ impl Baseline {
     pub fn open_read_only(directory: &Path) -> Result<Self, BaselineError> {
         let path = directory.join(open::FILE);
         let connection = open::open_reader(&path)?;
-        Ok(Self { path, created: false, inner: Inner::new(connection) })
+        Ok(Self { path, created: false, inner: Inner::new(connection, true) })
     }
 
     /// The database file.
@@ -89,7 +103,7 @@ impl Baseline {
     /// # Errors
     /// [`BaselineError::Damaged`] and the like.
     pub fn get(&self, path: &Path) -> Result<Option<ObjectState>, BaselineError> {
-        self.read(|connection| get(connection, path))
+        self.lock().get(path).map_err(|error| BaselineError::from_sqlite(&self.path, error, 0))
     }
 
     /// Sets the state of a path.
@@ -97,7 +111,7 @@ impl Baseline {
     /// # Errors
     /// [`BaselineError::Full`], [`BaselineError::ReadOnly`] and the like.
     pub fn put(&self, path: &Path, state: &ObjectState) -> Result<(), BaselineError> {
-        self.write(1, &[path], |connection| put(connection, path, state))
+        self.set(path, Some(state.clone())).map(drop)
     }
 
     /// Forgets one path, and returns what was known of it. What is below it stays.
@@ -105,13 +119,38 @@ impl Baseline {
     /// # Errors
     /// As [`Baseline::put`].
     pub fn remove(&self, path: &Path) -> Result<Option<ObjectState>, BaselineError> {
-        self.write(1, &[path], |connection| {
-            let before = get(connection, path)?;
-            if before.is_some() {
-                delete(connection, path)?;
+        self.set(path, None)
+    }
+
+    /// Sets the state of a path; returns what was known of it before it is removed.
+    fn set(
+        &self,
+        path: &Path,
+        state: Option<ObjectState>,
+    ) -> Result<Option<ObjectState>, BaselineError> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        inner.notes.note(path);
+        let before = match inner.ahead.get(path) {
+            None if state.is_none() => match get(&inner.connection, path) {
+                // Nothing to forget.
+                Ok(None) if !inner.read_only => return Ok(None),
+                Ok(before) => before,
+                Err(error) => return Err(BaselineError::from_sqlite(&self.path, error, 0)),
+            },
+            _ => None,
+        };
+        let before = inner.ahead.set(path, state).unwrap_or(before);
+        let kept = inner.ahead.len();
+        // Now and then while the disk refuses them.
+        if inner.read_only || (kept >= ahead::MOST && kept.is_multiple_of(ahead::AGAIN)) {
+            let settled = self.settle(inner);
+            if inner.read_only {
+                inner.ahead.clear();
             }
-            Ok(before)
-        })
+            settled?;
+        }
+        Ok(before)
     }
 
     /// The paths at which an object is known: more than one when it has hard links. A `device` of
@@ -178,6 +217,7 @@ impl Baseline {
     /// may be committed later.
     pub fn flush(&self) -> Result<(), BaselineError> {
         let mut inner = self.lock();
+        self.settle(&mut inner)?;
         self.commit(&mut inner)
     }
 
@@ -287,7 +327,8 @@ impl Baseline {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, BaselineError> {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        self.settle(&mut inner)?;
         query(&inner.connection).map_err(|error| BaselineError::from_sqlite(&self.path, error, 0))
     }
 
@@ -311,16 +352,41 @@ impl Baseline {
         count: u64,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, BaselineError> {
+        self.settle(inner)?;
+        let value = self.write_now(inner, count, |inner| change(&inner.connection))?;
+        if inner.pending >= COMMIT_EVERY {
+            self.commit(inner)?;
+        }
+        Ok(value)
+    }
+
+    /// Writes what is kept in memory.
+    fn settle(&self, inner: &mut Inner) -> Result<(), BaselineError> {
+        let count = inner.ahead.len() as u64;
+        if count == 0 {
+            return Ok(());
+        }
+        self.write_now(inner, count, |inner| inner.ahead.apply(&inner.connection))?;
+        inner.ahead.clear();
+        if inner.pending >= COMMIT_EVERY {
+            self.commit(inner)?;
+        }
+        Ok(())
+    }
+
+    fn write_now<T>(
+        &self,
+        inner: &mut Inner,
+        count: u64,
+        change: impl FnOnce(&Inner) -> rusqlite::Result<T>,
+    ) -> Result<T, BaselineError> {
         if inner.connection.is_autocommit() {
             let begun = inner.connection.execute_batch("BEGIN IMMEDIATE");
             begun.map_err(|error| BaselineError::from_sqlite(&self.path, error, 0))?;
             inner.pending = 0;
         }
-        let value = change(&inner.connection).map_err(|error| self.failed(inner, error))?;
+        let value = change(inner).map_err(|error| self.failed(inner, error))?;
         inner.pending += count;
-        if inner.pending >= COMMIT_EVERY {
-            self.commit(inner)?;
-        }
         Ok(value)
     }
 
@@ -336,8 +402,9 @@ impl Baseline {
     /// SQLite gives up the whole transaction on some errors, a full disk among them, and only the
     /// statement on others.
     fn failed(&self, inner: &mut Inner, error: rusqlite::Error) -> BaselineError {
-        let lost =
-            if inner.connection.is_autocommit() { std::mem::take(&mut inner.pending) } else { 0 };
+        let rolled_back = inner.connection.is_autocommit();
+        let lost = if rolled_back { std::mem::take(&mut inner.pending) } else { 0 };
+        let lost = lost + inner.ahead.refused();
         BaselineError::from_sqlite(&self.path, error, lost)
     }
 }
@@ -345,7 +412,7 @@ impl Baseline {
 impl Drop for Baseline {
     fn drop(&mut self) {
         let mut inner = self.lock();
-        if let Err(error) = self.commit(&mut inner) {
+        if let Err(error) = self.settle(&mut inner).and_then(|()| self.commit(&mut inner)) {
             tracing::error!(%error, "the last changes of the baseline are lost");
         }
     }
@@ -394,13 +461,14 @@ impl Reader {
     }
 }
 
+static GET: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {} FROM objects WHERE dir = ?1 AND name = ?2", row::COLUMNS));
+static PUT: LazyLock<String> = LazyLock::new(|| insert("INSERT OR REPLACE"));
+
 fn get(connection: &Connection, path: &Path) -> rusqlite::Result<Option<ObjectState>> {
     let (dir, name) = row::split(path);
     connection
-        .prepare_cached(&format!(
-            "SELECT {} FROM objects WHERE dir = ?1 AND name = ?2",
-            row::COLUMNS
-        ))?
+        .prepare_cached(&GET)?
         .query_row(params![dir, name], |found| row::decode(found, 0))
         .optional()
 }
@@ -418,7 +486,7 @@ fn put_at(
 ) -> rusqlite::Result<()> {
     let key = [dir, name].map(rusqlite::types::Value::Blob);
     connection
-        .prepare_cached(&insert("INSERT OR REPLACE"))?
+        .prepare_cached(&PUT)?
         .execute(params_from_iter(key.into_iter().chain(row::encode(state))))?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::params_from_iter;
 
-use super::{Baseline, BaselineError, Inner, get, row};
+use super::{Baseline, BaselineError, Inner, row};
 use crate::state::ObjectState;
 
 /// Paths noted at most, some 20 MB. Beyond, every path counts as written: scans then read again
@@ -164,7 +164,8 @@ impl Watch<'_> {
         if inner.notes.written_since(path, generation) {
             return Ok(false);
         }
-        let current = get(&inner.connection, path)
+        let current = inner
+            .get(path)
             .map_err(|error| BaselineError::from_sqlite(&self.baseline.path, error, 0))?;
         Ok(current.as_ref() == expected)
     }

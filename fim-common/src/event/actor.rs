@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Shared;
 use crate::packages::programs::Program;
 use crate::time::Timestamp;
 
@@ -12,15 +13,15 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actor {
     /// The process; `None` when nothing is known of it, not even its id.
-    pub process: Option<Process>,
+    pub process: Option<Shared<Process>>,
     /// Its user.
-    pub user: Option<User>,
+    pub user: Option<Shared<User>>,
     /// Its container.
     pub container: Option<Container>,
     /// Its pod.
     pub kubernetes: Option<Kubernetes>,
     /// Its ancestors, nearest first.
-    pub ancestors: Vec<Ancestor>,
+    pub ancestors: Shared<Vec<Ancestor>>,
     /// What of the above is not known, and why, as `fim.unknown` has it.
     pub unknown: BTreeMap<String, String>,
 }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use base64::Engine as _;
 use schemars::JsonSchema;
@@ -18,8 +17,10 @@ use crate::time::Timestamp;
 pub mod actor;
 pub mod pretty;
 pub mod schema;
+mod shared;
 
 use actor::{Container, Kubernetes, Process, User};
+pub use shared::Shared;
 
 /// One event.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -43,10 +44,10 @@ pub struct Event {
     pub file: Option<File>,
     /// The initiating process at the moment of the operation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub process: Option<Process>,
+    pub process: Option<Shared<Process>>,
     /// The initiating user at the moment of the operation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub user: Option<User>,
+    pub user: Option<Shared<User>>,
     /// The container of the process.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub container: Option<Container>,
@@ -54,9 +55,9 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kubernetes: Option<Kubernetes>,
     /// The host.
-    pub host: Arc<Host>,
+    pub host: Shared<Host>,
     /// The agent.
-    pub agent: Arc<Agent>,
+    pub agent: Shared<Agent>,
     /// What ECS has no name for.
     pub fim: Fim,
 }
@@ -457,8 +458,8 @@ pub struct Fim {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub writers: Vec<Writer>,
     /// Ancestors of the process, nearest first.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub ancestors: Vec<actor::Ancestor>,
+    #[serde(skip_serializing_if = "are_none", default)]
+    pub ancestors: Shared<Vec<actor::Ancestor>>,
     /// What is not known of this event, and why: `{"process.args": "not_resident"}`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub unknown: BTreeMap<String, String>,
@@ -484,6 +485,10 @@ pub struct Fim {
     /// Hash chain of the journal.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub chain: Option<String>,
+}
+
+fn are_none(ancestors: &Shared<Vec<actor::Ancestor>>) -> bool {
+    ancestors.is_empty()
 }
 
 /// `fim.verdict`.
@@ -614,10 +619,10 @@ pub struct FoldedOperation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Writer {
     /// The process.
-    pub process: Process,
+    pub process: Shared<Process>,
     /// Its user.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub user: Option<User>,
+    pub user: Option<Shared<User>>,
 }
 
 /// `fim.gap`.

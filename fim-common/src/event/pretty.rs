@@ -316,7 +316,7 @@ fn who(line: &mut Line, event: &Event) {
             let _ = write!(line.text, " ({})", shortened(&command));
         }
     }
-    if let Some(user) = event.user.as_ref().and_then(users) {
+    if let Some(user) = event.user.as_deref().and_then(users) {
         let _ = write!(line.text, " as {user}");
     }
     if let Some(container) = &event.container {

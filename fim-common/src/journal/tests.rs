@@ -1,6 +1,5 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Arc;
 
 use super::*;
 use crate::baseline::test_volume::{tempdir, tmpfs};
@@ -31,8 +30,8 @@ fn event(sequence: u64) -> Event {
         user: None,
         container: None,
         kubernetes: None,
-        host: Arc::new(Host::default()),
-        agent: Arc::new(Agent::default()),
+        host: Host::default().into(),
+        agent: Agent::default().into(),
         fim: Fim::default(),
     }
 }

@@ -1,24 +1,27 @@
 //! From a draft to an event: what the object was, what it is, and what differs.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use super::output::new_id;
 use super::{Names, doubt};
 use crate::baseline::Baseline;
 use crate::event::actor::Actor;
 use crate::event::{
     Action, Agent, Category, Event, Fim, FoldedOperation, Hash, Host, Kind, Meta, Outcome,
-    Property, Provider, Rule, Side, Technique, Threat, Type, Writer, mode_text, path_base64,
-    path_text,
+    Property, Provider, Rule, Shared, Side, Technique, Threat, Type, Writer, mode_text,
+    path_base64, path_text,
 };
 use crate::hash::HashOutcome;
 use crate::operation::{Failure, Operation, OperationKind};
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
 use crate::scan::Difference;
 use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
 use crate::time::Timestamp;
 use crate::{diff, event, object};
+
+/// Until the output fills them in.
+static HOST: LazyLock<Shared<Host>> = LazyLock::new(Shared::default);
+static AGENT: LazyLock<Shared<Agent>> = LazyLock::new(Shared::default);
 
 /// What is known of a change of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +99,15 @@ impl Draft {
         self.operations.iter().map(|folded| folded.count).sum()
     }
 
+    /// The rule that decides about it.
+    fn rule<'p>(&self, policy: &'p Policy) -> Option<&'p policy::Rule> {
+        let by = |path: &Path| policy.verdict(path, self.action).map(|verdict| verdict.rule);
+        by(&self.path)
+            .or_else(|| by(self.from.as_deref()?))
+            .or_else(|| by(self.judged_as.as_deref()?))
+            .or_else(|| by(self.link_path.as_deref()?))
+    }
+
     /// Whether nobody can tell if the object is open for writing.
     pub(super) fn may_be_open(&self) -> bool {
         // Or it was opened before anybody looked, or its opening was lost.
@@ -165,21 +177,28 @@ pub(super) fn event(
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Option<Event> {
-    let stored = baseline.get(&draft.path).unwrap_or_else(|error| {
-        tracing::error!(%error, "the baseline cannot be read");
-        None
-    });
-    let covered = policy.covers(&draft.path).is_some();
-    let was_known = stored.is_some();
-    let stale = stored.as_ref().filter(|_| draft.action == Action::AttributesModified).cloned();
-
     let (before, after, hash_state) = if draft.action == Action::Deleted {
-        if let Err(error) = baseline.remove(&draft.path) {
+        let stored = baseline.remove(&draft.path).unwrap_or_else(|error| {
             tracing::error!(%error, "the baseline cannot be written");
-        }
-        let before = overlay(&draft.before, &stored.unwrap_or_default());
+            None
+        });
+        let before = match stored {
+            Some(stored) => overlay(&draft.before, &stored),
+            None => draft.before.clone(),
+        };
         (Some(before), None, None)
     } else {
+        // What something new was before is not asked.
+        let stored = match draft.action {
+            Action::Created | Action::Linked | Action::Mounted | Action::Unmounted => None,
+            _ => baseline.get(&draft.path).unwrap_or_else(|error| {
+                tracing::error!(%error, "the baseline cannot be read");
+                None
+            }),
+        };
+        let covered = policy.covers(&draft.path).is_some();
+        let was_known = stored.is_some();
+        let stale = stored.as_ref().filter(|_| draft.action == Action::AttributesModified).cloned();
         let known = draft.known.clone().or(stored);
         let before = match draft.action {
             Action::Created | Action::Linked | Action::Mounted | Action::Unmounted => None,
@@ -274,7 +293,8 @@ pub(super) fn event(
         }
         _ => {}
     }
-    assemble(draft, before, after, changes, hash_state, policy, names, alert_severity)
+    let rule = draft.rule(policy)?;
+    Some(assemble(draft, before, after, changes, hash_state, rule, names, alert_severity))
 }
 
 /// The state after, and how far its hash can be trusted.
@@ -320,15 +340,10 @@ pub(super) fn attempt(
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Option<Event> {
-    let verdict = policy
-        .verdict(&draft.path, draft.action)
-        .or_else(|| policy.verdict(draft.link_path.as_deref()?, draft.action))?;
-    if !verdict.rule.attempts {
-        return None;
-    }
+    let rule = draft.rule(policy).filter(|rule| rule.attempts)?;
     // What there is now is what there was.
     let now = object::state(&draft.path).ok();
-    let mut event = assemble(draft, None, now, Vec::new(), None, policy, names, alert_severity)?;
+    let mut event = assemble(draft, None, now, Vec::new(), None, rule, names, alert_severity);
     event.fim.after = None;
     Some(event)
 }
@@ -364,7 +379,9 @@ pub(super) fn moved_along(
     draft.from = from;
     let before = difference.after.clone();
     let (changes, hash_state) = (vec![Property::Path], difference.hash_state);
-    assemble(draft, before, difference.after, changes, hash_state, policy, names, alert_severity)
+    let rule = draft.rule(policy)?;
+    let after = difference.after;
+    Some(assemble(draft, before, after, changes, hash_state, rule, names, alert_severity))
 }
 
 /// An event about what a scan found.
@@ -413,16 +430,17 @@ pub(super) fn difference(
         after: ObjectState::default(),
         operations: Vec::new(),
     };
-    assemble(
+    let rule = draft.rule(policy)?;
+    Some(assemble(
         draft,
         difference.before,
         difference.after,
         difference.changes,
         difference.hash_state,
-        policy,
+        rule,
         names,
         alert_severity,
-    )
+    ))
 }
 
 #[allow(clippy::too_many_arguments, reason = "the parts of one event, put together once")]
@@ -432,16 +450,10 @@ fn assemble(
     after: Option<ObjectState>,
     changes: Vec<Property>,
     hash_state: Option<HashState>,
-    policy: &Policy,
+    rule: &policy::Rule,
     names: &mut dyn Names,
     alert_severity: u8,
-) -> Option<Event> {
-    let verdict = policy
-        .verdict(&draft.path, draft.action)
-        .or_else(|| policy.verdict(draft.from.as_deref()?, draft.action))
-        .or_else(|| policy.verdict(draft.judged_as.as_deref()?, draft.action))
-        .or_else(|| policy.verdict(draft.link_path.as_deref()?, draft.action))?;
-    let rule = verdict.rule;
+) -> Event {
     let shown = after.as_ref().or(before.as_ref());
     let actor = &draft.actor;
     let primary = actor.process.as_ref();
@@ -478,10 +490,10 @@ fn assemble(
         unknown: actor.unknown.clone(),
         ..Fim::default()
     };
-    Some(Event {
+    Event {
         timestamp: draft.time,
         event: Meta {
-            id: new_id(),
+            id: String::new(),
             sequence: 0,
             kind: if rule.severity >= alert_severity { Kind::Alert } else { Kind::Event },
             category: vec![Category::File],
@@ -504,10 +516,10 @@ fn assemble(
         user: actor.user.clone(),
         container: actor.container.clone(),
         kubernetes: actor.kubernetes.clone(),
-        host: Arc::new(Host::default()),
-        agent: Arc::new(Agent::default()),
+        host: HOST.clone(),
+        agent: AGENT.clone(),
         fim,
-    })
+    }
 }
 
 fn file(path: &Path, state: Option<&ObjectState>, names: &mut dyn Names) -> event::File {

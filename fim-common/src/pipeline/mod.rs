@@ -32,11 +32,15 @@ use crate::scan::{Difference, ScanRule};
 use crate::state::HashState;
 use crate::time::Timestamp;
 
+mod attempts;
 mod change;
 mod doubt;
 mod fold;
+mod ids;
+mod mounts;
 mod output;
 mod recheck;
+mod renames;
 mod rescan;
 mod runs;
 mod verdict;
@@ -94,6 +98,10 @@ pub struct Options {
 /// Files being written that are remembered at most; beyond, the quiet ones are forgotten, and
 /// their next modification begins a new one.
 const SESSIONS_MAX: usize = 65_536;
+/// A collector that hands over one operation at a time would have this thread woken for each, which
+/// costs more than the operation. Once all that there is has been taken, more is left to gather for
+/// this long.
+const GATHER: Duration = Duration::from_millis(1);
 /// How often the ledger is told what waits.
 const NOTE: Duration = Duration::from_millis(500);
 /// Events that wait for their hash at most.
@@ -187,12 +195,14 @@ impl Pipeline {
     ) {
         let scan_wake = Arc::clone(&self.scan_wake);
         let losses = self.losses.clone();
+        let mut gathering: Option<Instant> = None;
         loop {
             let due = self.sessions.next_due();
             let flush = self.output.flush_due();
             let note = Some(self.noted + NOTE);
             let runs = self.runs.as_ref().and_then(runs::Runs::due);
-            let wake = [due, flush, self.rechecks.due(), note, runs].into_iter().flatten().min();
+            let wake = [due, flush, self.rechecks.due(), note, gathering, runs];
+            let wake = wake.into_iter().flatten().min();
             let sleep = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -203,12 +213,15 @@ impl Pipeline {
                 biased;
                 () = losses.reported() => self.take_losses(),
                 Some((ticket, outcome)) = self.hashed.recv() => self.hashed(ticket, outcome),
-                observation = observations.recv() => match observation {
+                observation = observations.recv(), if gathering.is_none() => match observation {
                     Some(observation) => {
                         self.observe(observation);
                         // One pass over the clock for many observations.
                         for round in 0..256 {
-                            let Ok(observation) = observations.try_recv() else { break };
+                            let Ok(observation) = observations.try_recv() else {
+                                gathering = Some(Instant::now() + GATHER);
+                                break;
+                            };
                             self.observe(observation);
                             if round % 16 == 0 {
                                 // A slow machine takes a second for all of them.
@@ -224,6 +237,7 @@ impl Pipeline {
                 () = sleep => {}
             }
             let now = Instant::now();
+            gathering = gathering.filter(|until| *until > now);
             self.flush_due(now);
             self.recheck_due(now);
             self.runs_due(now);
@@ -271,13 +285,13 @@ impl Pipeline {
 
     fn observe(&mut self, observation: Observation) {
         match observation {
-            Observation::Operation(operation) => self.operation(*operation),
+            Observation::Operation(operation) => self.operation(operation),
             Observation::Recheck(path) => self.recheck(vec![path], false),
             Observation::Fence(number) => self.fence(number),
         }
     }
 
-    fn operation(&mut self, operation: Operation) {
+    fn operation(&mut self, operation: Box<Operation>) {
         self.ledger.add(Stage::Taken, 1);
         // A rename to there from elsewhere takes something away.
         let from = match &operation.kind {
@@ -298,8 +312,9 @@ impl Pipeline {
 
     /// Hashes what a draft is about, if it has content that a rule wants hashed; then completes it.
     fn hash_then_complete(&mut self, draft: Draft) {
-        let limit = match self.policy.covers(&draft.path) {
-            Some(rule) if rule.hash && draft.wants_hash() => rule.max_hash_size,
+        let rule = draft.wants_hash().then(|| self.policy.covers(&draft.path)).flatten();
+        let limit = match rule {
+            Some(rule) if rule.hash => rule.max_hash_size,
             _ => return self.complete(draft, None),
         };
         let expected = draft.object;

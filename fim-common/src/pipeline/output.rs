@@ -7,12 +7,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use prometheus::IntCounter;
+
+use super::ids::Ids;
 use super::runs::Summary;
 use crate::collector;
 use crate::event::actor::Actor;
 use crate::event::{
-    self, Action, Agent, Category, Event, Fim, Host, Kind, Meta, Outcome, Type, path_text,
-    pretty::pretty,
+    self, Action, Agent, Category, Event, Fim, Host, Kind, Meta, Outcome, Provider, Shared, Type,
+    path_text, pretty::pretty,
 };
 use crate::journal::{Journal, JournalError};
 use crate::ledger::{Ledger, Stage};
@@ -114,12 +117,15 @@ pub struct Output {
     format: Format,
     color: bool,
     sinks: Sinks,
-    host: Arc<Host>,
-    agent: Arc<Agent>,
+    host: Shared<Host>,
+    agent: Shared<Agent>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     ledger: Arc<Ledger>,
+    /// Of the kinds of events that there were: a dozen.
+    counters: Vec<((Action, Option<Provider>, Outcome), IntCounter)>,
     sequence: u64,
+    ids: Ids,
     /// When the buffer was begun.
     dirty: Option<Instant>,
     /// Events that the journal has refused since it last took one.
@@ -142,12 +148,14 @@ impl Output {
                 && std::io::stdout().is_terminal()
                 && std::env::var_os("NO_COLOR").is_none(),
             sinks: Sinks::new(options.format)?,
-            host: options.host,
-            agent: options.agent,
+            host: Shared::new((*options.host).clone()),
+            agent: Shared::new((*options.agent).clone()),
             metrics: options.metrics,
             health: options.health,
             ledger: options.ledger,
+            counters: Vec::new(),
             sequence: 0,
+            ids: Ids::default(),
             dirty: None,
             refused: 0,
             refused_since: None,
@@ -165,19 +173,32 @@ impl Output {
         self.journal.path()
     }
 
-    /// Writes an event about an object; its number, host and agent are filled in here.
+    /// Writes an event about an object; its id, number, host and agent are filled in here.
     pub(super) fn event(&mut self, mut event: Event) {
         self.sequence += 1;
         self.ledger.add(Stage::Events, 1);
         event.event.sequence = self.sequence;
-        event.host = Arc::clone(&self.host);
-        event.agent = Arc::clone(&self.agent);
-        self.metrics.event(event.event.action, event.event.provider, event.event.outcome);
-        let delay = Timestamp::now().since(event.timestamp);
+        event.event.id = self.ids.next();
+        event.host = self.host.clone();
+        event.agent = self.agent.clone();
+        self.count(event.event.action, event.event.provider, event.event.outcome);
         self.write(&event);
-        if event.event.provider.is_some_and(|provider| provider != event::Provider::Scan) {
+        if event.event.provider.is_some_and(|provider| provider != Provider::Scan) {
+            let delay = Timestamp::now().since(event.timestamp);
             let nanos = u64::try_from(delay.max(0)).unwrap_or(u64::MAX);
             self.metrics.event_delay(Duration::from_nanos(nanos));
+        }
+    }
+
+    fn count(&mut self, action: Action, provider: Option<Provider>, outcome: Outcome) {
+        let key = (action, provider, outcome);
+        match self.counters.iter().find(|(known, _)| *known == key) {
+            Some((_, counter)) => counter.inc(),
+            None => {
+                let counter = self.metrics.events_of(action, provider, outcome);
+                counter.inc();
+                self.counters.push((key, counter));
+            }
         }
     }
 
@@ -240,7 +261,7 @@ impl Output {
         Event {
             timestamp: Timestamp::now(),
             event: Meta {
-                id: new_id(),
+                id: String::new(),
                 sequence: 0,
                 kind: match action {
                     Action::CanaryMissed => Kind::Alert,
@@ -261,8 +282,8 @@ impl Output {
             user: None,
             container: None,
             kubernetes: None,
-            host: Arc::clone(&self.host),
-            agent: Arc::clone(&self.agent),
+            host: self.host.clone(),
+            agent: self.agent.clone(),
             fim,
         }
     }
@@ -384,9 +405,4 @@ impl Output {
         }
         self.sinks.finish();
     }
-}
-
-/// A new `event.id`.
-pub(super) fn new_id() -> String {
-    uuid::Uuid::now_v7().to_string()
 }

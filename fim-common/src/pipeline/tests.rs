@@ -151,7 +151,8 @@ fn object(path: &Path) -> Option<ObjectId> {
 }
 
 fn operation(kind: OperationKind, path: &Path, pid: u32) -> Operation {
-    let actor = Actor { process: Some(Process { pid, ..Process::default() }), ..Actor::default() };
+    let actor =
+        Actor { process: Some(Process { pid, ..Process::default() }.into()), ..Actor::default() };
     Operation {
         time: Timestamp::now(),
         provider: crate::event::Provider::Bpf,

@@ -43,6 +43,8 @@ pub struct Policy {
     /// All patterns by their base: a path asks for each of its ancestors, so that the cost grows
     /// with its depth and with the patterns that begin there, not with the number of rules.
     by_base: HashMap<Box<[u8]>, Vec<Slot>>,
+    /// Whether a base is that long: most ancestors need not be asked for.
+    lengths: Vec<bool>,
 }
 
 /// One pattern of one rule.
@@ -81,7 +83,11 @@ impl Policy {
                 by_base.entry(trimmed(pattern.base()).into()).or_default().push(slot);
             }
         }
-        Self { rules, by_base }
+        let mut lengths = vec![false; by_base.keys().map(|base| base.len() + 1).max().unwrap_or(0)];
+        for base in by_base.keys() {
+            lengths[base.len()] = true;
+        }
+        Self { rules, by_base, lengths }
     }
 
     /// The rules, in the order of their definition.
@@ -167,6 +173,9 @@ impl Policy {
             return;
         }
         let mut ancestor = |end: usize| {
+            if self.lengths.get(end) != Some(&true) {
+                return;
+            }
             for &slot in self.by_base.get(&path[..end]).into_iter().flatten() {
                 let rule = &self.rules[slot.rule];
                 let pattern = &rule.paths[slot.pattern];

@@ -93,11 +93,11 @@ pub(super) fn build(parts: Parts<'_>) -> event::Actor {
         program: description.program,
     };
     event::Actor {
-        process: Some(process),
-        user: Some(user(parts.credentials, parts.names)),
+        process: Some(process.into()),
+        user: Some(user(parts.credentials, parts.names).into()),
         container: parts.container.0,
         kubernetes: parts.container.1,
-        ancestors: parts.ancestors.iter().map(ancestor).collect(),
+        ancestors: parts.ancestors.iter().map(ancestor).collect::<Vec<_>>().into(),
         unknown,
     }
 }
@@ -109,6 +109,7 @@ pub(super) fn bare(pid: u32, reason: &str) -> event::Actor {
     for field in ["process", "user"] {
         unknown.insert(field.to_owned(), reason.to_owned());
     }
+    let process = process.map(Into::into);
     event::Actor { process, unknown, ..event::Actor::default() }
 }
 

@@ -185,7 +185,7 @@ fn what_is_not_known_is_said() {
         let actor = table.actor(key, None, &credentials());
         let process = actor.process.clone().unwrap();
         let unknown = actor.unknown.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>();
-        (process.name, process.args, unknown.join(" "))
+        (process.name.clone(), process.args.clone(), unknown.join(" "))
     };
     assert_eq!(unknown(key(7, 1)), (Some("a".into()), None, "process.args=not_resident".into()));
     assert_eq!(
@@ -290,7 +290,7 @@ fn long_arguments_are_bounded_together() {
     }
     let args = |table: &mut Table, tgid| {
         let actor = table.actor(key(tgid, 1), None, &credentials());
-        (actor.process.clone().unwrap().args.unwrap().len(), actor.unknown.len())
+        (actor.process.as_ref().unwrap().args.as_ref().unwrap().len(), actor.unknown.len())
     };
     assert_eq!(args(&mut table, 1), (2, 0));
     assert_eq!(args(&mut table, 2000), (1, 1), "and it is said");
