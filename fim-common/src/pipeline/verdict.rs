@@ -166,6 +166,8 @@ fn in_run(
         Some(true) => judged(Unknown, "content_differed"),
         Some(false) if entry.configuration => judged(Unknown, "configuration"),
         Some(false) if !ended => judged(Unknown, "run_in_progress"),
+        // What came after it is to blame, and says so.
+        Some(false) if !is_of(event, facts) => judged(Unknown, "content_differed"),
         Some(false) => judged(Unexpected, "content_differs"),
         None => {
             let kind = facts.found.state.as_ref().and_then(|state| state.kind);

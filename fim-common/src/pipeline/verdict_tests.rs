@@ -96,6 +96,8 @@ fn only_the_package_manager_and_the_right_content_are_expected() {
     // Right now, but not what this event tells of.
     let other = event(Action::Updated, FILE, Some("other"));
     assert_eq!(verdict(&other, &right, by(true, true)), (UNKNOWN, "content_differed"));
+    // Wrong now, by what came after this.
+    assert_eq!(verdict(&other, &wrong, by(true, true)), (UNKNOWN, "content_differed"));
     assert_eq!(verdict(&other, &right, None), (UNEXPECTED, "content_differs"));
 }
 

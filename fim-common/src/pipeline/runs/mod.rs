@@ -9,21 +9,26 @@
 //! a part of it that is being verified goes before the rest.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Pipeline;
 use super::verdict::{Judged, Lineage, judge};
 use super::verifier::{Answer, Facts, Job, Verifier};
 use crate::event::actor::Actor;
 use crate::event::{
-    Action, Event, FoldedOperation, Kind, Outcome, PackageChange, PackageRun, RunFiles, Side,
-    Verdict, exact_path, path_text,
+    Action, Event, FoldedOperation, Kind, Outcome, PackageChange, PackageRun, RunFiles, Verdict,
+    exact_path, path_text,
 };
 use crate::packages::Databases;
 use crate::packages::programs::{Program, final_path};
 use crate::time::Timestamp;
+
+mod fold;
+mod hooks;
+
+use fold::merge;
+pub(super) use hooks::answer;
 
 /// How often the process of a run is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -274,47 +279,6 @@ impl Runs {
     fn reference(&self, id: &str) -> PackageRun {
         let manager = self.runs.get(id).and_then(|run| run.program.manager()).unwrap_or_default();
         PackageRun { id: id.to_owned(), manager: manager.to_owned(), ..PackageRun::default() }
-    }
-
-    /// What a package manager did to a temporary name is part of what it does to the final one.
-    fn fold(
-        &mut self,
-        run: &str,
-        base: &Path,
-        path: &Path,
-        from: Option<&Path>,
-        event: &mut Event,
-    ) {
-        let temporary = match (event.event.action, from) {
-            (Action::Moved, Some(from)) => from,
-            (Action::Deleted, _) if path != base => path,
-            _ => return,
-        };
-        let queue_of = final_path(temporary).unwrap_or_else(|| temporary.to_owned());
-        let Some(queue) = self.queues.get_mut(&queue_of) else { return };
-        let mut folded = Vec::new();
-        let mut created = false;
-        queue.retain(|held| {
-            let same = held.direct && held.path == temporary && held.run.as_deref() == Some(run);
-            if same {
-                created |= held.event.event.action == Action::Created;
-                folded.extend(held.event.fim.operations.iter().cloned());
-            }
-            !same
-        });
-        let empty = queue.is_empty();
-        if empty {
-            self.queues.remove(&queue_of);
-        }
-        if folded.is_empty() {
-            return;
-        }
-        self.count = self.queues.values().map(Vec::len).sum();
-        let own = std::mem::replace(&mut event.fim.operations, folded);
-        merge(&mut event.fim.operations, &own);
-        if event.event.action == Action::Moved && created {
-            as_one_change(event);
-        }
     }
 
     fn count_folded(&mut self, run: &str, event: &Event) {
@@ -691,96 +655,6 @@ impl Runs {
     }
 }
 
-/// The next answer; never without packages.
-pub(super) async fn answer(runs: &mut Option<Runs>) -> Option<Answer> {
-    match runs {
-        Some(runs) => runs.verifier.answer().await,
-        None => std::future::pending().await,
-    }
-}
-
-impl Pipeline {
-    /// Tells of a change, at once or when it is known whether it was to be expected.
-    pub(super) fn tell(&mut self, event: Event) {
-        let Some(runs) = &mut self.runs else { return self.output.event(event) };
-        let time = event.timestamp;
-        match runs.take(event) {
-            Some(event) => self.output.event(event),
-            None => self.note_holding(Some(time)),
-        }
-    }
-
-    /// Has the baseline, which knows of changes before they are told, know that too.
-    fn note_holding(&mut self, since: Option<Timestamp>) {
-        let Some(runs) = &mut self.runs else { return };
-        let change = match since {
-            Some(_) => !runs.noted,
-            None => runs.noted && runs.is_empty(),
-        };
-        if !change {
-            return;
-        }
-        runs.noted = since.is_some();
-        // At once, together with what it knows: an agent that is killed tells of all or of none.
-        if let Err(error) = self.baseline.set_holding(since).and_then(|()| self.baseline.flush()) {
-            tracing::error!(%error, "the baseline cannot be written");
-        }
-    }
-
-    pub(super) fn package_answer(&mut self, answer: Answer) {
-        if let Some(runs) = &mut self.runs {
-            runs.answered(answer);
-        }
-        self.tell_judged();
-    }
-
-    /// Goes on with runs that wait for a time or for other stages.
-    pub(super) fn runs_due(&mut self, now: Instant) {
-        let Some(mut runs) = self.runs.take() else { return };
-        if !runs.runs.is_empty() || runs.count > 0 {
-            let next_ticket = self.next_ticket;
-            let waiting = || self.waiting.keys().min().copied();
-            let oldest = runs.is_hashing().then(waiting).flatten();
-            runs.tick(now, next_ticket, oldest, &mut || self.request_fence());
-        }
-        self.runs = Some(runs);
-        self.tell_judged();
-    }
-
-    pub(super) fn runs_fenced(&mut self, number: u64) {
-        let fold = self.fold;
-        if let Some(runs) = &mut self.runs {
-            runs.fenced(number, Instant::now(), fold);
-        }
-    }
-
-    fn tell_judged(&mut self) {
-        let Some(runs) = &mut self.runs else { return };
-        for event in std::mem::take(&mut runs.out) {
-            self.output.event(event);
-        }
-        for (actor, summary) in std::mem::take(&mut runs.summaries) {
-            self.output.package_run(actor.as_deref(), *summary);
-        }
-        self.note_holding(None);
-    }
-
-    /// The agent stops: what is held is told, at the latest at `end`.
-    pub(super) async fn finish_runs(&mut self, end: tokio::time::Instant) {
-        if let Some(runs) = &mut self.runs {
-            runs.finish();
-            while !runs.is_idle() {
-                match tokio::time::timeout_at(end, runs.verifier.answer()).await {
-                    Ok(Some(answer)) => runs.answered(answer),
-                    Ok(None) | Err(_) => break,
-                }
-            }
-            runs.give_up();
-        }
-        self.tell_judged();
-    }
-}
-
 /// In [`Run::actions`]: something was found out late.
 const LATE: &str = "";
 
@@ -799,60 +673,4 @@ fn note(paths: &mut HashMap<PathBuf, Verdict>, path: PathBuf, verdict: Verdict) 
     if rank(verdict) > rank(*known) {
         *known = verdict;
     }
-}
-
-fn merge(into: &mut Vec<FoldedOperation>, from: &[FoldedOperation]) {
-    for one in from {
-        match into.iter_mut().find(|known| known.operation == one.operation) {
-            Some(known) => {
-                known.count += one.count;
-                known.first = known.first.min(one.first);
-                known.last = known.last.max(one.last);
-                known.bytes = match (known.bytes, one.bytes) {
-                    (None, None) => None,
-                    (a, b) => Some(a.unwrap_or(0) + b.unwrap_or(0)),
-                };
-            }
-            None => into.push(one.clone()),
-        }
-    }
-}
-
-/// A file that was made under a temporary name and renamed is one change of what it is called now.
-fn as_one_change(event: &mut Event) {
-    use crate::event::Property;
-    let before = event.fim.replaced.take();
-    event.event.action = if before.is_some() { Action::Updated } else { Action::Created };
-    event.event.types = vec![match before {
-        Some(_) => crate::event::Type::Change,
-        None => crate::event::Type::Creation,
-    }];
-    event.fim.changes = match (&before, &event.fim.after) {
-        (Some(before), Some(after)) => differences(before, after),
-        _ => vec![Property::Existence],
-    };
-    event.fim.before = before;
-}
-
-fn differences(before: &Side, after: &Side) -> Vec<crate::event::Property> {
-    use crate::event::Property;
-    fn differ<T: PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
-        matches!((a, b), (Some(a), Some(b)) if a != b)
-    }
-    let all = [
-        (differ(&before.kind, &after.kind), Property::Type),
-        (differ(&before.sha256, &after.sha256), Property::Content),
-        (differ(&before.size, &after.size), Property::Size),
-        (differ(&before.mode, &after.mode), Property::Mode),
-        (differ(&before.uid, &after.uid), Property::Uid),
-        (differ(&before.gid, &after.gid), Property::Gid),
-        (differ(&before.mtime, &after.mtime), Property::Mtime),
-        (differ(&before.inode, &after.inode), Property::Inode),
-        (differ(&before.acl, &after.acl), Property::Acl),
-        (differ(&before.xattrs, &after.xattrs), Property::Xattrs),
-        (differ(&before.capabilities, &after.capabilities), Property::Capabilities),
-        (differ(&before.attributes, &after.attributes), Property::Attributes),
-        (differ(&before.target_path, &after.target_path), Property::TargetPath),
-    ];
-    all.into_iter().filter(|(differs, _)| *differs).map(|(_, property)| property).collect()
 }
