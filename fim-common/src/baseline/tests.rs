@@ -459,3 +459,24 @@ fn a_scan_does_not_put_back_what_others_wrote_since() {
     assert!(watch.set(path, Some(&old), None, watch.generation()).unwrap());
     assert_eq!(baseline.get(path).unwrap(), None);
 }
+
+#[test]
+fn what_is_gathered_is_seen_by_whatever_is_asked() {
+    let (_directory, baseline) = opened();
+    let (path, other) = (Path::new("/a/x"), Path::new("/a/y"));
+    baseline.put(path, &file(1)).unwrap();
+    baseline.put(path, &file(2)).unwrap();
+    assert_eq!(baseline.get(path).unwrap(), Some(file(2)));
+    assert_eq!(baseline.children(Path::new("/a")).unwrap(), [(path.to_owned(), file(2))]);
+    baseline.put(other, &file(3)).unwrap();
+    assert_eq!(baseline.remove(other).unwrap(), Some(file(3)));
+    assert_eq!(baseline.remove(other).unwrap(), None, "made and removed again");
+    assert_eq!(baseline.count().unwrap(), 1);
+    // Above one that the database has.
+    baseline.put(path, &file(4)).unwrap();
+    baseline.rename_tree(Path::new("/a"), Path::new("/b")).unwrap();
+    assert_eq!(baseline.get(path).unwrap(), None);
+    assert_eq!(baseline.remove(Path::new("/b/x")).unwrap(), Some(file(4)));
+    assert_eq!(baseline.get(Path::new("/b/x")).unwrap(), None);
+    assert_eq!(baseline.count().unwrap(), 0);
+}

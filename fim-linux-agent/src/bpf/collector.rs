@@ -495,13 +495,23 @@ impl Resolver {
     fn run(mut self, receiver: &Receiver<Item>) {
         let mut taken = 0_u64;
         loop {
-            match reader::next(receiver, TEND) {
+            // As long as one comes after the other, a look at the clock for each would cost more than
+            // decoding it.
+            let next = match receiver.try_recv() {
+                Ok(item) => {
+                    taken += 1;
+                    Ok(Some(item))
+                }
+                Err(_) => {
+                    taken = 0;
+                    reader::next(receiver, TEND)
+                }
+            };
+            match next {
                 Ok(Some(Item::Record(bytes))) => {
                     self.shared.shares.leave(&reader::process(&bytes));
                     self.resolve(&bytes);
-                    taken = taken.wrapping_add(1);
                     if !taken.is_multiple_of(64) {
-                        // A look at the clock for each would cost more than decoding it.
                         continue;
                     }
                 }

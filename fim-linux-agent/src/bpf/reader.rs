@@ -215,10 +215,6 @@ pub(super) fn process(record: &[u8]) -> Option<u32> {
 /// # Errors
 /// When the thread that empties the ring has ended and nothing is left.
 pub(super) fn next(receiver: &Receiver<Item>, timeout: Duration) -> Result<Option<Item>, Ended> {
-    // While records come there is no need for a clock.
-    if let Ok(item) = receiver.try_recv() {
-        return Ok(Some(item));
-    }
     match receiver.recv_timeout(timeout) {
         Ok(item) => Ok(Some(item)),
         Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Ok(None),

@@ -245,3 +245,78 @@ impl Writer {
         self.record(hook, Body::File(file));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use fim_common::collector::{Collector as _, Observation};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::bpf::collector::{BpfCollector, Options};
+    use crate::process;
+
+    #[test]
+    fn each_record_is_told_of_and_counted() {
+        const FILES: u64 = 40;
+        const ROUNDS: u32 = 300;
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir(tree.path().join("sub")).unwrap();
+        for number in 0..FILES {
+            std::fs::write(tree.path().join(format!("sub/{number}")), "x").unwrap();
+        }
+        let progress = Arc::new(Progress::default());
+        let replay = Replay::of(tree.path(), ROUNDS, Arc::clone(&progress)).unwrap();
+        // More than may be under way: it goes on only if what is taken is counted.
+        let records = u64::from(ROUNDS) * (1 + 3 * FILES);
+        assert!(records > WINDOW);
+        let (sender, mut observations) = mpsc::channel(64);
+        let losses = fim_common::loss::Losses::default();
+        let mut collector = BpfCollector::replay(
+            replay,
+            Options {
+                watches: Vec::new(),
+                prunes: Vec::new(),
+                attempts: false,
+                ring_bytes: 1 << 20,
+                table: Arc::new(Mutex::new(process::Table::new(process::Options::default()))),
+                sender,
+                losses: losses.clone(),
+                post: Arc::default(),
+            },
+        )
+        .unwrap();
+        let monitor = collector.monitor();
+        let ledger = Arc::new(Ledger::default());
+        progress.begin(Arc::clone(&ledger));
+
+        // A creation that leaves the file open is two operations.
+        let operations = u64::from(ROUNDS) * 4 * FILES;
+        let mut told: BTreeMap<&str, u64> = BTreeMap::new();
+        for _ in 0..operations {
+            let Some(Observation::Operation(operation)) = observations.blocking_recv() else {
+                panic!("the collector has ended");
+            };
+            ledger.add(Stage::Taken, 1);
+            *told.entry(operation.kind.name()).or_default() += 1;
+            let path = operation.path.unwrap();
+            assert_eq!(path.parent(), Some(tree.path().join("sub").as_path()));
+            let by = operation.actor.process.as_ref().unwrap();
+            assert_eq!(by.executable.as_deref(), Some("/usr/bin/install"));
+            assert_eq!(by.working_directory.as_deref(), Some("/root"));
+            assert_eq!(operation.actor.ancestors.len(), 3);
+        }
+        let each = u64::from(ROUNDS) * FILES;
+        for name in ["create", "open_write", "close_write", "delete"] {
+            assert_eq!(told.get(name), Some(&each), "{name}");
+        }
+        collector.stop().unwrap();
+        assert!(observations.blocking_recv().is_none(), "something more");
+        monitor.enter(&ledger);
+        assert_eq!(ledger.count(Stage::Received), records);
+        assert_eq!(ledger.count(Stage::Submitted), records);
+        assert_eq!(losses.take(), None);
+    }
+}

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what watching costs, beside no monitor and beside those of Debian.
 //!
-//! `workloads (load.rs) x monitors (agent.rs, peers.rs), round by round (measure.rs)
-//! -> results -> targets.rs, page.rs`; in a machine the same program measures (guest.rs).
+//! `workloads (load.rs) x monitors (agent.rs, peers.rs), round by round (measure.rs), and a replay
+//! (replay.rs) -> results -> targets.rs, page.rs`; in a machine the same program measures (guest.rs).
 
 mod agent;
 mod guest;
@@ -11,6 +11,7 @@ mod measure;
 mod page;
 mod peers;
 mod process;
+mod replay;
 mod results;
 mod targets;
 
