@@ -40,6 +40,8 @@ pub mod object;
 #[cfg(feature = "std")]
 pub mod operation;
 #[cfg(feature = "std")]
+pub mod packages;
+#[cfg(feature = "std")]
 pub mod pipeline;
 #[cfg(feature = "std")]
 pub mod policy;

@@ -290,6 +290,29 @@ impl Baseline {
         Ok(stopped.and_then(|value| value.parse().ok()))
     }
 
+    /// Since when changes are known here that no event has told of yet; `None`: all are told.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn set_holding(&self, since: Option<Timestamp>) -> Result<(), BaselineError> {
+        match since {
+            Some(since) => self.set_meta("holding", &since.to_string()),
+            None => self.remove_meta("holding"),
+        }
+    }
+
+    /// What [`Baseline::set_holding`] said last, which is forgotten: after a crash, the beginning of
+    /// what nobody was told of.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn take_holding(&self) -> Result<Option<Timestamp>, BaselineError> {
+        let since = self.meta("holding")?;
+        self.remove_meta("holding")?;
+        self.flush()?;
+        Ok(since.and_then(|value| value.parse().ok()))
+    }
+
     /// A connection of its own for a thread that reads along. It sees what is committed.
     pub(crate) fn reader(&self) -> Result<Reader, BaselineError> {
         Ok(Reader { path: self.path.clone(), connection: open::open_reader(&self.path)? })

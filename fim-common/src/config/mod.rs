@@ -50,6 +50,8 @@ pub struct Config {
     pub collector: Collector,
     /// The agent's check of itself.
     pub canary: Canary,
+    /// What package managers change.
+    pub packages: Packages,
     /// The rules in force, not empty, names unique; those of the file before the built-in.
     pub rules: Vec<Rule>,
     /// The maintenance windows, names unique.
@@ -157,6 +159,19 @@ pub struct Canary {
     pub interval: Option<Duration>,
 }
 
+/// `[packages]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packages {
+    /// Changes are compared with the package databases.
+    pub enabled: bool,
+    /// How long an event of a run may wait for its end.
+    pub hold: Duration,
+    /// Changes that were to be expected are told one by one, too.
+    pub details: bool,
+    /// From this severity on, a change of a run that cannot be verified is an alert.
+    pub alert_severity: u8,
+}
+
 impl Default for Config {
     /// What is in force when nobody wrote a file: the recommended policy.
     fn default() -> Self {
@@ -182,6 +197,12 @@ impl Default for Config {
                 unlimited_queue: true,
             },
             canary: Canary { interval: Some(Duration::from_secs(60)) },
+            packages: Packages {
+                enabled: true,
+                hold: Duration::from_secs(60),
+                details: false,
+                alert_severity: 100,
+            },
             rules: policy::recommended(),
             windows: Vec::new(),
         }

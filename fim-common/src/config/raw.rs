@@ -195,6 +195,7 @@ table! {
         events: Events,
         collector: Collector,
         canary: Canary,
+        packages: Packages,
         rule: Vec<Spanned<Rule>>,
     }
 }
@@ -330,6 +331,39 @@ table! {
             values: "seconds, 0 to 86400",
             default: "60",
             cost: "some 20 operations on each watched file system, in a directory `.fim-canary-…` at its root"
+        }
+    }
+}
+
+table! {
+    /// What package managers change: see `docs/verdicts.md`.
+    Packages "[packages]" {
+        /// Whether changes are compared with the package database, and those of a run of a package
+        /// manager are told as one event. Otherwise each is an event, without a verdict.
+        enabled: bool {
+            values: "`true` or `false`",
+            default: "true",
+            cost: "memory: 16 bytes for each path of an installed package; reading each file that a package manager changes twice"
+        }
+        /// How long an event of a run may wait for its end. What cannot be verified by then is told
+        /// as `unknown`, and judged again at the end.
+        hold: i64 {
+            values: "seconds, 1 to 3600",
+            default: "60",
+            cost: "memory, about 3 KiB for each event that waits, at most 32,768; what an agent that is killed has not told yet"
+        }
+        /// Changes that were to be expected are told one by one, too, before the summary.
+        details: bool {
+            values: "`true` or `false`",
+            default: "false",
+            cost: "an event for each file of an upgrade"
+        }
+        /// From this severity on, a change of a run that cannot be verified (by a maintainer script,
+        /// to a configuration file) is an alert, as it would be without the run.
+        alert_severity: Scalar {
+            values: "0 to 100, or `\"low\"` (25), `\"medium\"` (50), `\"high\"` (75), `\"critical\"` (100)",
+            default: "\"critical\"",
+            cost: "none"
         }
     }
 }
@@ -596,7 +630,7 @@ table! {
 }
 
 /// All tables, in the order of the reference.
-pub(super) const SECTIONS: [Section; 11] = [
+pub(super) const SECTIONS: [Section; 12] = [
     File::SECTION,
     Journal::SECTION,
     Metrics::SECTION,
@@ -604,6 +638,7 @@ pub(super) const SECTIONS: [Section; 11] = [
     Events::SECTION,
     Collector::SECTION,
     Canary::SECTION,
+    Packages::SECTION,
     Rule::SECTION,
     Condition::SECTION,
     Maintenance::SECTION,

@@ -38,6 +38,7 @@ fn write_config(
         events,
         collector,
         canary,
+        packages,
         rules,
         windows,
     } = config;
@@ -60,6 +61,10 @@ fn write_config(
     writeln!(out, "unlimited_queue = {}", collector.unlimited_queue)?;
     let interval = canary.interval.map_or(0, |interval| interval.as_secs());
     writeln!(out, "\n[canary]\ninterval = {interval}")?;
+    writeln!(out, "\n[packages]\nenabled = {}", packages.enabled)?;
+    writeln!(out, "hold = {}", packages.hold.as_secs())?;
+    writeln!(out, "details = {}", packages.details)?;
+    writeln!(out, "alert_severity = {}", packages.alert_severity)?;
     for window in windows {
         write_window(out, window)?;
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::raw::{self, List, Scalar};
-use super::{Canary, Collector, Config, Events, Hash, Journal, Metrics, Problem};
+use super::{Canary, Collector, Config, Events, Hash, Journal, Metrics, Packages, Problem};
 use crate::policy::{self, Operations, Pattern, Rule, Window};
 
 const WORDS: [(&str, u8); 4] = [("low", 25), ("medium", 50), ("high", 75), ("critical", 100)];
@@ -144,8 +144,19 @@ impl Check<'_> {
                     seconds => Some(Duration::from_secs(seconds)),
                 },
             },
+            packages: self.packages(raw.packages, default.packages),
             rules,
             windows,
+        }
+    }
+
+    fn packages(&mut self, raw: raw::Packages, default: Packages) -> Packages {
+        let hold: u64 = self.number(raw.hold, default.hold.as_secs(), 1..=3600);
+        Packages {
+            enabled: raw.enabled.map_or(default.enabled, Spanned::into_inner),
+            hold: Duration::from_secs(hold),
+            details: raw.details.map_or(default.details, Spanned::into_inner),
+            alert_severity: self.severity(raw.alert_severity, default.alert_severity),
         }
     }
 

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
+use crate::packages::programs::Program;
 use crate::time::Timestamp;
 
 /// Who did an operation, as it was at that moment.
@@ -71,6 +72,9 @@ pub struct Process {
     /// Parent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent: Option<Box<Parent>>,
+    /// The program of the host that it runs, if that is one whose changes can be expected.
+    #[serde(skip)]
+    pub program: Option<&'static Program>,
 }
 
 /// `process.thread.*`.
@@ -135,6 +139,9 @@ pub struct Ancestor {
     /// Path of the executable.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub executable: Option<String>,
+    /// As of the process.
+    #[serde(skip)]
+    pub program: Option<&'static Program>,
 }
 
 /// `user.*`: the real user, with the others below it.

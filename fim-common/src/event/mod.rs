@@ -5,7 +5,7 @@
 //! (`keyword`); sizes and process ids are numbers.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use schemars::JsonSchema;
@@ -16,6 +16,7 @@ use crate::time::Timestamp;
 
 pub mod actor;
 mod expectation;
+mod package;
 pub mod pretty;
 pub mod schema;
 mod shared;
@@ -23,6 +24,7 @@ mod shared;
 pub use expectation::{
     Configuration, Expectation, Expected, Suppress, Suppressed, SuppressedProcess,
 };
+pub use package::{Manager, Package, PackageChange, PackageRun, RunFiles, Verdict};
 
 use actor::{Container, Kubernetes, Process, User};
 pub use shared::Shared;
@@ -119,6 +121,8 @@ pub enum Category {
     Configuration,
     /// The host, for the agent's own events.
     Host,
+    /// Installed software.
+    Package,
 }
 
 /// `event.type`.
@@ -179,6 +183,8 @@ pub enum Action {
     Suppressed,
     /// The agent lives.
     Heartbeat,
+    /// A package manager has run: what it changed, as one event.
+    PackageRun,
 }
 
 impl Action {
@@ -201,6 +207,7 @@ impl Action {
             Self::CanaryMissed => "canary_missed",
             Self::Suppressed => "suppressed",
             Self::Heartbeat => "heartbeat",
+            Self::PackageRun => "package_run",
         }
     }
 }
@@ -481,6 +488,19 @@ pub struct Fim {
     /// Not of the JSON: the event is to be counted, not told.
     #[serde(skip)]
     pub suppress: Option<Suppress>,
+    /// Whether the change was to be expected, by the package databases and who did it; absent when
+    /// neither says anything.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verdict: Option<Verdict>,
+    /// Why `fim.verdict` is as it is; see docs/verdicts.md.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verdict_reason: Option<String>,
+    /// The package that has the path.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub package: Option<Package>,
+    /// The run of a package manager that the change is part of; in `package_run` all of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub package_run: Option<PackageRun>,
     /// The agent's own events: what there is to say, for people.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
@@ -595,6 +615,22 @@ pub struct Agent {
 /// A path as JSON carries it: text, lossy where it must be.
 pub fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// The path that an event is about, by its exact bytes.
+pub fn exact_path(event: &Event) -> Option<PathBuf> {
+    match &event.fim.path_b64 {
+        None => event.file.as_ref().map(|file| PathBuf::from(&file.path)),
+        Some(text) => {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+            #[cfg(unix)]
+            return Some(PathBuf::from(
+                <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes),
+            ));
+            #[cfg(not(unix))]
+            return String::from_utf8(bytes).ok().map(PathBuf::from);
+        }
+    }
 }
 
 /// The exact bytes of a path in base64, when `path_text` cannot carry them.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 
 use super::actor::{Process, User, UserId};
-use super::{Action, Event, File, Fim, Kind, Outcome, Property, Side};
+use super::{Action, Event, File, Fim, Kind, Outcome, Property, Side, Verdict};
 use crate::state::HashState;
 use crate::time::Timestamp;
 
@@ -55,6 +55,7 @@ fn pretty_in(event: &Event, color: bool, zone: &TimeZone) -> String {
         let _ = write!(line.text, " {}", escaped(message));
     }
     gap(&mut line, &event.fim);
+    package_run(&mut line, &event.fim);
     let changes = changes(event);
     if !changes.is_empty() {
         let _ = write!(line.text, "  {}", changes.join(", "));
@@ -109,9 +110,64 @@ fn look(event: &Event) -> (&'static str, &'static str) {
         | Action::ConfigChanged
         | Action::GapClosed
         | Action::Suppressed
-        | Action::Heartbeat => BLUE,
+        | Action::Heartbeat
+        | Action::PackageRun => BLUE,
     };
     (style, "")
+}
+
+/// `apt: openssh-client 1:9.2-1 -> 1:9.2-2; 84 files as expected, 1 unknown: /etc/x`; of the change
+/// of one file what is said of it.
+fn package_run(line: &mut Line, fim: &Fim) {
+    const SHOWN: usize = 6;
+    if let Some(verdict) = fim.verdict {
+        let word = match verdict {
+            Verdict::Expected => "expected",
+            Verdict::Unexpected => "unexpected",
+            Verdict::Unknown => "unknown",
+        };
+        let _ = write!(line.text, " ({word}");
+        if let Some(reason) = &fim.verdict_reason {
+            let _ = write!(line.text, ": {}", escaped(reason));
+        }
+        if let Some(package) = &fim.package {
+            let _ = write!(line.text, ", {} {}", escaped(&package.name), escaped(&package.version));
+        }
+        line.text.push(')');
+    }
+    let Some(run) = &fim.package_run else { return };
+    let Some(files) = &run.files else { return };
+    let _ = write!(line.text, " {}:", escaped(&run.manager));
+    for (number, package) in run.packages.iter().take(SHOWN).enumerate() {
+        let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "none".into());
+        let (before, after) = (version(&package.before), version(&package.after));
+        let comma = if number > 0 { "," } else { "" };
+        let _ = write!(line.text, "{comma} {}", escaped(&package.name));
+        if before == after {
+            let _ = write!(line.text, " {} again", escaped(&after));
+        } else {
+            let _ = write!(line.text, " {} -> {}", escaped(&before), escaped(&after));
+        }
+    }
+    let omitted = usize::try_from(run.packages_omitted.unwrap_or(0)).unwrap_or(usize::MAX);
+    let more = run.packages.len().saturating_sub(SHOWN).saturating_add(omitted);
+    if more > 0 {
+        let _ = write!(line.text, " and {more} more");
+    }
+    let separator = if run.packages.is_empty() { "" } else { ";" };
+    let _ = write!(line.text, "{separator} {} files as expected", files.expected);
+    for (count, word, paths) in [
+        (files.unknown, "unknown", &files.unknown_paths),
+        (files.unexpected, "unexpected", &files.unexpected_paths),
+    ] {
+        if count > 0 {
+            let shown: Vec<String> = paths.iter().take(SHOWN).map(|path| escaped(path)).collect();
+            let _ = write!(line.text, ", {count} {word}: {}", shown.join(", "));
+            if count > shown.len() as u64 {
+                line.text.push_str(", …");
+            }
+        }
+    }
 }
 
 fn gap(line: &mut Line, fim: &Fim) {

@@ -43,7 +43,10 @@ mod recheck;
 mod reload;
 mod renames;
 mod rescan;
+mod runs;
 mod suppressed;
+mod verdict;
+mod verifier;
 
 #[cfg(test)]
 mod tests;
@@ -53,6 +56,7 @@ use fold::Sessions;
 pub use output::{Format, Output, OutputOptions, Sinks};
 pub use reload::{Refused, Reload, Reloader};
 pub use rescan::{Scanner, scope_of};
+pub use runs::{PackageOptions, Processes};
 
 /// Names of ids, from the host's user database; `None`: the id has none.
 pub trait Names: Send {
@@ -90,6 +94,8 @@ pub struct Options {
     pub fences: Fences,
     /// Counted here.
     pub ledger: Arc<Ledger>,
+    /// What is done about packages; `None`: nothing.
+    pub packages: Option<PackageOptions>,
 }
 
 /// Files being written that are remembered at most; beyond, the quiet ones are forgotten, and
@@ -134,15 +140,20 @@ pub struct Pipeline {
     reloads: reload::Reloads,
     /// When the ledger was told last what waits.
     noted: Instant,
+    runs: Option<runs::Runs>,
 }
 
 impl Pipeline {
     /// Ready to run.
-    pub fn new(options: Options) -> Self {
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn new(options: Options) -> std::io::Result<Self> {
+        let runs = options.packages.map(runs::Runs::new).transpose()?;
         let (hashed_sender, hashed) = mpsc::unbounded_channel();
         let mut scanner = options.scanner;
         let (found, scan_wake) = scanner.take_results();
-        Self {
+        Ok(Self {
             policy: options.policy,
             baseline: options.baseline,
             output: options.output,
@@ -168,7 +179,8 @@ impl Pipeline {
             suppression: suppressed::Suppression::default(),
             reloads: reload::Reloads::default(),
             noted: Instant::now(),
-        }
+            runs,
+        })
     }
 
     /// Writes what a scan at start found, and says that the agent watches.
@@ -196,7 +208,8 @@ impl Pipeline {
             let flush = self.output.flush_due();
             let note = Some(self.noted + NOTE);
             let suppressed = self.suppression.due();
-            let wake = [due, flush, self.rechecks.due(), note, gathering, suppressed];
+            let runs = self.runs.as_ref().and_then(runs::Runs::due);
+            let wake = [due, flush, self.rechecks.due(), note, gathering, suppressed, runs];
             let wake = wake.into_iter().flatten().min();
             let sleep = async {
                 match wake {
@@ -229,6 +242,7 @@ impl Pipeline {
                     None => break,
                 },
                 () = scan_wake.notified() => self.take_found(),
+                Some(answer) = runs::answer(&mut self.runs) => self.package_answer(answer),
                 () = sleep => {}
             }
             let now = Instant::now();
@@ -238,6 +252,7 @@ impl Pipeline {
             if self.suppression.due().is_some_and(|due| due <= now) {
                 self.tell_suppressed();
             }
+            self.runs_due(now);
             self.output.flush_if_due();
             if now.duration_since(self.noted) >= NOTE {
                 self.noted = now;
@@ -267,6 +282,7 @@ impl Pipeline {
         for ticket in left {
             self.give_up(ticket, HashState::Skipped);
         }
+        self.finish_runs(end).await;
         self.scanner.stop();
         if let Err(error) = self.baseline.flush() {
             tracing::error!(%error, "the baseline cannot be written");

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use prometheus::IntCounter;
 
 use super::ids::Ids;
+use super::runs::Summary;
 use crate::collector;
 use crate::event::actor::Actor;
 use crate::event::{
@@ -258,6 +259,23 @@ impl Output {
         self.flush();
     }
 
+    /// Writes what a run of a package manager came to.
+    pub(super) fn package_run(&mut self, actor: Option<&Actor>, summary: Summary) {
+        let mut event = self.own_event(Action::PackageRun, Fim::default());
+        event.event.kind = if summary.alert { Kind::Alert } else { Kind::Event };
+        event.event.category = vec![Category::Package];
+        if let Some(actor) = actor {
+            event.process.clone_from(&actor.process);
+            event.user.clone_from(&actor.user);
+            event.fim.ancestors.clone_from(&actor.ancestors);
+            event.fim.unknown.clone_from(&actor.unknown);
+        }
+        event.fim.operations = summary.operations;
+        event.fim.package_run = Some(summary.run);
+        self.event(event);
+        self.flush();
+    }
+
     fn own(&mut self, action: Action, fim: Fim) {
         let event = self.own_event(action, fim);
         self.event(event);
@@ -268,7 +286,7 @@ impl Output {
         let types = match action {
             Action::AgentStarted => vec![Type::Start],
             Action::AgentStopped => vec![Type::End],
-            Action::ConfigChanged => vec![Type::Change],
+            Action::ConfigChanged | Action::PackageRun => vec![Type::Change],
             Action::Gap | Action::CanaryMissed => vec![Type::Error],
             _ => vec![Type::Info],
         };

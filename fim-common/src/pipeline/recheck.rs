@@ -218,6 +218,7 @@ impl Pipeline {
     /// Everything before the fence has been taken in.
     pub(super) fn fence(&mut self, number: u64) {
         self.take_losses();
+        self.runs_fenced(number);
         if self.rechecks.behind_loss.take_if(|fence| *fence <= number).is_some() {
             self.sessions.doubt_open();
         }

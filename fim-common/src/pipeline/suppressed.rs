@@ -113,7 +113,7 @@ impl Pipeline {
         match event.fim.suppress.take() {
             None => {
                 self.ledger.add(Stage::Told, count);
-                self.output.event(event);
+                self.judge_then_tell(event);
             }
             Some(suppress) => {
                 self.ledger.add(Stage::Suppressed, count);

@@ -108,7 +108,9 @@ impl Bench {
             losses: self.losses.clone(),
             fences,
             ledger: Arc::clone(&self.ledger),
-        });
+            packages: None,
+        })
+        .unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

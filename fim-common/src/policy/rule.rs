@@ -122,7 +122,8 @@ impl Operations {
             | Action::GapClosed
             | Action::CanaryMissed
             | Action::Suppressed
-            | Action::Heartbeat => false,
+            | Action::Heartbeat
+            | Action::PackageRun => false,
         }
     }
 

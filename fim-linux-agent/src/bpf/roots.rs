@@ -84,7 +84,7 @@ impl Roots {
         let device = rustix::fs::stat(path)?.st_dev;
         let directory = Directory { depth: u32::MAX, ..Directory::default() };
         let root =
-            Root { path: path.to_owned(), armed: Armed::default(), device, watch: -1, directory };
+            Root { path: path.to_owned(), armed: Armed::default(), device, watch: None, directory };
         let mut roots = Self::new(Vec::new(), Vec::new())?;
         roots.mounts = mounts::visible()?;
         roots.roots.insert(REPLAYED, root);

@@ -5,20 +5,23 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
+use fim_common::collector::Gap;
 use fim_common::config::{Backend, Config, Loaded};
+use fim_common::event::actor::Actor;
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
 use fim_common::journal::{Journal, JournalOptions, Torn};
 use fim_common::ledger::{Checker, Ledger};
 use fim_common::loss::Losses;
 use fim_common::metrics::{self, Health, Metrics};
+use fim_common::packages::Databases;
 use fim_common::pipeline::{
-    Format, Names, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner, scan_rule,
-    scope_of,
+    Format, Names, Options as PipelineOptions, Output, OutputOptions, PackageOptions, Pipeline,
+    Processes, Scanner, scan_rule, scope_of,
 };
 use fim_common::policy::Policy;
 use fim_common::scan::{self, Difference, Mode, Progress, Scope};
@@ -220,6 +223,19 @@ impl Names for HostNames {
     }
 }
 
+/// The processes of the host, from the table.
+struct HostProcesses(Arc<Mutex<Table>>);
+
+impl Processes for HostProcesses {
+    fn is_running(&mut self, pid: u32, entity_id: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_running(pid, entity_id)
+    }
+
+    fn actor(&mut self, pid: u32, entity_id: &str) -> Option<Arc<Actor>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).actor_named(pid, entity_id)
+    }
+}
+
 async fn monitor(agent: Agent) -> Result<(), Failure> {
     let Agent {
         config,
@@ -247,8 +263,19 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let trees = [state.path().to_owned()].into_iter().chain(directories.iter().cloned()).collect();
     let ignore = Ignored::new(trees, &directories);
     let table = Arc::new(Mutex::new(Table::new(process::Options::default())));
+    let processes = Arc::clone(&table);
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
     let losses = Losses::default();
+    if let Some(from) = baseline.take_holding().map_err(Failure::runtime)? {
+        // The last agent was killed before it told of what it held.
+        losses.report(Gap {
+            from,
+            to: Timestamp::now(),
+            count: None,
+            hooks: vec!["packages".to_owned()],
+            scope: Vec::new(),
+        });
+    }
     let ledger = Arc::new(Ledger::default());
     let request = Request {
         backend: config.backend,
@@ -306,7 +333,16 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         losses: losses.clone(),
         fences: running.collector.fences(),
         ledger: Arc::clone(&ledger),
-    });
+        packages: config.packages.enabled.then(|| PackageOptions {
+            databases: Databases::new("/"),
+            processes: Box::new(HostProcesses(processes)),
+            hold: config.packages.hold,
+            details: config.packages.details,
+            alert_severity: config.packages.alert_severity,
+            limit: config.hash.max_size,
+        }),
+    })
+    .map_err(Failure::runtime)?;
 
     pipeline.sum_up_every(config.events.suppressed_interval);
     reloading.begin(&mut pipeline);

@@ -90,6 +90,7 @@ pub(super) fn build(parts: Parts<'_>) -> event::Actor {
             char_device: event::CharDevice { major: tty.major, minor: tty.minor },
         }),
         parent: parts.ancestors.first().map(|line| Box::new(parent(line, parts.boot))),
+        program: description.program,
     };
     event::Actor {
         process: Some(process.into()),
@@ -149,6 +150,7 @@ fn ancestor(line: &Line<'_>) -> event::Ancestor {
         entity_id: Some(line.entity_id.to_string()),
         name: described.and_then(name).or_else(|| text(line.comm)),
         executable: described.and_then(|d| d.exe.as_deref()).map(path_text),
+        program: described.and_then(|d| d.program),
     }
 }
 

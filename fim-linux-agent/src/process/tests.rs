@@ -365,3 +365,18 @@ fn an_execution_is_noticed_without_records() {
     drop(input);
     child.wait().unwrap();
 }
+
+/// A path says which program it is only on the host itself.
+#[test]
+fn a_known_program_is_one_of_the_host() {
+    let mut description = Description::new(key(7, 1), "dpkg".into(), credentials());
+    assert!(description.known_program(false).is_none(), "by its name");
+    description.exe = Some("/usr/bin/dpkg".into());
+    let program = description.known_program(false).and_then(|program| program.manager());
+    assert_eq!(program, Some("dpkg"));
+    assert!(description.known_program(true).is_none(), "in another mount namespace");
+    let chrooted = Description { root: Some("/srv/root".into()), ..description.clone() };
+    assert!(chrooted.known_program(false).is_none(), "in another root");
+    let deleted = Description { exe_deleted: true, ..description };
+    assert!(deleted.known_program(false).is_none(), "removed");
+}

@@ -35,6 +35,7 @@ mod expect;
 mod lifecycle;
 mod operations;
 mod operator;
+mod packages;
 mod policy;
 mod scenarios;
 mod scene;

@@ -172,6 +172,7 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
         items.extend(lint_tools(ws));
     }
     if needs.contains(&Need::Vm) {
+        items.push(program("rpmbuild", &["rpm"], "unit tests read a database that rpm has made"));
         items.extend(vm_tools());
     }
     if needs.contains(&Need::Peers) {
