@@ -12,22 +12,29 @@ fn patterns(text: &str) -> Vec<Pattern> {
 fn actor(executable: &str, user: (&str, &str), login: Option<(&str, &str)>) -> Actor {
     let id = |(id, name): (&str, &str)| UserId { id: id.to_owned(), name: Some(name.to_owned()) };
     Actor {
-        process: Some(Process {
-            pid: 7,
-            name: executable.rsplit('/').next().map(str::to_owned),
-            executable: Some(executable.to_owned()),
-            ..Process::default()
-        }),
-        user: Some(User {
-            id: Some("1".to_owned()),
-            effective: Some(id(user)),
-            audit: login.map(id),
-            ..User::default()
-        }),
+        process: Some(
+            Process {
+                pid: 7,
+                name: executable.rsplit('/').next().map(str::to_owned),
+                executable: Some(executable.to_owned()),
+                ..Process::default()
+            }
+            .into(),
+        ),
+        user: Some(
+            User {
+                id: Some("1".to_owned()),
+                effective: Some(id(user)),
+                audit: login.map(id),
+                ..User::default()
+            }
+            .into(),
+        ),
         ancestors: vec![
             Ancestor { executable: Some("/usr/bin/sh".to_owned()), ..Ancestor::default() },
             Ancestor { executable: Some("/usr/sbin/sshd".to_owned()), ..Ancestor::default() },
-        ],
+        ]
+        .into(),
         ..Actor::default()
     }
 }
