@@ -38,6 +38,9 @@ struct Bench {
     ledger: Arc<Ledger>,
     /// What is under way to the pipeline when it asks for a fence, fence by fence.
     under_way: Arc<Mutex<VecDeque<UnderWay>>>,
+    /// In place of one rule for everything.
+    policy: Option<Policy>,
+    reloader: Mutex<Option<Reloader>>,
 }
 
 /// What a collector does before it answers a fence.
@@ -51,6 +54,8 @@ impl Bench {
             losses: Losses::default(),
             ledger: Arc::default(),
             under_way: Arc::default(),
+            policy: None,
+            reloader: Mutex::default(),
         }
     }
 
@@ -59,6 +64,9 @@ impl Bench {
     }
 
     fn policy(&self) -> Policy {
+        if let Some(policy) = &self.policy {
+            return policy.clone();
+        }
         let pattern = Pattern::literal(self.watched.path().to_owned());
         Policy::new(vec![Rule::new("test", vec![pattern])])
     }
@@ -111,6 +119,7 @@ impl Bench {
             packages: None,
         })
         .unwrap();
+        *self.reloader.lock().unwrap() = Some(pipeline.reloader(vec![self.path("fim.toml")]));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -313,3 +322,5 @@ fn a_rename_takes_the_known_state_along_and_tells_what_it_replaced() {
 
 #[path = "loss_tests.rs"]
 mod losses;
+#[path = "policy_tests.rs"]
+mod policy;
