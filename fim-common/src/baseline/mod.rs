@@ -10,12 +10,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::state::{ObjectId, ObjectState};
 use crate::time::Timestamp;
 
 mod error;
+mod last;
 mod open;
 mod row;
 mod state_dir;
@@ -23,6 +24,7 @@ mod tree;
 mod watch;
 
 pub use error::BaselineError;
+pub use last::LastChange;
 pub(crate) use row::{Fingerprint, path_of};
 pub use state_dir::{MINIMUM_FREE, StateDir, StateDirError};
 pub use tree::Tree;
@@ -98,6 +100,20 @@ impl Baseline {
     /// [`BaselineError::Full`], [`BaselineError::ReadOnly`] and the like.
     pub fn put(&self, path: &Path, state: &ObjectState) -> Result<(), BaselineError> {
         self.write(1, &[path], |connection| put(connection, path, state))
+    }
+
+    /// [`Baseline::put`], with who changed it.
+    pub(crate) fn put_by(
+        &self,
+        path: &Path,
+        state: &ObjectState,
+        last: &LastChange,
+    ) -> Result<(), BaselineError> {
+        let last = last::json(last);
+        self.write(1, &[path], |connection| {
+            let (dir, name) = row::split(path);
+            put_at(connection, dir, name, state, last)
+        })
     }
 
     /// Forgets one path, and returns what was known of it. What is below it stays.
@@ -238,16 +254,28 @@ impl Baseline {
         self.flush()
     }
 
-    /// When the last run ended cleanly, and forgets it: asked again before the next
-    /// [`Baseline::set_stopped`], or after a crash, it says `None`.
+    /// Notes that an agent runs, for the one that is started after it was killed.
     ///
     /// # Errors
     /// As [`Baseline::put`].
-    pub fn take_stopped(&self) -> Result<Option<Timestamp>, BaselineError> {
+    pub fn set_alive(&self, at: Timestamp) -> Result<(), BaselineError> {
+        self.set_meta("alive", &at.to_string())
+    }
+
+    /// Since when nobody has watched: when the last run ended cleanly, or, after a crash, when it
+    /// last said that it lives. Asked once at each start: it forgets the clean end.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn take_down_since(&self) -> Result<Option<Timestamp>, BaselineError> {
         let stopped = self.meta("stopped")?;
+        let since = match stopped {
+            Some(stopped) => Some(stopped),
+            None => self.meta("alive")?,
+        };
         self.remove_meta("stopped")?;
         self.flush()?;
-        Ok(stopped.and_then(|value| value.parse().ok()))
+        Ok(since.and_then(|value| value.parse().ok()))
     }
 
     /// A connection of its own for a thread that reads along. It sees what is committed.
@@ -384,30 +412,20 @@ fn get(connection: &Connection, path: &Path) -> rusqlite::Result<Option<ObjectSt
 
 fn put(connection: &Connection, path: &Path, state: &ObjectState) -> rusqlite::Result<()> {
     let (dir, name) = row::split(path);
-    put_at(connection, dir.to_vec(), name.to_vec(), state)
+    put_at(connection, dir, name, state, None)
 }
 
+/// Without `last`, who changed it last stays as it is known.
 fn put_at(
     connection: &Connection,
-    dir: Vec<u8>,
-    name: Vec<u8>,
+    dir: &[u8],
+    name: &[u8],
     state: &ObjectState,
+    last: Option<String>,
 ) -> rusqlite::Result<()> {
-    let key = [dir, name].map(rusqlite::types::Value::Blob);
-    connection
-        .prepare_cached(&insert("INSERT OR REPLACE"))?
-        .execute(params_from_iter(key.into_iter().chain(row::encode(state))))?;
+    let mut statement = connection.prepare_cached(row::SET)?;
+    row::bind(&mut statement, dir, name, state, last.as_deref())?;
     Ok(())
-}
-
-/// The statement that sets a row: directory, name, and what [`row::encode`] yields.
-fn insert(verb: &str) -> String {
-    format!(
-        "{verb} INTO objects (dir, name, {}) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18)",
-        row::COLUMNS
-    )
 }
 
 fn delete(connection: &Connection, path: &Path) -> rusqlite::Result<()> {

@@ -16,7 +16,7 @@ pub(super) const FILE: &str = "baseline.db";
 /// `fimb`: file(1) and we tell by it that the database is ours.
 const APPLICATION_ID: i32 = 0x6669_6d62;
 /// The format this code writes. A later one gets a migration here.
-pub(super) const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
 
 /// Directory and name are separate so that the entries of a directory lie together: comparing a
 /// directory with the disk is one range of the table, and what is gone shows by itself.
@@ -40,6 +40,7 @@ const SCHEMA: &str = "
         attributes TEXT,
         target_path BLOB,
         sha256 BLOB,
+        last_change TEXT,
         PRIMARY KEY (dir, name)
     ) WITHOUT ROWID;
     CREATE INDEX objects_by_identity ON objects (inode, device);
@@ -68,6 +69,7 @@ pub(super) fn open(directory: &Path) -> Result<(Connection, PathBuf, bool), Base
     check(&connection, &path)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(sqlite)?;
 
+    migrate(&connection).map_err(sqlite)?;
     let mode: String =
         connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sqlite)?;
     if mode != "wal" {
@@ -78,6 +80,19 @@ pub(super) fn open(directory: &Path) -> Result<(Connection, PathBuf, bool), Base
     // of the last moments may lose, the comparison at start finds.
     connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(sqlite)?;
     Ok((connection, path, created))
+}
+
+/// Brings a whole database of an earlier format to this one, in one transaction.
+fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if format < 2 {
+        // 2: who changed an object last.
+        connection.execute_batch(
+            "BEGIN IMMEDIATE; ALTER TABLE objects ADD COLUMN last_change TEXT; \
+             PRAGMA user_version = 2; COMMIT;",
+        )?;
+    }
+    Ok(())
 }
 
 /// A connection that only reads, for another thread or process.

@@ -276,12 +276,16 @@ fn notes_beside_the_objects() {
     assert_eq!(baseline.scan_complete(&odd).unwrap(), Some(at));
     assert_eq!(baseline.scan_complete(Path::new("/etc")).unwrap(), None);
 
-    assert_eq!(baseline.take_stopped().unwrap(), None);
+    assert_eq!(baseline.take_down_since().unwrap(), None);
     baseline.set_stopped(at).unwrap();
     drop(baseline);
     let baseline = Baseline::open(directory.path()).unwrap();
-    assert_eq!(baseline.take_stopped().unwrap(), Some(at));
-    assert_eq!(baseline.take_stopped().unwrap(), None);
+    assert_eq!(baseline.take_down_since().unwrap(), Some(at));
+    assert_eq!(baseline.take_down_since().unwrap(), None);
+    // One that was killed left word last then.
+    let later = Timestamp::from_unix(9, 0);
+    baseline.set_alive(later).unwrap();
+    assert_eq!(baseline.take_down_since().unwrap(), Some(later));
 }
 
 #[test]

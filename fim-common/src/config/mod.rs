@@ -11,6 +11,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::policy::{self, Pattern, Policy, Rule};
+use crate::scan::Limits;
 
 mod raw;
 mod reference;
@@ -45,6 +46,8 @@ pub struct Config {
     pub collector: Collector,
     /// The agent's check of itself.
     pub canary: Canary,
+    /// Comparing the disk with the baseline.
+    pub scan: Scan,
     /// The rules in force, not empty, names unique; those of the file before the recommended.
     pub rules: Vec<Rule>,
 }
@@ -148,6 +151,15 @@ pub struct Canary {
     pub interval: Option<Duration>,
 }
 
+/// `[scan]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// What a scan may take of the machine.
+    pub limits: Limits,
+    /// The time within which all content is compared once; `None`: never.
+    pub verify: Option<Duration>,
+}
+
 impl Default for Config {
     /// What is in force when nobody wrote a file: the recommended policy.
     fn default() -> Self {
@@ -172,6 +184,7 @@ impl Default for Config {
                 unlimited_queue: true,
             },
             canary: Canary { interval: Some(Duration::from_secs(60)) },
+            scan: Scan { limits: Limits::default(), verify: Some(Duration::from_secs(604_800)) },
             rules: policy::recommended(),
         }
     }

@@ -28,7 +28,7 @@ fn write_config(
     canonicalize: &dyn Fn(&Path) -> PathBuf,
     note: &dyn Fn(&Path) -> Option<String>,
 ) -> fmt::Result {
-    let Config { file: _, backend, journal, metrics, hash, events, collector, canary, rules } =
+    let Config { file: _, backend, journal, metrics, hash, events, collector, canary, scan, rules } =
         config;
     writeln!(out, "backend = {}", quoted(backend.as_str()))?;
     writeln!(out, "recommended = false  # those in force are written out below")?;
@@ -48,6 +48,13 @@ fn write_config(
     writeln!(out, "unlimited_queue = {}", collector.unlimited_queue)?;
     let interval = canary.interval.map_or(0, |interval| interval.as_secs());
     writeln!(out, "\n[canary]\ninterval = {interval}")?;
+    writeln!(out, "\n[scan]\nthreads = {}", scan.limits.threads)?;
+    let rate = scan.limits.bytes_per_second.map_or(0, std::num::NonZero::get);
+    writeln!(out, "max_bytes_per_second = {}", size_text(rate))?;
+    writeln!(out, "cpu_percent = {}", scan.limits.cpu_percent)?;
+    writeln!(out, "nice = {}", scan.limits.nice)?;
+    let interval = scan.verify.map_or(0, |interval| interval.as_secs());
+    writeln!(out, "verify_interval = {interval}")?;
     for rule in rules {
         write_rule(out, rule, canonicalize, note)?;
     }

@@ -108,7 +108,9 @@ fn look(event: &Event) -> (&'static str, &'static str) {
         | Action::AgentStopped
         | Action::ConfigChanged
         | Action::GapClosed
-        | Action::Heartbeat => BLUE,
+        | Action::Heartbeat
+        | Action::BaselineCreated
+        | Action::BaselineAccepted => BLUE,
     };
     (style, "")
 }

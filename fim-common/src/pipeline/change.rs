@@ -1,11 +1,12 @@
 //! From a draft to an event: what the object was, what it is, and what differs.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::output::new_id;
 use super::{Names, doubt};
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, LastChange};
 use crate::event::actor::Actor;
 use crate::event::{
     Action, Agent, Category, Event, Fim, FoldedOperation, Hash, Host, Kind, Meta, Outcome,
@@ -165,6 +166,32 @@ pub(super) fn event(
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Option<Event> {
+    let path = draft.path.clone();
+    let mut known = None;
+    let event = compared(draft, outcome, policy, baseline, names, alert_severity, &mut known);
+    if let Some(state) = known {
+        // Who changed it last is remembered only with an event that was told.
+        let result = match event.as_ref().and_then(LastChange::of) {
+            Some(last) => baseline.put_by(&path, &state, &last),
+            None => baseline.put(&path, &state),
+        };
+        if let Err(error) = result {
+            tracing::error!(%error, "the baseline cannot be written");
+        }
+    }
+    event
+}
+
+/// Leaves in `to_know` what the baseline is to have from now on, if that is new.
+fn compared(
+    draft: Draft,
+    outcome: Option<HashOutcome>,
+    policy: &Policy,
+    baseline: &Baseline,
+    names: &mut dyn Names,
+    alert_severity: u8,
+    to_know: &mut Option<ObjectState>,
+) -> Option<Event> {
     let stored = baseline.get(&draft.path).unwrap_or_else(|error| {
         tracing::error!(%error, "the baseline cannot be read");
         None
@@ -207,16 +234,14 @@ pub(super) fn event(
         let only_linked = draft.action == Action::Linked && draft.link_path.is_some();
         if covered && !only_linked && !(draft.being_written && draft.action == Action::Updated) {
             let gone = hash_state == Some(HashState::Gone);
-            let result = if gone {
-                baseline.remove(&draft.path).map(drop)
-            } else {
-                match doubt::to_store(&draft, before.as_ref(), stale.as_ref(), &after, hash_state) {
-                    Some(state) => baseline.put(&draft.path, &state),
-                    None => Ok(()),
+            if gone {
+                if let Err(error) = baseline.remove(&draft.path) {
+                    tracing::error!(%error, "the baseline cannot be written");
                 }
-            };
-            if let Err(error) = result {
-                tracing::error!(%error, "the baseline cannot be written");
+            } else {
+                let stale = stale.as_ref();
+                let state = doubt::to_store(&draft, before.as_ref(), stale, &after, hash_state);
+                *to_know = state.map(Cow::into_owned);
             }
         }
         if hash_state == Some(HashState::Gone)

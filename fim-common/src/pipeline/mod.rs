@@ -19,16 +19,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, LastChange};
 use crate::collector::{Fences, Observation};
-use crate::event::Action;
+use crate::event::{Action, Event, Provider, Window};
 use crate::hash::{HashOutcome, HashPool, Job};
 use crate::ignored::Ignored;
 use crate::ledger::{Ledger, Stage};
 use crate::loss::Losses;
 use crate::operation::{Operation, OperationKind};
 use crate::policy::Policy;
-use crate::scan::{Difference, ScanRule};
+use crate::scan::{Difference, Root, ScanRule};
 use crate::state::HashState;
 use crate::time::Timestamp;
 
@@ -38,14 +38,16 @@ mod fold;
 mod output;
 mod recheck;
 mod rescan;
+mod verify;
 
 #[cfg(test)]
 mod tests;
 
 use change::Draft;
 use fold::Sessions;
-pub use output::{Format, Output, OutputOptions, Sinks};
+pub use output::{Format, Output, OutputOptions, Sinks, own_event};
 pub use rescan::{Scanner, scope_of};
+use verify::Verify;
 
 /// Names of ids, from the host's user database; `None`: the id has none.
 pub trait Names: Send {
@@ -83,6 +85,10 @@ pub struct Options {
     pub fences: Fences,
     /// Counted here.
     pub ledger: Arc<Ledger>,
+    /// The time within which all content is compared with the disk once; `None`: never.
+    pub verify: Option<Duration>,
+    /// Notified when what [`Pipeline::begin`] was to compare is compared.
+    pub compared: Arc<tokio::sync::Notify>,
 }
 
 /// Files being written that are remembered at most; beyond, the quiet ones are forgotten, and
@@ -90,6 +96,8 @@ pub struct Options {
 const SESSIONS_MAX: usize = 65_536;
 /// How often the ledger is told what waits.
 const NOTE: Duration = Duration::from_millis(500);
+/// How often an agent leaves word that it lives, for the one that is started after it was killed.
+const ALIVE: Duration = Duration::from_secs(30);
 /// Events that wait for their hash at most.
 const WAITING_MAX: usize = 65_536;
 
@@ -121,6 +129,10 @@ pub struct Pipeline {
     rechecks: recheck::Rechecks,
     /// When the ledger was told last what waits.
     noted: Instant,
+    /// When the baseline was told last that the agent lives.
+    alive: Option<Instant>,
+    verify: Option<Verify>,
+    compared: Arc<tokio::sync::Notify>,
 }
 
 impl Pipeline {
@@ -129,6 +141,7 @@ impl Pipeline {
         let (hashed_sender, hashed) = mpsc::unbounded_channel();
         let mut scanner = options.scanner;
         let (found, scan_wake) = scanner.take_results();
+        let verify = options.verify.map(|interval| Verify::new(interval, &options.baseline));
         Self {
             policy: options.policy,
             baseline: options.baseline,
@@ -153,15 +166,20 @@ impl Pipeline {
             ledger: options.ledger,
             rechecks: recheck::Rechecks::default(),
             noted: Instant::now(),
+            alive: None,
+            verify,
+            compared: options.compared,
         }
     }
 
-    /// Writes what a scan at start found, and says that the agent watches.
-    pub fn begin(&mut self, message: String, differences: Vec<Difference>) {
-        self.output.agent(Action::AgentStarted, message);
-        for difference in differences {
-            self.difference(difference);
-        }
+    /// Says that the agent watches, and has `compare` compared with what was known when the last
+    /// agent stopped: `down`, where that is known.
+    ///
+    /// Operations since the hooks were armed wait in the queue. They are told as what they are,
+    /// and what is left then is told as found by the scan: nothing twice, and nothing not at all.
+    pub fn begin(&mut self, message: String, down: Option<Window>, compare: Vec<Root>) {
+        self.output.started(message, down);
+        self.recheck_start(compare, down.and_then(|down| down.from));
         self.output.flush();
     }
 
@@ -179,7 +197,9 @@ impl Pipeline {
             let due = self.sessions.next_due();
             let flush = self.output.flush_due();
             let note = Some(self.noted + NOTE);
-            let wake = [due, flush, self.rechecks.due(), note].into_iter().flatten().min();
+            let verify = self.verify.as_ref().map(Verify::due);
+            let wakes = [due, flush, self.rechecks.due(), note, verify];
+            let wake = wakes.into_iter().flatten().min();
             let sleep = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -212,9 +232,16 @@ impl Pipeline {
             let now = Instant::now();
             self.flush_due(now);
             self.recheck_due(now);
+            self.verify_due(now);
             self.output.flush_if_due();
             if now.duration_since(self.noted) >= NOTE {
                 self.noted = now;
+                if self.alive.is_none_or(|at| now.duration_since(at) >= ALIVE) {
+                    self.alive = Some(now);
+                    if let Err(error) = self.baseline.set_alive(Timestamp::now()) {
+                        tracing::error!(%error, "the baseline cannot be written");
+                    }
+                }
                 // Others read it, and an agent that is killed loses what is not committed.
                 if let Err(error) = self.baseline.flush() {
                     tracing::error!(%error, "the baseline cannot be written");
@@ -375,18 +402,39 @@ impl Pipeline {
         if self.ignore.contains(&difference.path) {
             return;
         }
-        let arrival = self.rechecks.arrival(&difference.path);
+        let path = difference.path.clone();
+        let arrival = self.rechecks.arrival(&path);
         let (policy, names) = (&self.policy, self.names.as_mut());
+        let window = self.rechecks.window();
         let event = match arrival {
             Some(whole) => {
                 change::moved_along(difference, &whole, policy, names, self.alert_severity)
             }
             None => change::difference(difference, policy, names, self.alert_severity),
         };
-        if let Some(event) = event {
+        if let Some(mut event) = event {
+            if event.event.provider == Some(Provider::Scan) {
+                event.fim.window = Some(window);
+            }
+            if event.event.action != Action::Deleted
+                && let Some(last) = LastChange::of(&event)
+                && let Err(error) = self.baseline.set_last_change(&path, &last)
+            {
+                tracing::error!(%error, "the baseline cannot be written");
+            }
             self.output.event(event);
         }
     }
+}
+
+/// The event of a difference that a scan found outside of an agent; `None`: no rule wants to know.
+pub fn scan_event(
+    difference: Difference,
+    policy: &Policy,
+    names: &mut dyn Names,
+    alert_severity: u8,
+) -> Option<Event> {
+    change::difference(difference, policy, names, alert_severity)
 }
 
 /// Whether an object is scanned, and how, by the policy.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::collector;
 use crate::event::{
-    self, Action, Agent, Category, Event, Fim, Host, Kind, Meta, Outcome, Type, path_text,
+    self, Action, Agent, Category, Event, Fim, Host, Kind, Meta, Outcome, Type, Window, path_text,
     pretty::pretty,
 };
 use crate::journal::{Journal, JournalError};
@@ -179,6 +179,12 @@ impl Output {
         }
     }
 
+    /// Writes that the agent watches, and since when nobody did.
+    pub(super) fn started(&mut self, message: String, down: Option<Window>) {
+        let fim = Fim { message: Some(message), window: down, ..Fim::default() };
+        self.own(Action::AgentStarted, fim);
+    }
+
     /// Writes one of the agent's own events.
     pub(super) fn agent(&mut self, action: Action, message: String) {
         let fim = Fim { message: Some(message), ..Fim::default() };
@@ -201,45 +207,7 @@ impl Output {
     }
 
     fn own(&mut self, action: Action, fim: Fim) {
-        let types = match action {
-            Action::AgentStarted => vec![Type::Start],
-            Action::AgentStopped => vec![Type::End],
-            Action::ConfigChanged => vec![Type::Change],
-            Action::Gap | Action::CanaryMissed => vec![Type::Error],
-            _ => vec![Type::Info],
-        };
-        let category = match action {
-            Action::ConfigChanged => Category::Configuration,
-            _ => Category::Host,
-        };
-        let event = Event {
-            timestamp: Timestamp::now(),
-            event: Meta {
-                id: new_id(),
-                sequence: 0,
-                kind: match action {
-                    Action::CanaryMissed => Kind::Alert,
-                    _ => Kind::State,
-                },
-                category: vec![category],
-                types,
-                action,
-                outcome: Outcome::Success,
-                provider: None,
-                severity: None,
-            },
-            rule: None,
-            tags: Vec::new(),
-            threat: None,
-            file: None,
-            process: None,
-            user: None,
-            container: None,
-            kubernetes: None,
-            host: Arc::clone(&self.host),
-            agent: Arc::clone(&self.agent),
-            fim,
-        };
+        let event = own_event(action, fim, Arc::clone(&self.host), Arc::clone(&self.agent));
         self.event(event);
         self.flush();
     }
@@ -360,6 +328,52 @@ impl Output {
             tracing::error!(%error, "the journal could not be synchronised");
         }
         self.sinks.finish();
+    }
+}
+
+/// One of the agent's own events: about itself and what it keeps.
+pub fn own_event(action: Action, fim: Fim, host: Arc<Host>, agent: Arc<Agent>) -> Event {
+    let types = match action {
+        Action::AgentStarted => vec![Type::Start],
+        Action::AgentStopped => vec![Type::End],
+        Action::ConfigChanged | Action::BaselineAccepted => vec![Type::Change],
+        Action::BaselineCreated => vec![Type::Creation],
+        Action::Gap | Action::CanaryMissed => vec![Type::Error],
+        _ => vec![Type::Info],
+    };
+    let category = match action {
+        Action::ConfigChanged | Action::BaselineAccepted | Action::BaselineCreated => {
+            Category::Configuration
+        }
+        _ => Category::Host,
+    };
+    Event {
+        timestamp: Timestamp::now(),
+        event: Meta {
+            id: new_id(),
+            sequence: 0,
+            kind: match action {
+                Action::CanaryMissed => Kind::Alert,
+                _ => Kind::State,
+            },
+            category: vec![category],
+            types,
+            action,
+            outcome: Outcome::Success,
+            provider: None,
+            severity: None,
+        },
+        rule: None,
+        tags: Vec::new(),
+        threat: None,
+        file: None,
+        process: None,
+        user: None,
+        container: None,
+        kubernetes: None,
+        host,
+        agent,
+        fim,
     }
 }
 

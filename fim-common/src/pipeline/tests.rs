@@ -18,6 +18,7 @@ use crate::ledger::{Identity, Stage};
 use crate::metrics::{Health, Metrics};
 use crate::operation::{Modified, OperationKind};
 use crate::policy::{Pattern, Rule};
+use crate::scan::Limits;
 use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
 
 struct NoNames;
@@ -104,10 +105,12 @@ impl Bench {
             settle: Duration::from_millis(200),
             alert_severity: 70,
             ignore: Ignored::default(),
-            scanner: Scanner::new(Arc::clone(&baseline), policy).unwrap(),
+            scanner: Scanner::new(Arc::clone(&baseline), policy, Limits::default()).unwrap(),
             losses: self.losses.clone(),
             fences,
             ledger: Arc::clone(&self.ledger),
+            verify: None,
+            compared: Arc::default(),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -115,7 +118,7 @@ impl Bench {
             .build()
             .unwrap();
         runtime.block_on(async {
-            pipeline.begin("test".to_owned(), vec![]);
+            pipeline.begin("test".to_owned(), None, vec![]);
             let work =
                 tokio::spawn(pipeline.run(receiver, Duration::from_secs(10), || "end".to_owned()));
             steps(&sender).await;
@@ -152,7 +155,7 @@ fn operation(kind: OperationKind, path: &Path, pid: u32) -> Operation {
     let actor = Actor { process: Some(Process { pid, ..Process::default() }), ..Actor::default() };
     Operation {
         time: Timestamp::now(),
-        provider: crate::event::Provider::Bpf,
+        provider: Provider::Bpf,
         kind,
         path: Some(path.to_owned()),
         path_in_process: None,

@@ -102,7 +102,9 @@ impl Operations {
             | Action::Gap
             | Action::GapClosed
             | Action::CanaryMissed
-            | Action::Heartbeat => false,
+            | Action::Heartbeat
+            | Action::BaselineCreated
+            | Action::BaselineAccepted => false,
         }
     }
 

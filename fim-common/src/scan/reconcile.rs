@@ -117,7 +117,8 @@ impl Side<'_> {
                 }
             }
             Finding::Renumbered { path, device } => {
-                if matches!(self.mode, Mode::First | Mode::Update)
+                // No change that anybody is told of, so it is not proposed either.
+                if self.mode != Mode::Compare
                     && let Some(before) = self.baseline.get(&path)?
                 {
                     let after = ObjectState { device, ..before.clone() };
@@ -251,6 +252,10 @@ impl Side<'_> {
     fn unvisited(&mut self, root: &Root, visited: &Visited) -> Result<(), ScanError> {
         let mut last: Option<Vec<u8>> = None;
         while let Some(directory) = self.baseline.directory_after(&root.path, last.as_deref())? {
+            if root.depth == Some(1) && directory != root.path.as_os_str().as_encoded_bytes() {
+                // What is below it, which may be much, is not wanted.
+                break;
+            }
             let path = crate::baseline::path_of(&directory);
             let levels =
                 path.strip_prefix(&root.path).map_or(0, |below| below.components().count());

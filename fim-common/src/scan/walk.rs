@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::Queue;
 use super::worker::Worker;
-use super::{Counters, Options, ScanError, Scope, Summary, distinct};
+use super::{Counters, Limits, Options, ScanError, Scope, Summary, Throttle, distinct};
 use crate::baseline::Baseline;
 use crate::state::{HashState, ObjectState};
 
@@ -84,17 +84,15 @@ pub(super) fn run(
     let roots = distinct(scope.roots);
     let shared = Shared {
         scope,
-        options: Flags { deep: options.deep, cancel: options.cancel },
+        options: Flags { deep: options.deep, cancel: options.cancel, limits: options.limits },
+        throttle: Throttle::new(options.limits.bytes_per_second),
         stop: AtomicBool::new(false),
         queue: Queue::new(Vec::new()),
         counters: Counters::default(),
         hasher: RandomState::new(),
         visited: Mutex::default(),
     };
-    let threads = match options.threads {
-        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        threads => threads,
-    };
+    let threads = options.limits.threads();
     let mut readers = Vec::with_capacity(threads);
     for _ in 0..threads {
         readers.push(baseline.map(Baseline::reader).transpose()?);
@@ -178,12 +176,14 @@ fn collect(
 pub(super) struct Flags<'a> {
     pub(super) deep: bool,
     pub(super) cancel: &'a AtomicBool,
+    pub(super) limits: Limits,
 }
 
 /// What all threads work on.
 pub(super) struct Shared<'a> {
     pub(super) scope: Scope<'a>,
     pub(super) options: Flags<'a>,
+    pub(super) throttle: Throttle,
     /// The calling thread wants no more.
     pub(super) stop: AtomicBool,
     pub(super) queue: Queue,
