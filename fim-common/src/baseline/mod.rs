@@ -278,6 +278,20 @@ impl Baseline {
         Ok(since.and_then(|value| value.parse().ok()))
     }
 
+    /// Does without the index of objects while a first scan fills the baseline.
+    pub(crate) fn drop_index(&self) -> Result<(), BaselineError> {
+        self.write(1, &[], |connection| {
+            connection.execute_batch("DROP INDEX IF EXISTS objects_by_identity")
+        })?;
+        self.flush()
+    }
+
+    /// Makes it again.
+    pub(crate) fn make_index(&self) -> Result<(), BaselineError> {
+        self.write(1, &[], |connection| connection.execute_batch(open::INDEX))?;
+        self.flush()
+    }
+
     /// A connection of its own for a thread that reads along. It sees what is committed.
     pub(crate) fn reader(&self) -> Result<Reader, BaselineError> {
         Ok(Reader { path: self.path.clone(), connection: open::open_reader(&self.path)? })

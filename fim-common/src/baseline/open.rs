@@ -43,12 +43,16 @@ const SCHEMA: &str = "
         last_change TEXT,
         PRIMARY KEY (dir, name)
     ) WITHOUT ROWID;
-    CREATE INDEX objects_by_identity ON objects (inode, device);
     CREATE TABLE meta (
         key BLOB NOT NULL PRIMARY KEY,
         value TEXT NOT NULL
     ) WITHOUT ROWID;
 ";
+
+/// Which paths an object has. A first scan makes it when it has filled the table: sorted at once it
+/// costs a third. A scan that was killed leaves it to the next opening.
+pub(super) const INDEX: &str =
+    "CREATE INDEX IF NOT EXISTS objects_by_identity ON objects (inode, device)";
 
 /// The database below `directory`, and whether it was made just now.
 pub(super) fn open(directory: &Path) -> Result<(Connection, PathBuf, bool), BaselineError> {
@@ -92,7 +96,7 @@ fn migrate(connection: &Connection) -> rusqlite::Result<()> {
              PRAGMA user_version = 2; COMMIT;",
         )?;
     }
-    Ok(())
+    connection.execute_batch(INDEX)
 }
 
 /// A connection that only reads, for another thread or process.

@@ -463,3 +463,54 @@ fn a_scan_does_not_put_back_what_others_wrote_since() {
     assert!(watch.set(path, Some(&old), None, watch.generation()).unwrap());
     assert_eq!(baseline.get(path).unwrap(), None);
 }
+
+#[test]
+fn who_changed_it_last() {
+    let (_directory, baseline) = opened();
+    let path = Path::new("/dir/file");
+    let last = LastChange {
+        time: Timestamp::from_unix(5, 0),
+        event_id: "one".to_owned(),
+        action: crate::event::Action::Updated,
+        provider: crate::event::Provider::Bpf,
+        pid: Some(7),
+        process: Some("vim".to_owned()),
+        executable: None,
+        user: None,
+        login: None,
+    };
+    baseline.put(path, &full()).unwrap();
+    assert_eq!(baseline.last_change(path).unwrap(), None);
+    baseline.put_by(path, &full(), &last).unwrap();
+    // What a scan brings up to date nobody has changed.
+    baseline.put(path, &ObjectState { device: Some(99), ..full() }).unwrap();
+    assert_eq!(baseline.last_change(path).unwrap(), Some(last.clone()));
+    baseline.rename_tree(Path::new("/dir"), Path::new("/other")).unwrap();
+    let moved = Path::new("/other/file");
+    assert_eq!(baseline.last_change(moved).unwrap(), Some(last.clone()));
+    let next = LastChange { event_id: "two".to_owned(), ..last };
+    baseline.set_last_change(moved, &next).unwrap();
+    assert_eq!(baseline.last_change(moved).unwrap(), Some(next));
+    baseline.remove(moved).unwrap();
+    baseline.put(moved, &full()).unwrap();
+    assert_eq!(baseline.last_change(moved).unwrap(), None, "another object");
+}
+
+#[test]
+fn an_earlier_format_is_brought_up_to_date() {
+    let (directory, baseline) = opened();
+    baseline.put(Path::new("/kept"), &full()).unwrap();
+    let path = baseline.path().to_owned();
+    drop(baseline);
+    let earlier = Connection::open(&path).unwrap();
+    earlier
+        .execute_batch(
+            "ALTER TABLE objects DROP COLUMN last_change; PRAGMA user_version = 1; \
+             PRAGMA wal_checkpoint(TRUNCATE);",
+        )
+        .unwrap();
+    drop(earlier);
+    let baseline = Baseline::open(directory.path()).unwrap();
+    assert_eq!(baseline.get(Path::new("/kept")).unwrap(), Some(full()));
+    assert_eq!(baseline.last_change(Path::new("/kept")).unwrap(), None);
+}

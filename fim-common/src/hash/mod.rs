@@ -214,7 +214,8 @@ fn once(
             Err(_) => return HashOutcome::unread(HashState::Denied, Some(before)),
         }
     }
-    let Ok(after) = handle.stat() else {
+    // With what completes the state: one system call instead of two for each object of a scan.
+    let Ok(after) = handle.stat_with_attributes() else {
         return HashOutcome::unread(HashState::Denied, Some(before));
     };
     let untouched = position == size

@@ -18,7 +18,7 @@ use crate::ledger::{Identity, Stage};
 use crate::metrics::{Health, Metrics};
 use crate::operation::{Modified, OperationKind};
 use crate::policy::{Pattern, Rule};
-use crate::scan::Limits;
+use crate::scan::{Limits, Root};
 use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
 
 struct NoNames;
@@ -39,6 +39,9 @@ struct Bench {
     ledger: Arc<Ledger>,
     /// What is under way to the pipeline when it asks for a fence, fence by fence.
     under_way: Arc<Mutex<VecDeque<UnderWay>>>,
+    /// What is compared at the start.
+    start: (Option<Window>, Vec<Root>),
+    verify: Option<Duration>,
 }
 
 /// What a collector does before it answers a fence.
@@ -52,6 +55,8 @@ impl Bench {
             losses: Losses::default(),
             ledger: Arc::default(),
             under_way: Arc::default(),
+            start: (None, Vec::new()),
+            verify: None,
         }
     }
 
@@ -109,7 +114,7 @@ impl Bench {
             losses: self.losses.clone(),
             fences,
             ledger: Arc::clone(&self.ledger),
-            verify: None,
+            verify: self.verify,
             compared: Arc::default(),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -118,7 +123,8 @@ impl Bench {
             .build()
             .unwrap();
         runtime.block_on(async {
-            pipeline.begin("test".to_owned(), None, vec![]);
+            let (down, compare) = self.start.clone();
+            pipeline.begin("test".to_owned(), down, compare);
             let work =
                 tokio::spawn(pipeline.run(receiver, Duration::from_secs(10), || "end".to_owned()));
             steps(&sender).await;
@@ -313,3 +319,6 @@ fn a_rename_takes_the_known_state_along_and_tells_what_it_replaced() {
 
 #[path = "loss_tests.rs"]
 mod losses;
+
+#[path = "start_tests.rs"]
+mod start;

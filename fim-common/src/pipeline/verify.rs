@@ -127,3 +127,60 @@ impl Pipeline {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::state::ObjectState;
+
+    #[test]
+    fn each_directory_once_a_round_also_over_restarts() {
+        let directory = tempfile::tempdir().unwrap();
+        let baseline = Baseline::open(directory.path()).unwrap();
+        for number in 0..1_000 {
+            let path = PathBuf::from(format!("/tree/{:02}/{number:04}", number % 40));
+            baseline.put(&path, &ObjectState::default()).unwrap();
+        }
+        let interval = Duration::from_secs(1_000);
+        let mut seen: BTreeMap<PathBuf, u32> = BTreeMap::new();
+        let mut verify = Verify::new(interval, &baseline);
+        let (began, mut most, mut steps) = (verify.began, 0, 0);
+        while verify.previous.is_none() {
+            let roots = verify.next(&baseline).unwrap();
+            most = most.max(roots.len());
+            for root in roots {
+                assert_eq!(root.depth, Some(1));
+                *seen.entry(root.path).or_default() += 1;
+            }
+            steps += 1;
+            // The next agent goes on there.
+            verify = Verify::new(interval, &baseline);
+        }
+        assert_eq!(seen.len(), 40);
+        assert!(seen.values().all(|count| *count == 1), "{seen:?}");
+        assert_eq!(verify.previous, Some(began));
+        // An agent that forgets how far ahead it is takes a directory in each step, and the end.
+        assert_eq!((most, steps), (1, 41));
+    }
+
+    #[test]
+    fn a_round_takes_its_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let baseline = Baseline::open(directory.path()).unwrap();
+        for number in 0..1_000 {
+            let path = PathBuf::from(format!("/tree/{:02}/{number:04}", number % 40));
+            baseline.put(&path, &ObjectState::default()).unwrap();
+        }
+        let mut verify = Verify::new(Duration::from_secs(1_000), &baseline);
+        let mut steps = 0;
+        while verify.previous.is_none() {
+            verify.next(&baseline).unwrap();
+            steps += 1;
+        }
+        // A step is a second, in which one of 1,000 objects is due.
+        assert_eq!(steps, 1_001);
+    }
+}

@@ -57,8 +57,17 @@ pub fn reconcile(
         differences: 0,
         forgotten: 0,
     };
-    let (mut summary, visited) =
-        run(scope, options, known.then_some(baseline), &mut |finding| side.take(finding))?;
+    // Nothing else asks for objects yet.
+    let fresh = mode == Mode::First && !known && baseline.count()? == 0;
+    if fresh {
+        baseline.drop_index()?;
+    }
+    let result = run(scope, options, known.then_some(baseline), &mut |finding| side.take(finding));
+    if fresh {
+        side.write()?;
+        baseline.make_index()?;
+    }
+    let (mut summary, visited) = result?;
     if known && !summary.cancelled {
         for root in distinct(scope.roots) {
             side.unvisited(root, &visited)?;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::queue::Queue;
 use super::worker::Worker;
 use super::{Counters, Limits, Options, ScanError, Scope, Summary, Throttle, distinct};
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, BaselineError};
 use crate::state::{HashState, ObjectState};
 
 /// Batches of findings that may wait for the calling thread; then the threads wait for it.
@@ -91,6 +91,7 @@ pub(super) fn run(
         counters: Counters::default(),
         hasher: RandomState::new(),
         visited: Mutex::default(),
+        failure: Mutex::default(),
     };
     let threads = options.limits.threads();
     let mut readers = Vec::with_capacity(threads);
@@ -140,6 +141,9 @@ pub(super) fn run(
     });
     (options.progress)(shared.counters.progress());
     result?;
+    if let Some(error) = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error.into());
+    }
     let progress = shared.counters.progress();
     let summary = Summary {
         objects: progress.objects,
@@ -190,11 +194,19 @@ pub(super) struct Shared<'a> {
     pub(super) counters: Counters,
     hasher: RandomState,
     visited: Mutex<HashSet<u64>>,
+    failure: Mutex<Option<BaselineError>>,
 }
 
 impl Shared<'_> {
     pub(super) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.options.cancel.load(Ordering::Relaxed)
+    }
+
+    /// The baseline cannot be read: then nothing can be said of what is in it.
+    pub(super) fn fail(&self, error: BaselineError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        self.stop.store(true, Ordering::Relaxed);
     }
 
     /// What the baseline has in this directory needs no looking up afterwards.

@@ -200,12 +200,8 @@ impl<'a> Worker<'a> {
             Some(reader) => {
                 match reader.entries(listing.path.as_os_str().as_bytes(), low, names(to)) {
                     Ok(rows) => rows,
-                    Err(error) => {
-                        // A damaged page: nothing is known here, so nothing is said, but counted.
-                        tracing::error!(%error, directory = %listing.path.display(), "the baseline cannot be read");
-                        Counters::add(&self.shared.counters.errors, 1);
-                        return;
-                    }
+                    // A damaged page.
+                    Err(error) => return self.shared.fail(error),
                 }
             }
             None => Vec::new(),
@@ -223,7 +219,7 @@ impl<'a> Worker<'a> {
             }
             let row = rows.next_if(|row| row.name.as_slice() == name);
             path.push(std::ffi::OsStr::from_bytes(name));
-            self.entry(listing, entry.kind, &path, row.as_ref(), &mut jobs);
+            self.entry(listing, (entry.kind, name), &path, row.as_ref(), &mut jobs);
             path.pop();
             self.duty.rest(self.shared.options.cancel);
         }
@@ -236,7 +232,7 @@ impl<'a> Worker<'a> {
     fn entry(
         &mut self,
         listing: &Arc<Listing>,
-        kind: EntryKind,
+        (kind, name): (EntryKind, &[u8]),
         path: &Path,
         row: Option<&Fingerprint>,
         jobs: &mut Vec<Job>,
@@ -249,7 +245,7 @@ impl<'a> Worker<'a> {
             }
             return;
         }
-        let name = Path::new(path.file_name().unwrap_or_default());
+        let name = Path::new(std::ffi::OsStr::from_bytes(name));
         // A file that has to be read anyway is opened at once: fstat(2) tells the same.
         if let (EntryKind::Regular, None, Some(rule)) = (kind, row, rule)
             && rule.hash
@@ -315,10 +311,7 @@ impl<'a> Worker<'a> {
         }
         let before = match self.before(path, row) {
             Ok(before) => before,
-            Err(error) => {
-                tracing::error!(%error, path = %path.display(), "the baseline cannot be read");
-                return Counters::add(&self.shared.counters.errors, 1);
-            }
+            Err(error) => return self.shared.fail(error),
         };
         if stat.kind == Some(ObjectKind::File) && rule.hash {
             match Handle::open_regular_at(directory, name) {
