@@ -355,7 +355,7 @@ fn damage_is_refused_and_kept() {
 #[test]
 fn another_application_and_a_later_format_are_refused() {
     let (directory, path, good) = written();
-    for (pragma, foreign) in [("application_id = 7", true), ("user_version = 2", false)] {
+    for (pragma, foreign) in [("application_id = 7", true), ("user_version = 3", false)] {
         fs::write(&path, &good).unwrap();
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch(&format!("PRAGMA {pragma}")).unwrap();
@@ -364,7 +364,7 @@ fn another_application_and_a_later_format_are_refused() {
         let error = Baseline::open(directory.path()).err().unwrap();
         match error {
             BaselineError::Foreign { .. } if foreign => {}
-            BaselineError::Newer { found: 2, known: 1, .. } if !foreign => {}
+            BaselineError::Newer { found: 3, known: 2, .. } if !foreign => {}
             error => panic!("{pragma}: {error:?}"),
         }
         assert_eq!(fs::read(&path).unwrap(), bytes);
