@@ -1,6 +1,13 @@
 //! `fim baseline` and `fim check` as processes: what they find, what they say, and what is left when
 //! they are killed. They need no privileges, no backend and no agent.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -278,6 +278,11 @@ impl Baseline {
         Ok(since.and_then(|value| value.parse().ok()))
     }
 
+    /// Gives back the memory of the pages that a scan has read or written.
+    pub(crate) fn shrink(&self) -> Result<(), BaselineError> {
+        self.read(|connection| connection.execute_batch("PRAGMA shrink_memory"))
+    }
+
     /// Does without the index of objects while a first scan fills the baseline.
     pub(crate) fn drop_index(&self) -> Result<(), BaselineError> {
         self.write(1, &[], |connection| {

@@ -102,7 +102,11 @@ fn migrate(connection: &Connection) -> rusqlite::Result<()> {
 /// A connection that only reads, for another thread or process.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, BaselineError> {
     header(path)?;
-    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    // A scan goes through the table once, with one of these for each thread.
+    let small = connection.execute_batch("PRAGMA cache_size = -1024");
+    small.map_err(|error| BaselineError::from_sqlite(path, error, 0))?;
+    Ok(connection)
 }
 
 fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, BaselineError> {

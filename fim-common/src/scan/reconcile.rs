@@ -76,6 +76,7 @@ pub fn reconcile(
     side.write()?;
     if mode != Mode::Compare {
         baseline.flush()?;
+        baseline.shrink()?;
     }
     summary.differences = side.differences;
     summary.forgotten = side.forgotten;
@@ -161,7 +162,10 @@ impl Side<'_> {
         mut hash: Option<HashState>,
     ) -> Result<(), ScanError> {
         if self.mode == Mode::Propose {
-            self.changed(path, before, after, hash);
+            // A deep scan reads also what is as it was.
+            if before.as_ref() != Some(&after) {
+                self.changed(path, before, after, hash);
+            }
             return Ok(());
         }
         let mut current = before;

@@ -340,15 +340,17 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let publish = tokio::spawn(accountant.run());
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
 
-    while !stopped_early {
-        tokio::select! {
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-            () = compared.notified() => match baseline.linked() {
-                // Among what was found there may be other names of files.
-                Ok(linked) => running.collector.watch_linked(linked),
-                Err(error) => tracing::error!(%error, "the baseline cannot be read"),
-            },
+    if !stopped_early {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                () = compared.notified() => match baseline.linked() {
+                    // Among what was found there may be other names of files.
+                    Ok(linked) => running.collector.watch_linked(linked),
+                    Err(error) => tracing::error!(%error, "the baseline cannot be read"),
+                },
+            }
         }
     }
     tracing::info!("stopping");
