@@ -274,7 +274,7 @@ fn killed_while_differences_are_accepted() {
         bench.run(&["baseline", "accept"]).ended_with(0).says(&format!("{left} accepted"));
         bench.run(&["check", "--deep"]).ended_with(0).says("0 differ");
     }
-    assert!(killed >= 2, "{killed} of {} were killed before their end", POINTS.len());
+    assert!(killed >= 1, "{killed} of {} were killed before their end", POINTS.len());
 }
 
 #[test]
