@@ -63,6 +63,22 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Compare the file system with the baseline now; exits with 1 when something differs.
+    Check {
+        #[command(flatten)]
+        place: Place,
+        /// What to compare, with everything below it [default: everything that is watched].
+        paths: Vec<PathBuf>,
+        /// Read contents also where size, times and inode say that nothing was touched.
+        #[arg(long)]
+        deep: bool,
+        /// As JSON, one event a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take, show or accept the known state.
+    #[command(subcommand)]
+    Baseline(Baseline),
     /// Show or check the policy.
     #[command(subcommand)]
     Policy(Policy),
@@ -88,6 +104,50 @@ struct Run {
     /// Where to serve /metrics and /healthz [default: 127.0.0.1:9977].
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
+}
+
+/// What is watched, and where what is known of it lies.
+#[derive(Debug, Args)]
+struct Place {
+    /// The configuration [default: /etc/fim/fim.toml, or the recommended policy].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What is watched is this path and everything below it; as for `fim run`. May be repeated.
+    #[arg(long, value_name = "PATH")]
+    watch: Vec<PathBuf>,
+    /// Where baseline and journal are kept.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/fim")]
+    state_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Baseline {
+    /// Take the baseline: what there is now is what is known.
+    Create {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Print what is known of each object, and who changed it last.
+    List {
+        /// Where baseline and journal are kept.
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/fim")]
+        state_dir: PathBuf,
+        /// What to print, with everything below it [default: everything].
+        paths: Vec<PathBuf>,
+        /// As JSON, one object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take what differs from the baseline into it; the journal says who did.
+    Accept {
+        #[command(flatten)]
+        place: Place,
+        /// What to accept, with everything below it [default: everything that is watched].
+        paths: Vec<PathBuf>,
+        /// What is accepted as JSON, one event a line.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -187,6 +247,24 @@ pub fn main() -> ExitCode {
         Command::Replay { run, rounds } => {
             return run_agent(&run::Arguments { replay: Some(rounds), ..run.into() });
         }
+        Command::Check { place, paths, deep, json } => {
+            let out = &mut std::io::BufWriter::new(out);
+            let done = commands::check::check(out, &place.into(), &paths, deep, json);
+            return finish(done, out);
+        }
+        Command::Baseline(what) => {
+            let out = &mut std::io::BufWriter::new(out);
+            let done = match what {
+                Baseline::Create { place } => commands::baseline::create(out, &place.into()),
+                Baseline::List { state_dir, paths, json } => {
+                    commands::baseline::list(out, &state_dir, &paths, json)
+                }
+                Baseline::Accept { place, paths, json } => {
+                    commands::baseline::accept(out, &place.into(), &paths, json)
+                }
+            };
+            return finish(done.map(|()| exit::OK), out);
+        }
         Command::Doctor { config, metrics, json } => match metrics {
             Some(agent) => commands::doctor::doctor(out, json, agent),
             None => config::Config::load(config.as_deref())
@@ -233,6 +311,23 @@ fn run_agent(arguments: &run::Arguments) -> ExitCode {
     match run::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure, failure.code),
+    }
+}
+
+/// Writes out what is left, and says why it failed.
+fn finish(done: Result<u8, run::Failure>, out: &mut dyn std::io::Write) -> ExitCode {
+    let written = commands::quiet_on_closed_pipe(out.flush());
+    match (done, written) {
+        (Err(failure), _) => fail(&failure, failure.code),
+        (Ok(_), Err(error)) => fail(&error, exit::FAILURE),
+        (Ok(code), Ok(())) => ExitCode::from(code),
+    }
+}
+
+impl From<Place> for run::Arguments {
+    fn from(place: Place) -> Self {
+        let Place { config, watch, state_dir } = place;
+        Self { config, watch, state_dir, ..Self::default() }
     }
 }
 

@@ -20,9 +20,49 @@ pub(super) const AGAIN: usize = 64;
 /// Kept while the disk refuses them.
 const KEEP: usize = 4 * MOST;
 
-/// By path: the state, or that nothing is known any more.
+/// What is to become of a row.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    /// Nothing is known of the path any more.
+    Gone,
+    /// The object is as follows.
+    Set {
+        state: ObjectState,
+        /// Who changed it last, as the row has it; `None`: as it was.
+        last: Option<String>,
+        /// It is another object than the row's.
+        anew: bool,
+    },
+}
+
+impl Change {
+    /// The object is like this now.
+    pub(super) fn to(state: ObjectState, last: Option<String>) -> Self {
+        Self::Set { state, last, anew: false }
+    }
+
+    fn state(&self) -> Option<&ObjectState> {
+        match self {
+            Self::Gone => None,
+            Self::Set { state, .. } => Some(state),
+        }
+    }
+
+    /// This, after `earlier`.
+    fn after(self, earlier: &Self) -> Self {
+        match (self, earlier) {
+            (Self::Set { state, last, .. }, Self::Gone) => Self::Set { state, last, anew: true },
+            (Self::Set { state, last, .. }, Self::Set { last: known, anew, .. }) => {
+                Self::Set { state, last: last.or_else(|| known.clone()), anew: *anew }
+            }
+            (Self::Gone, _) => Self::Gone,
+        }
+    }
+}
+
+/// By path.
 #[derive(Default)]
-pub(super) struct Ahead(HashMap<PathBuf, Option<ObjectState>>);
+pub(super) struct Ahead(HashMap<PathBuf, Change>);
 
 impl Ahead {
     pub(super) fn len(&self) -> usize {
@@ -31,19 +71,21 @@ impl Ahead {
 
     /// What is known of a path here; `None`: the database knows.
     pub(super) fn get(&self, path: &Path) -> Option<Option<&ObjectState>> {
-        Some(self.0.get(path)?.as_ref())
+        Some(self.0.get(path)?.state())
     }
 
-    /// Sets a path, and returns what was set before.
-    pub(super) fn set(
-        &mut self,
-        path: &Path,
-        state: Option<ObjectState>,
-    ) -> Option<Option<ObjectState>> {
+    /// Changes a path, and returns what was known before.
+    pub(super) fn set(&mut self, path: &Path, change: Change) -> Option<Option<ObjectState>> {
         match self.0.get_mut(path) {
-            Some(known) => Some(std::mem::replace(known, state)),
+            Some(known) => {
+                let change = change.after(known);
+                match std::mem::replace(known, change) {
+                    Change::Gone => Some(None),
+                    Change::Set { state, .. } => Some(Some(state)),
+                }
+            }
             None => {
-                self.0.insert(path.to_owned(), state);
+                self.0.insert(path.to_owned(), change);
                 None
             }
         }
@@ -53,10 +95,15 @@ impl Ahead {
     pub(super) fn apply(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut changes: Vec<_> = self.0.iter().collect();
         changes.sort_unstable_by_key(|(path, _)| path.as_os_str().as_encoded_bytes());
-        for (path, state) in changes {
-            match state {
-                Some(state) => put(connection, path, state)?,
-                None => delete(connection, path)?,
+        for (path, change) in changes {
+            match change {
+                Change::Gone => delete(connection, path)?,
+                Change::Set { state, last, anew } => {
+                    if *anew {
+                        delete(connection, path)?;
+                    }
+                    put(connection, path, state, last.as_deref())?;
+                }
             }
         }
         Ok(())

@@ -10,14 +10,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use ahead::Ahead;
-use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
+use ahead::{Ahead, Change};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::state::{ObjectId, ObjectState};
 use crate::time::Timestamp;
 
 mod ahead;
 mod error;
+mod last;
 mod open;
 mod row;
 mod state_dir;
@@ -25,6 +26,7 @@ mod tree;
 mod watch;
 
 pub use error::BaselineError;
+pub use last::LastChange;
 pub(crate) use row::{Fingerprint, path_of};
 pub use state_dir::{MINIMUM_FREE, StateDir, StateDirError};
 pub use tree::Tree;
@@ -111,7 +113,17 @@ impl Baseline {
     /// # Errors
     /// [`BaselineError::Full`], [`BaselineError::ReadOnly`] and the like.
     pub fn put(&self, path: &Path, state: &ObjectState) -> Result<(), BaselineError> {
-        self.set(path, Some(state.clone())).map(drop)
+        self.set(path, Change::to(state.clone(), None)).map(drop)
+    }
+
+    /// [`Baseline::put`], with who changed it.
+    pub(crate) fn put_by(
+        &self,
+        path: &Path,
+        state: &ObjectState,
+        last: &LastChange,
+    ) -> Result<(), BaselineError> {
+        self.set(path, Change::to(state.clone(), last::json(last))).map(drop)
     }
 
     /// Forgets one path, and returns what was known of it. What is below it stays.
@@ -119,20 +131,16 @@ impl Baseline {
     /// # Errors
     /// As [`Baseline::put`].
     pub fn remove(&self, path: &Path) -> Result<Option<ObjectState>, BaselineError> {
-        self.set(path, None)
+        self.set(path, Change::Gone)
     }
 
     /// Sets the state of a path; returns what was known of it before it is removed.
-    fn set(
-        &self,
-        path: &Path,
-        state: Option<ObjectState>,
-    ) -> Result<Option<ObjectState>, BaselineError> {
+    fn set(&self, path: &Path, change: Change) -> Result<Option<ObjectState>, BaselineError> {
         let mut inner = self.lock();
         let inner = &mut *inner;
         inner.notes.note(path);
         let before = match inner.ahead.get(path) {
-            None if state.is_none() => match get(&inner.connection, path) {
+            None if matches!(change, Change::Gone) => match get(&inner.connection, path) {
                 // Nothing to forget.
                 Ok(None) if !inner.read_only => return Ok(None),
                 Ok(before) => before,
@@ -140,7 +148,7 @@ impl Baseline {
             },
             _ => None,
         };
-        let before = inner.ahead.set(path, state).unwrap_or(before);
+        let before = inner.ahead.set(path, change).unwrap_or(before);
         let kept = inner.ahead.len();
         // Now and then while the disk refuses them.
         if inner.read_only || (kept >= ahead::MOST && kept.is_multiple_of(ahead::AGAIN)) {
@@ -278,16 +286,47 @@ impl Baseline {
         self.flush()
     }
 
-    /// When the last run ended cleanly, and forgets it: asked again before the next
-    /// [`Baseline::set_stopped`], or after a crash, it says `None`.
+    /// Notes that an agent runs, for the one that is started after it was killed.
     ///
     /// # Errors
     /// As [`Baseline::put`].
-    pub fn take_stopped(&self) -> Result<Option<Timestamp>, BaselineError> {
+    pub fn set_alive(&self, at: Timestamp) -> Result<(), BaselineError> {
+        self.set_meta("alive", &at.to_string())
+    }
+
+    /// Since when nobody has watched: when the last run ended cleanly, or, after a crash, when it
+    /// last said that it lives. Asked once at each start: it forgets the clean end.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn take_down_since(&self) -> Result<Option<Timestamp>, BaselineError> {
         let stopped = self.meta("stopped")?;
+        let since = match stopped {
+            Some(stopped) => Some(stopped),
+            None => self.meta("alive")?,
+        };
         self.remove_meta("stopped")?;
         self.flush()?;
-        Ok(stopped.and_then(|value| value.parse().ok()))
+        Ok(since.and_then(|value| value.parse().ok()))
+    }
+
+    /// Gives back the memory of the pages that a scan has read or written.
+    pub(crate) fn shrink(&self) -> Result<(), BaselineError> {
+        self.read(|connection| connection.execute_batch("PRAGMA shrink_memory"))
+    }
+
+    /// Does without the index of objects while a first scan fills the baseline.
+    pub(crate) fn drop_index(&self) -> Result<(), BaselineError> {
+        self.write(1, &[], |connection| {
+            connection.execute_batch("DROP INDEX IF EXISTS objects_by_identity")
+        })?;
+        self.flush()
+    }
+
+    /// Makes it again.
+    pub(crate) fn make_index(&self) -> Result<(), BaselineError> {
+        self.write(1, &[], |connection| connection.execute_batch(open::INDEX))?;
+        self.flush()
     }
 
     /// Since when changes are known here that no event has told of yet; `None`: all are told.
@@ -463,7 +502,6 @@ impl Reader {
 
 static GET: LazyLock<String> =
     LazyLock::new(|| format!("SELECT {} FROM objects WHERE dir = ?1 AND name = ?2", row::COLUMNS));
-static PUT: LazyLock<String> = LazyLock::new(|| insert("INSERT OR REPLACE"));
 
 fn get(connection: &Connection, path: &Path) -> rusqlite::Result<Option<ObjectState>> {
     let (dir, name) = row::split(path);
@@ -473,32 +511,27 @@ fn get(connection: &Connection, path: &Path) -> rusqlite::Result<Option<ObjectSt
         .optional()
 }
 
-fn put(connection: &Connection, path: &Path, state: &ObjectState) -> rusqlite::Result<()> {
+fn put(
+    connection: &Connection,
+    path: &Path,
+    state: &ObjectState,
+    last: Option<&str>,
+) -> rusqlite::Result<()> {
     let (dir, name) = row::split(path);
-    put_at(connection, dir.to_vec(), name.to_vec(), state)
+    put_at(connection, dir, name, state, last)
 }
 
+/// Without `last`, who changed it last stays as it is known.
 fn put_at(
     connection: &Connection,
-    dir: Vec<u8>,
-    name: Vec<u8>,
+    dir: &[u8],
+    name: &[u8],
     state: &ObjectState,
+    last: Option<&str>,
 ) -> rusqlite::Result<()> {
-    let key = [dir, name].map(rusqlite::types::Value::Blob);
-    connection
-        .prepare_cached(&PUT)?
-        .execute(params_from_iter(key.into_iter().chain(row::encode(state))))?;
+    let mut statement = connection.prepare_cached(row::SET)?;
+    row::bind(&mut statement, dir, name, state, last)?;
     Ok(())
-}
-
-/// The statement that sets a row: directory, name, and what [`row::encode`] yields.
-fn insert(verb: &str) -> String {
-    format!(
-        "{verb} INTO objects (dir, name, {}) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18)",
-        row::COLUMNS
-    )
 }
 
 fn delete(connection: &Connection, path: &Path) -> rusqlite::Result<()> {

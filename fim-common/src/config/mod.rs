@@ -11,6 +11,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::policy::{self, Pattern, Policy, Rule, Window};
+use crate::scan::Limits;
 
 mod raw;
 mod reference;
@@ -52,6 +53,8 @@ pub struct Config {
     pub canary: Canary,
     /// What package managers change.
     pub packages: Packages,
+    /// Comparing the disk with the baseline.
+    pub scan: Scan,
     /// The rules in force, not empty, names unique; those of the file before the built-in.
     pub rules: Vec<Rule>,
     /// The maintenance windows, names unique.
@@ -172,6 +175,15 @@ pub struct Packages {
     pub alert_severity: u8,
 }
 
+/// `[scan]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// What a scan may take of the machine.
+    pub limits: Limits,
+    /// The time within which all content is compared once; `None`: never.
+    pub verify: Option<Duration>,
+}
+
 impl Default for Config {
     /// What is in force when nobody wrote a file: the recommended policy.
     fn default() -> Self {
@@ -203,6 +215,7 @@ impl Default for Config {
                 details: false,
                 alert_severity: 100,
             },
+            scan: Scan { limits: Limits::default(), verify: Some(Duration::from_secs(604_800)) },
             rules: policy::recommended(),
             windows: Vec::new(),
         }

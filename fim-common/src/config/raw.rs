@@ -196,6 +196,7 @@ table! {
         collector: Collector,
         canary: Canary,
         packages: Packages,
+        scan: Scan,
         rule: Vec<Spanned<Rule>>,
     }
 }
@@ -364,6 +365,45 @@ table! {
             values: "0 to 100, or `\"low\"` (25), `\"medium\"` (50), `\"high\"` (75), `\"critical\"` (100)",
             default: "\"critical\"",
             cost: "none"
+        }
+    }
+}
+
+table! {
+    /// What a comparison of the disk with the baseline may take of the machine: the first scan, the
+    /// one at each start and after a loss, `fim check`, `fim baseline` and the regular one.
+    Scan "[scan]" {
+        /// Threads that walk and hash. 0: as many as there are cores.
+        threads: i64 {
+            values: "count, 0 to 256",
+            default: "0",
+            cost: "cores kept busy while a scan runs; one of them hashes some 2 GB a second with SHA instructions"
+        }
+        /// Content that is read a second, by all threads together. 0: as fast as the disk and the
+        /// processor can.
+        max_bytes_per_second: Scalar {
+            values: "size, `0` to `\"1TiB\"`",
+            default: "0",
+            cost: "a limit makes scans that read content longer: `\"10MiB\"` reads 36 GB in an hour"
+        }
+        /// How much of a core each thread may use.
+        cpu_percent: i64 {
+            values: "percentage, 1 to 100",
+            default: "100",
+            cost: "less makes scans longer"
+        }
+        /// Nice value of the threads, as of nice(1): with 19 they use what others leave.
+        nice: i64 {
+            values: "0 to 19",
+            default: "0",
+            cost: "more makes scans longer on a busy machine; a gap is closed later"
+        }
+        /// Within this time the content of everything that is known is read and compared once,
+        /// a part at a time. 0: never.
+        verify_interval: i64 {
+            values: "seconds, 0 or 60 to 31536000",
+            default: "604800",
+            cost: "reading everything that is hashed once in this time; the work is spread over it evenly"
         }
     }
 }
@@ -630,7 +670,7 @@ table! {
 }
 
 /// All tables, in the order of the reference.
-pub(super) const SECTIONS: [Section; 12] = [
+pub(super) const SECTIONS: [Section; 13] = [
     File::SECTION,
     Journal::SECTION,
     Metrics::SECTION,
@@ -639,6 +679,7 @@ pub(super) const SECTIONS: [Section; 12] = [
     Collector::SECTION,
     Canary::SECTION,
     Packages::SECTION,
+    Scan::SECTION,
     Rule::SECTION,
     Condition::SECTION,
     Maintenance::SECTION,

@@ -39,6 +39,7 @@ fn write_config(
         collector,
         canary,
         packages,
+        scan,
         rules,
         windows,
     } = config;
@@ -65,6 +66,13 @@ fn write_config(
     writeln!(out, "hold = {}", packages.hold.as_secs())?;
     writeln!(out, "details = {}", packages.details)?;
     writeln!(out, "alert_severity = {}", packages.alert_severity)?;
+    writeln!(out, "\n[scan]\nthreads = {}", scan.limits.threads)?;
+    let rate = scan.limits.bytes_per_second.map_or(0, std::num::NonZero::get);
+    writeln!(out, "max_bytes_per_second = {}", size_text(rate))?;
+    writeln!(out, "cpu_percent = {}", scan.limits.cpu_percent)?;
+    writeln!(out, "nice = {}", scan.limits.nice)?;
+    let interval = scan.verify.map_or(0, |interval| interval.as_secs());
+    writeln!(out, "verify_interval = {interval}")?;
     for window in windows {
         write_window(out, window)?;
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::time::Duration;
@@ -9,8 +10,9 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::raw::{self, List, Scalar};
-use super::{Canary, Collector, Config, Events, Hash, Journal, Metrics, Packages, Problem};
+use super::{Canary, Collector, Config, Events, Hash, Journal, Metrics, Packages, Problem, Scan};
 use crate::policy::{self, Operations, Pattern, Rule, Window};
+use crate::scan::Limits;
 
 const WORDS: [(&str, u8); 4] = [("low", 25), ("medium", 50), ("high", 75), ("critical", 100)];
 const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
@@ -145,6 +147,7 @@ impl Check<'_> {
                 },
             },
             packages: self.packages(raw.packages, default.packages),
+            scan: self.scan(raw.scan, default.scan),
             rules,
             windows,
         }
@@ -157,6 +160,30 @@ impl Check<'_> {
             hold: Duration::from_secs(hold),
             details: raw.details.map_or(default.details, Spanned::into_inner),
             alert_severity: self.severity(raw.alert_severity, default.alert_severity),
+        }
+    }
+
+    fn scan(&mut self, raw: raw::Scan, default: Scan) -> Scan {
+        let span = raw.verify_interval.as_ref().map(Spanned::span);
+        let default_interval = default.verify.map_or(0, |interval| interval.as_secs());
+        let interval = self.number(raw.verify_interval, default_interval, 0..=31_536_000);
+        if (1..60).contains(&interval) {
+            let message = format!("{interval} is too short; allowed: 0 (never), or 60 and more");
+            self.problem(span.unwrap_or_default(), message);
+        }
+        let limits = default.limits;
+        Scan {
+            limits: Limits {
+                threads: self.number(raw.threads, limits.threads, 0..=256),
+                bytes_per_second: NonZeroU64::new(self.size(
+                    raw.max_bytes_per_second,
+                    0,
+                    0..=1 << 40,
+                )),
+                cpu_percent: self.number(raw.cpu_percent, limits.cpu_percent, 1..=100),
+                nice: self.number(raw.nice, limits.nice, 0..=19),
+            },
+            verify: (interval > 0).then(|| Duration::from_secs(interval)),
         }
     }
 

@@ -185,6 +185,10 @@ pub enum Action {
     Heartbeat,
     /// A package manager has run: what it changed, as one event.
     PackageRun,
+    /// Somebody had the baseline taken: what there is now is what is known.
+    BaselineCreated,
+    /// Somebody accepted what differs from the baseline.
+    BaselineAccepted,
 }
 
 impl Action {
@@ -208,6 +212,8 @@ impl Action {
             Self::Suppressed => "suppressed",
             Self::Heartbeat => "heartbeat",
             Self::PackageRun => "package_run",
+            Self::BaselineCreated => "baseline_created",
+            Self::BaselineAccepted => "baseline_accepted",
         }
     }
 }
@@ -501,6 +507,13 @@ pub struct Fim {
     /// The run of a package manager that the change is part of; in `package_run` all of it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub package_run: Option<PackageRun>,
+    /// When it was done, of what a comparison with the disk found; when nobody looked, of
+    /// `agent_started`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub window: Option<Window>,
+    /// `baseline_created` and `baseline_accepted`: what was taken into the baseline.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub baseline: Option<BaselineChange>,
     /// The agent's own events: what there is to say, for people.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
@@ -553,6 +566,33 @@ pub struct Gap {
     pub hooks: Vec<String>,
     /// The directories that are re-checked; empty: every watched root.
     pub scope: Vec<String>,
+}
+
+/// `fim.window`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Window {
+    /// Not before: since then nobody looked. Absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<Timestamp>,
+    /// Not after: then it was looked at, or was watched again.
+    pub to: Timestamp,
+}
+
+/// `fim.baseline`: how many objects were taken into the baseline, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BaselineChange {
+    /// Objects that were looked at.
+    pub objects: u64,
+    /// Of those: that the baseline did not have.
+    pub created: u64,
+    /// That it had otherwise.
+    pub updated: u64,
+    /// That it had and that are gone.
+    pub deleted: u64,
+    /// That could not be read, and are in it as they were.
+    pub unreadable: u64,
+    /// At and below these paths; empty: everything that is watched.
+    pub paths: Vec<String>,
 }
 
 /// `host.*`.

@@ -111,7 +111,9 @@ fn look(event: &Event) -> (&'static str, &'static str) {
         | Action::GapClosed
         | Action::Suppressed
         | Action::Heartbeat
-        | Action::PackageRun => BLUE,
+        | Action::PackageRun
+        | Action::BaselineCreated
+        | Action::BaselineAccepted => BLUE,
     };
     (style, "")
 }

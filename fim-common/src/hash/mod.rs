@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use crate::object::Handle;
+use crate::scan::Throttle;
 use crate::state::{HashState, ObjectId, ObjectState};
 
 #[cfg(unix)]
@@ -68,7 +69,7 @@ pub fn content_until(
     let start = Instant::now();
     let mut buffer = vec![0_u8; BUFFER];
     let mut outcome = match open(path, expected) {
-        Ok((handle, _)) => handle_content(&handle, limit, &mut buffer, cancel),
+        Ok((handle, _)) => handle_content(&handle, limit, &mut buffer, Reading::until(cancel)),
         Err(outcome) => *outcome,
     };
     outcome.seconds = start.elapsed().as_secs_f64();
@@ -111,19 +112,35 @@ fn unsettled(handle: &Handle, stat: &ObjectState) -> Option<Duration> {
     return None;
 }
 
+/// What content is read under.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    /// Gives it up when it becomes true.
+    pub(crate) cancel: &'a AtomicBool,
+    /// Bytes a second.
+    pub(crate) throttle: Option<&'a Throttle>,
+}
+
+impl<'a> Reading<'a> {
+    /// Without a limit.
+    pub(crate) fn until(cancel: &'a AtomicBool) -> Self {
+        Self { cancel, throttle: None }
+    }
+}
+
 /// Hashes an object that is open for reading; the caller has checked which object it is. A race is
 /// tried once more. Waits up to a clock tick before each reading, as [`content`] says.
 pub(crate) fn handle_content(
     handle: &Handle,
     limit: u64,
     buffer: &mut [u8],
-    cancel: &AtomicBool,
+    reading: Reading<'_>,
 ) -> HashOutcome {
     let start = Instant::now();
     let mut bytes = 0;
-    let mut outcome = settled(handle, limit, buffer, cancel, &mut bytes);
+    let mut outcome = settled(handle, limit, buffer, reading, &mut bytes);
     if outcome.state == HashState::Raced {
-        outcome = settled(handle, limit, buffer, cancel, &mut bytes);
+        outcome = settled(handle, limit, buffer, reading, &mut bytes);
     }
     outcome.bytes = bytes;
     outcome.seconds = start.elapsed().as_secs_f64();
@@ -135,7 +152,7 @@ fn settled(
     handle: &Handle,
     limit: u64,
     buffer: &mut [u8],
-    cancel: &AtomicBool,
+    reading: Reading<'_>,
     bytes: &mut u64,
 ) -> HashOutcome {
     let denied = || HashOutcome::unread(HashState::Denied, None);
@@ -152,7 +169,7 @@ fn settled(
     }
     // Between the look and the reading: a write that began before it has its time in `stat`.
     handle.settle();
-    let outcome = once(handle, stat, limit, buffer, cancel, bytes);
+    let outcome = once(handle, stat, limit, buffer, reading, bytes);
     match outcome.state {
         HashState::Exact if ambiguous => HashOutcome::unread(HashState::Raced, outcome.after),
         _ => outcome,
@@ -165,7 +182,7 @@ fn once(
     before: ObjectState,
     limit: u64,
     buffer: &mut [u8],
-    cancel: &AtomicBool,
+    reading: Reading<'_>,
     bytes: &mut u64,
 ) -> HashOutcome {
     let size = before.size.unwrap_or(0);
@@ -176,7 +193,7 @@ fn once(
     let mut position = 0_u64;
     // The read that would only find the end is spared: the size is compared afterwards.
     while position < size {
-        if cancel.load(Ordering::Relaxed) {
+        if reading.cancel.load(Ordering::Relaxed) {
             return HashOutcome::unread(HashState::Skipped, Some(before));
         }
         let most = usize::try_from(size - position).unwrap_or(usize::MAX).min(buffer.len());
@@ -186,6 +203,9 @@ fn once(
             Ok(length) => {
                 position += length as u64;
                 *bytes += length as u64;
+                if let Some(throttle) = reading.throttle {
+                    throttle.take(length, reading.cancel);
+                }
                 if let Some(read) = buffer.get(..length) {
                     hasher.update(read);
                 }
@@ -194,7 +214,8 @@ fn once(
             Err(_) => return HashOutcome::unread(HashState::Denied, Some(before)),
         }
     }
-    let Ok(after) = handle.stat() else {
+    // With what completes the state: one system call instead of two for each object of a scan.
+    let Ok(after) = handle.stat_with_attributes() else {
         return HashOutcome::unread(HashState::Denied, Some(before));
     };
     let untouched = position == size

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{BUFFER, HashOutcome, handle_content, open, unsettled};
+use super::{BUFFER, HashOutcome, Reading, handle_content, open, unsettled};
 use crate::state::ObjectId;
 
 /// What to hash; the parameters of [`super::content`].
@@ -220,7 +220,7 @@ impl Shared {
                     self.changed.notify_one();
                     return None;
                 }
-                handle_content(&handle, waiting.job.limit, buffer, &self.closed)
+                handle_content(&handle, waiting.job.limit, buffer, Reading::until(&self.closed))
             }
             Err(outcome) => *outcome,
         };

@@ -141,7 +141,7 @@ fn no_more_than_the_limit_is_read_from_a_growing_file() {
     fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(&[0; 100_000]).unwrap();
     let mut bytes = 0;
     let cancel = AtomicBool::new(false);
-    let outcome = once(&handle, stat, 1000, &mut [0; 256], &cancel, &mut bytes);
+    let outcome = once(&handle, stat, 1000, &mut [0; 256], Reading::until(&cancel), &mut bytes);
     assert_eq!(outcome.state, HashState::Raced);
     assert_eq!(bytes, 1000);
 }

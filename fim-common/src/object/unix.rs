@@ -7,7 +7,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, Statx, StatxAttributes, StatxFlags, StatxTimestamp, openat, statx,
+    AtFlags, CWD, Mode, OFlags, Statx, StatxAttributes as Flag, StatxFlags, StatxTimestamp, openat,
+    statx,
 };
 use rustix::io::Errno;
 
@@ -102,6 +103,17 @@ impl Handle {
     /// fstat(2)'s.
     pub fn stat(&self) -> io::Result<ObjectState> {
         Ok(from_stat(&rustix::fs::fstat(&self.fd)?))
+    }
+
+    /// [`Handle::stat`] and the file attributes, where statx(2) is there to tell of them.
+    ///
+    /// # Errors
+    /// fstat(2)'s.
+    pub(crate) fn stat_with_attributes(&self) -> io::Result<ObjectState> {
+        match statx(&self.fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) {
+            Ok(stat) => Ok(from_statx(&stat)),
+            Err(_) => self.stat(),
+        }
     }
 
     /// Everything but the content hash. ACL, xattrs and capabilities stay `None` where they
@@ -232,8 +244,7 @@ fn attributes(fd: &OwnedFd) -> Option<Vec<String>> {
     Some(attribute_names(found.stx_attributes))
 }
 
-fn attribute_names(found: StatxAttributes) -> Vec<String> {
-    use StatxAttributes as Flag;
+fn attribute_names(found: Flag) -> Vec<String> {
     let names = [
         (Flag::APPEND, "append_only"),
         (Flag::COMPRESSED, "compressed"),

@@ -1,5 +1,6 @@
 //! From a draft to an event: what the object was, what it is, and what differs.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
@@ -184,8 +185,8 @@ fn overlay(over: &ObjectState, under: &ObjectState) -> ObjectState {
     }
 }
 
-/// Completes a draft and brings the baseline up to date. `None`: nothing happened that a rule
-/// wants to know.
+/// Completes a draft; leaves in `to_know` what the baseline is to have of the path from now on, if
+/// that is new. `None`: nothing happened that a rule wants to know.
 pub(super) fn event(
     draft: Draft,
     outcome: Option<HashOutcome>,
@@ -193,6 +194,7 @@ pub(super) fn event(
     baseline: &Baseline,
     names: &mut dyn Names,
     alert_severity: u8,
+    to_know: &mut Option<ObjectState>,
 ) -> Option<Event> {
     let (before, after, hash_state) = if draft.action == Action::Deleted {
         let stored = baseline.remove(&draft.path).unwrap_or_else(|error| {
@@ -243,16 +245,14 @@ pub(super) fn event(
         let only_linked = draft.action == Action::Linked && draft.link_path.is_some();
         if covered && !only_linked && !(draft.being_written && draft.action == Action::Updated) {
             let gone = hash_state == Some(HashState::Gone);
-            let result = if gone {
-                baseline.remove(&draft.path).map(drop)
-            } else {
-                match doubt::to_store(&draft, before.as_ref(), stale.as_ref(), &after, hash_state) {
-                    Some(state) => baseline.put(&draft.path, &state),
-                    None => Ok(()),
+            if gone {
+                if let Err(error) = baseline.remove(&draft.path) {
+                    tracing::error!(%error, "the baseline cannot be written");
                 }
-            };
-            if let Err(error) = result {
-                tracing::error!(%error, "the baseline cannot be written");
+            } else {
+                let stale = stale.as_ref();
+                let state = doubt::to_store(&draft, before.as_ref(), stale, &after, hash_state);
+                *to_know = state.map(Cow::into_owned);
             }
         }
         if hash_state == Some(HashState::Gone)

@@ -19,16 +19,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, LastChange};
 use crate::collector::{Fences, Observation};
-use crate::event::Action;
+use crate::event::{Action, Event, Provider, Window};
 use crate::hash::{HashOutcome, HashPool, Job};
 use crate::ignored::Ignored;
 use crate::ledger::{Ledger, Stage};
 use crate::loss::Losses;
 use crate::operation::{Operation, OperationKind};
 use crate::policy::Policy;
-use crate::scan::{Difference, ScanRule};
+use crate::scan::{Difference, Root, ScanRule};
 use crate::state::HashState;
 use crate::time::Timestamp;
 
@@ -47,16 +47,18 @@ mod runs;
 mod suppressed;
 mod verdict;
 mod verifier;
+mod verify;
 
 #[cfg(test)]
 mod tests;
 
 use change::Draft;
 use fold::Sessions;
-pub use output::{Format, Output, OutputOptions, Sinks};
+pub use output::{Format, Output, OutputOptions, Sinks, own_event};
 pub use reload::{Refused, Reload, Reloader};
 pub use rescan::{Scanner, scope_of};
 pub use runs::{PackageOptions, Processes};
+use verify::Verify;
 
 /// Names of ids, from the host's user database; `None`: the id has none.
 pub trait Names: Send {
@@ -96,6 +98,10 @@ pub struct Options {
     pub ledger: Arc<Ledger>,
     /// What is done about packages; `None`: nothing.
     pub packages: Option<PackageOptions>,
+    /// The time within which all content is compared with the disk once; `None`: never.
+    pub verify: Option<Duration>,
+    /// Notified when what [`Pipeline::begin`] was to compare is compared.
+    pub compared: Arc<tokio::sync::Notify>,
 }
 
 /// Files being written that are remembered at most; beyond, the quiet ones are forgotten, and
@@ -107,6 +113,8 @@ const SESSIONS_MAX: usize = 65_536;
 const GATHER: Duration = Duration::from_millis(1);
 /// How often the ledger is told what waits.
 const NOTE: Duration = Duration::from_millis(500);
+/// How often an agent leaves word that it lives, for the one that is started after it was killed.
+const ALIVE: Duration = Duration::from_secs(30);
 /// Events that wait for their hash at most.
 const WAITING_MAX: usize = 65_536;
 
@@ -141,6 +149,10 @@ pub struct Pipeline {
     /// When the ledger was told last what waits.
     noted: Instant,
     runs: Option<runs::Runs>,
+    /// When the baseline was told last that the agent lives.
+    alive: Option<Instant>,
+    verify: Option<Verify>,
+    compared: Arc<tokio::sync::Notify>,
 }
 
 impl Pipeline {
@@ -153,6 +165,7 @@ impl Pipeline {
         let (hashed_sender, hashed) = mpsc::unbounded_channel();
         let mut scanner = options.scanner;
         let (found, scan_wake) = scanner.take_results();
+        let verify = options.verify.map(|interval| Verify::new(interval, &options.baseline));
         Ok(Self {
             policy: options.policy,
             baseline: options.baseline,
@@ -180,15 +193,20 @@ impl Pipeline {
             reloads: reload::Reloads::default(),
             noted: Instant::now(),
             runs,
+            alive: None,
+            verify,
+            compared: options.compared,
         })
     }
 
-    /// Writes what a scan at start found, and says that the agent watches.
-    pub fn begin(&mut self, message: String, differences: Vec<Difference>) {
-        self.output.agent(Action::AgentStarted, message);
-        for difference in differences {
-            self.difference(difference);
-        }
+    /// Says that the agent watches, and has `compare` compared with what was known when the last
+    /// agent stopped: `down`, where that is known.
+    ///
+    /// Operations since the hooks were armed wait in the queue. They are told as what they are,
+    /// and what is left then is told as found by the scan: nothing twice, and nothing not at all.
+    pub fn begin(&mut self, message: String, down: Option<Window>, compare: Vec<Root>) {
+        self.output.started(message, down);
+        self.recheck_start(compare, down.and_then(|down| down.from));
         self.output.flush();
     }
 
@@ -209,7 +227,8 @@ impl Pipeline {
             let note = Some(self.noted + NOTE);
             let suppressed = self.suppression.due();
             let runs = self.runs.as_ref().and_then(runs::Runs::due);
-            let wake = [due, flush, self.rechecks.due(), note, gathering, suppressed, runs];
+            let verify = self.verify.as_ref().map(Verify::due);
+            let wake = [due, flush, self.rechecks.due(), note, gathering, suppressed, runs, verify];
             let wake = wake.into_iter().flatten().min();
             let sleep = async {
                 match wake {
@@ -253,9 +272,16 @@ impl Pipeline {
                 self.tell_suppressed();
             }
             self.runs_due(now);
+            self.verify_due(now);
             self.output.flush_if_due();
             if now.duration_since(self.noted) >= NOTE {
                 self.noted = now;
+                if self.alive.is_none_or(|at| now.duration_since(at) >= ALIVE) {
+                    self.alive = Some(now);
+                    if let Err(error) = self.baseline.set_alive(Timestamp::now()) {
+                        tracing::error!(%error, "the baseline cannot be written");
+                    }
+                }
                 // Others read it, and an agent that is killed loses what is not committed.
                 if let Err(error) = self.baseline.flush() {
                     tracing::error!(%error, "the baseline cannot be written");
@@ -393,17 +419,39 @@ impl Pipeline {
 
     fn complete(&mut self, draft: Draft, outcome: Option<HashOutcome>) {
         let count = draft.count();
-        let Some(event) = change::event(
+        match self.event(draft, outcome) {
+            Some(event) => self.tell(event, count),
+            None => self.ledger.add(Stage::Unchanged, count),
+        }
+    }
+
+    /// The event of a draft, and with it what the baseline has from now on.
+    fn event(&mut self, draft: Draft, outcome: Option<HashOutcome>) -> Option<Event> {
+        let path = draft.path.clone();
+        let mut known = None;
+        let mut event = change::event(
             draft,
             outcome,
             &self.policy,
             &self.baseline,
             self.names.as_mut(),
             self.alert_severity,
-        ) else {
-            return self.ledger.add(Stage::Unchanged, count);
-        };
-        self.tell(event, count);
+            &mut known,
+        );
+        if let Some(event) = &mut event {
+            event.event.id = self.output.new_id();
+        }
+        if let Some(state) = known {
+            // Who changed it last is remembered only with an event that was told.
+            let result = match event.as_ref().and_then(LastChange::of) {
+                Some(last) => self.baseline.put_by(&path, &state, &last),
+                None => self.baseline.put(&path, &state),
+            };
+            if let Err(error) = result {
+                tracing::error!(%error, "the baseline cannot be written");
+            }
+        }
+        event
     }
 
     /// Tells of a failed attempt.
@@ -418,19 +466,41 @@ impl Pipeline {
         if self.ignore.contains(&difference.path) {
             return;
         }
-        let arrival = self.rechecks.arrival(&difference.path);
+        let path = difference.path.clone();
+        let arrival = self.rechecks.arrival(&path);
         let (policy, names) = (&self.policy, self.names.as_mut());
+        let window = self.rechecks.window();
         let event = match arrival {
             Some(whole) => {
                 change::moved_along(difference, &whole, policy, names, self.alert_severity)
             }
             None => change::difference(difference, policy, names, self.alert_severity),
         };
-        if let Some(event) = event {
+        if let Some(mut event) = event {
+            event.event.id = self.output.new_id();
+            if event.event.provider == Some(Provider::Scan) {
+                event.fim.window = Some(window);
+            }
+            if event.event.action != Action::Deleted
+                && let Some(last) = LastChange::of(&event)
+                && let Err(error) = self.baseline.set_last_change(&path, &last)
+            {
+                tracing::error!(%error, "the baseline cannot be written");
+            }
             // What a scan found is no operation that was counted before.
             self.tell(event, 0);
         }
     }
+}
+
+/// The event of a difference that a scan found outside of an agent; `None`: no rule wants to know.
+pub fn scan_event(
+    difference: Difference,
+    policy: &Policy,
+    names: &mut dyn Names,
+    alert_severity: u8,
+) -> Option<Event> {
+    change::difference(difference, policy, names, alert_severity)
 }
 
 /// Whether an object is scanned, and how, by the policy.

@@ -15,7 +15,7 @@ use crate::collector;
 use crate::event::actor::Actor;
 use crate::event::{
     self, Action, Agent, Category, Event, Fim, Host, Kind, Meta, Outcome, Provider, Shared, Type,
-    path_text, pretty::pretty,
+    Window, path_text, pretty::pretty,
 };
 use crate::journal::{Journal, JournalError};
 use crate::ledger::{Ledger, Stage};
@@ -181,7 +181,9 @@ impl Output {
         self.sequence += 1;
         self.ledger.add(Stage::Events, 1);
         event.event.sequence = self.sequence;
-        event.event.id = self.ids.next();
+        if event.event.id.is_empty() {
+            event.event.id = self.ids.next();
+        }
         event.host = self.host.clone();
         event.agent = self.agent.clone();
         self.count(event.event.action, event.event.provider, event.event.outcome);
@@ -203,6 +205,17 @@ impl Output {
                 self.counters.push((key, counter));
             }
         }
+    }
+
+    /// An `event.id`, for an event whose id must be known before it is written.
+    pub(super) fn new_id(&mut self) -> String {
+        self.ids.next()
+    }
+
+    /// Writes that the agent watches, and since when nobody did.
+    pub(super) fn started(&mut self, message: String, down: Option<Window>) {
+        let fim = Fim { message: Some(message), window: down, ..Fim::default() };
+        self.own(Action::AgentStarted, fim);
     }
 
     /// Writes one of the agent's own events.
@@ -283,45 +296,7 @@ impl Output {
     }
 
     fn own_event(&self, action: Action, fim: Fim) -> Event {
-        let types = match action {
-            Action::AgentStarted => vec![Type::Start],
-            Action::AgentStopped => vec![Type::End],
-            Action::ConfigChanged | Action::PackageRun => vec![Type::Change],
-            Action::Gap | Action::CanaryMissed => vec![Type::Error],
-            _ => vec![Type::Info],
-        };
-        let category = match action {
-            Action::ConfigChanged => Category::Configuration,
-            _ => Category::Host,
-        };
-        Event {
-            timestamp: Timestamp::now(),
-            event: Meta {
-                id: String::new(),
-                sequence: 0,
-                kind: match action {
-                    Action::CanaryMissed => Kind::Alert,
-                    _ => Kind::State,
-                },
-                category: vec![category],
-                types,
-                action,
-                outcome: Outcome::Success,
-                provider: None,
-                severity: None,
-            },
-            rule: None,
-            tags: Vec::new(),
-            threat: None,
-            file: None,
-            process: None,
-            user: None,
-            container: None,
-            kubernetes: None,
-            host: self.host.clone(),
-            agent: self.agent.clone(),
-            fim,
-        }
+        own_event(action, fim, self.host.clone(), self.agent.clone())
     }
 
     fn write(&mut self, event: &Event) {
@@ -440,5 +415,51 @@ impl Output {
             tracing::error!(%error, "the journal could not be synchronised");
         }
         self.sinks.finish();
+    }
+}
+
+/// One of the agent's own events: about itself and what it keeps.
+pub fn own_event(action: Action, fim: Fim, host: Shared<Host>, agent: Shared<Agent>) -> Event {
+    let types = match action {
+        Action::AgentStarted => vec![Type::Start],
+        Action::AgentStopped => vec![Type::End],
+        Action::ConfigChanged | Action::BaselineAccepted => vec![Type::Change],
+        Action::BaselineCreated => vec![Type::Creation],
+        Action::Gap | Action::CanaryMissed => vec![Type::Error],
+        _ => vec![Type::Info],
+    };
+    let category = match action {
+        Action::ConfigChanged | Action::BaselineAccepted | Action::BaselineCreated => {
+            Category::Configuration
+        }
+        _ => Category::Host,
+    };
+    Event {
+        timestamp: Timestamp::now(),
+        event: Meta {
+            id: uuid::Uuid::now_v7().to_string(),
+            sequence: 0,
+            kind: match action {
+                Action::CanaryMissed => Kind::Alert,
+                _ => Kind::State,
+            },
+            category: vec![category],
+            types,
+            action,
+            outcome: Outcome::Success,
+            provider: None,
+            severity: None,
+        },
+        rule: None,
+        tags: Vec::new(),
+        threat: None,
+        file: None,
+        process: None,
+        user: None,
+        container: None,
+        kubernetes: None,
+        host,
+        agent,
+        fim,
     }
 }

@@ -22,14 +22,15 @@ use std::time::{Duration, Instant};
 
 use super::Pipeline;
 use super::reload::Newly;
-use super::rescan::{Found, Proposal};
+use super::rescan::{Found, Proposal, Request};
 use crate::collector::Gap;
-use crate::event::{Action, Property};
+use crate::event::{Action, Property, Window};
 use crate::ledger::Stage;
 use crate::loss::joined;
 use crate::operation::Operation;
-use crate::scan::{Difference, absent, significant};
+use crate::scan::{Difference, Root, absent, significant};
 use crate::state::{HashState, ObjectKind, ObjectState};
+use crate::time::Timestamp;
 use crate::{baseline::BaselineError, object};
 
 /// A scan that failed is tried again after this long.
@@ -44,6 +45,10 @@ pub(super) struct Rechecks {
     for_loss: bool,
     /// A scan is under way, up to its end.
     running: bool,
+    /// What the one under way is for.
+    purpose: Purpose,
+    /// To be compared first, and since when nobody looked.
+    start: Option<(Vec<Root>, Option<Timestamp>)>,
     /// Number of the last fence.
     fence: u64,
     /// A batch that waits for its fence.
@@ -62,6 +67,18 @@ pub(super) struct Rechecks {
     /// baseline.
     newly_next: Vec<Newly>,
     newly_now: Vec<Newly>,
+}
+
+/// Why a scan is done.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Something was lost since then, or has appeared.
+    #[default]
+    Unseen,
+    /// The agent was down since then.
+    Start(Option<Timestamp>),
+    /// It is a part of the regular comparison, of which the last one began then.
+    Verify(Option<Timestamp>),
 }
 
 /// What is told of otherwise than as found by a scan.
@@ -119,6 +136,20 @@ impl Rechecks {
         found.before.is_none() && newly.any(|newly| newly.is_new(&found.path))
     }
 
+    /// When what the scan under way finds was done.
+    pub(super) fn window(&self) -> Window {
+        let from = match self.purpose {
+            Purpose::Start(from) | Purpose::Verify(from) => from,
+            Purpose::Unseen => self.open.as_ref().map(|gap| gap.from),
+        };
+        Window { from, to: Timestamp::now() }
+    }
+
+    /// Nothing is compared, and nothing waits to be.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.running && self.wanted.is_none() && self.retry.is_none()
+    }
+
     /// What is below a directory may be elsewhere by now than where a scan looked.
     pub(super) fn is_under_way(&self) -> bool {
         self.running
@@ -172,13 +203,32 @@ impl Pipeline {
         if self.rechecks.running || self.rechecks.retry.is_some() {
             return;
         }
+        if let Some((roots, from)) = self.rechecks.start.take() {
+            return self.scan(Purpose::Start(from), Request { roots: Some(roots), deep: false });
+        }
         if let Some(paths) = self.rechecks.wanted.take() {
-            self.rechecks.running = true;
             self.rechecks.now = std::mem::take(&mut self.rechecks.next);
             let newly = std::mem::take(&mut self.rechecks.newly_next);
             self.rechecks.newly_now.extend(newly);
             self.rechecks.for_loss = false;
-            self.scanner.request(paths);
+            let roots = paths.into_iter().map(|path| Root { path, depth: None }).collect();
+            let roots = Some(roots).filter(|roots: &Vec<Root>| !roots.is_empty());
+            self.scan(Purpose::Unseen, Request { roots, deep: false });
+        }
+    }
+
+    /// Has something compared now: nothing is being compared.
+    pub(super) fn scan(&mut self, purpose: Purpose, request: Request) {
+        self.rechecks.running = true;
+        self.rechecks.purpose = purpose;
+        self.scanner.request(request);
+    }
+
+    /// Has compared what may have changed since `from`, while nobody looked.
+    pub(super) fn recheck_start(&mut self, roots: Vec<Root>, from: Option<Timestamp>) {
+        if !roots.is_empty() {
+            self.rechecks.start = Some((roots, from));
+            self.start_scan();
         }
     }
 
@@ -256,6 +306,9 @@ impl Pipeline {
     fn scan_ended(&mut self) {
         self.rechecks.end = End::Not;
         self.rechecks.running = false;
+        if matches!(self.rechecks.purpose, Purpose::Start(_)) {
+            self.compared.notify_one();
+        }
         self.rechecks.now = Arrivals::default();
         for newly in std::mem::take(&mut self.rechecks.newly_now) {
             newly.finish(&self.baseline);
@@ -311,6 +364,12 @@ impl Pipeline {
             }
             (None, Some(found)) => {
                 self.baseline.put(&path, found)?;
+                if matches!(self.rechecks.purpose, Purpose::Verify(_))
+                    && found.kind == Some(ObjectKind::Dir)
+                {
+                    // What is in it is in no directory that is known.
+                    self.recheck(vec![path.clone()], false);
+                }
                 vec![Property::Existence]
             }
             (Some(known), Some(found)) => {

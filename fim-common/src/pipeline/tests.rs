@@ -18,6 +18,7 @@ use crate::ledger::{Identity, Stage};
 use crate::metrics::{Health, Metrics};
 use crate::operation::{Modified, OperationKind};
 use crate::policy::{Pattern, Rule};
+use crate::scan::{Limits, Root};
 use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
 
 struct NoNames;
@@ -41,6 +42,9 @@ struct Bench {
     /// In place of one rule for everything.
     policy: Option<Policy>,
     reloader: Mutex<Option<Reloader>>,
+    /// What is compared at the start.
+    start: (Option<Window>, Vec<Root>),
+    verify: Option<Duration>,
 }
 
 /// What a collector does before it answers a fence.
@@ -56,6 +60,8 @@ impl Bench {
             under_way: Arc::default(),
             policy: None,
             reloader: Mutex::default(),
+            start: (None, Vec::new()),
+            verify: None,
         }
     }
 
@@ -112,11 +118,13 @@ impl Bench {
             settle: Duration::from_millis(200),
             alert_severity: 70,
             ignore: Ignored::default(),
-            scanner: Scanner::new(Arc::clone(&baseline), policy).unwrap(),
+            scanner: Scanner::new(Arc::clone(&baseline), policy, Limits::default()).unwrap(),
             losses: self.losses.clone(),
             fences,
             ledger: Arc::clone(&self.ledger),
             packages: None,
+            verify: self.verify,
+            compared: Arc::default(),
         })
         .unwrap();
         *self.reloader.lock().unwrap() = Some(pipeline.reloader(vec![self.path("fim.toml")]));
@@ -126,7 +134,8 @@ impl Bench {
             .build()
             .unwrap();
         runtime.block_on(async {
-            pipeline.begin("test".to_owned(), vec![]);
+            let (down, compare) = self.start.clone();
+            pipeline.begin("test".to_owned(), down, compare);
             let work =
                 tokio::spawn(pipeline.run(receiver, Duration::from_secs(10), || "end".to_owned()));
             steps(&sender).await;
@@ -164,7 +173,7 @@ fn operation(kind: OperationKind, path: &Path, pid: u32) -> Operation {
         Actor { process: Some(Process { pid, ..Process::default() }.into()), ..Actor::default() };
     Operation {
         time: Timestamp::now(),
-        provider: crate::event::Provider::Bpf,
+        provider: Provider::Bpf,
         kind,
         path: Some(path.to_owned()),
         path_in_process: None,
@@ -324,3 +333,6 @@ fn a_rename_takes_the_known_state_along_and_tells_what_it_replaced() {
 mod losses;
 #[path = "policy_tests.rs"]
 mod policy;
+
+#[path = "start_tests.rs"]
+mod start;

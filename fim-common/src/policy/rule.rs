@@ -123,7 +123,9 @@ impl Operations {
             | Action::CanaryMissed
             | Action::Suppressed
             | Action::Heartbeat
-            | Action::PackageRun => false,
+            | Action::PackageRun
+            | Action::BaselineCreated
+            | Action::BaselineAccepted => false,
         }
     }
 

@@ -1,16 +1,16 @@
 //! `fim run`: monitors in the foreground.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
 use fim_common::collector::Gap;
 use fim_common::config::{Backend, Config, Loaded};
+use fim_common::event::Window;
 use fim_common::event::actor::Actor;
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
@@ -21,16 +21,17 @@ use fim_common::metrics::{self, Health, Metrics};
 use fim_common::packages::Databases;
 use fim_common::pipeline::{
     Format, Names, Options as PipelineOptions, Output, OutputOptions, PackageOptions, Pipeline,
-    Processes, Scanner, scan_rule, scope_of,
+    Processes, Scanner, scope_of,
 };
 use fim_common::policy::Policy;
-use fim_common::scan::{self, Difference, Mode, Progress, Scope};
+use fim_common::scan::{self, Limits, Mode, Root};
 use fim_common::time::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::accounts::Accountant;
 use super::reload::Reloading;
+use super::survey::Survey;
 use super::{exit, replay};
 use crate::backend::{self, Request};
 use crate::canary::{self, Canary, Place, Post};
@@ -76,11 +77,11 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(code: u8, error: impl std::fmt::Display) -> Self {
+    pub(super) fn new(code: u8, error: impl std::fmt::Display) -> Self {
         Self { code, message: error.to_string() }
     }
 
-    fn runtime(error: impl std::fmt::Display) -> Self {
+    pub(super) fn runtime(error: impl std::fmt::Display) -> Self {
         Self::new(exit::FAILURE, error)
     }
 }
@@ -209,7 +210,13 @@ struct Agent {
 }
 
 /// Names of ids from the host's files.
-struct HostNames(users::Names);
+pub(super) struct HostNames(users::Names);
+
+impl HostNames {
+    pub(super) fn new() -> Self {
+        Self(users::Names::new(Path::new("/")))
+    }
+}
 
 impl Names for HostNames {
     fn user(&mut self, uid: u32) -> Option<String> {
@@ -318,13 +325,15 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         ledger: Arc::clone(&ledger),
     })
     .map_err(Failure::runtime)?;
-    let scanner = Scanner::new(Arc::clone(&baseline), policy.clone()).map_err(Failure::runtime)?;
+    let scanner = Scanner::new(Arc::clone(&baseline), policy.clone(), config.scan.limits)
+        .map_err(Failure::runtime)?;
+    let compared = Arc::new(Notify::new());
     let mut pipeline = Pipeline::new(PipelineOptions {
         policy: policy.clone(),
         baseline: Arc::clone(&baseline),
         output,
         hashes,
-        names: Box::new(HostNames(users::Names::new(Path::new("/")))),
+        names: Box::new(HostNames::new()),
         fold: config.events.fold,
         settle: config.events.settle,
         alert_severity: config.events.alert_severity,
@@ -333,6 +342,8 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         losses: losses.clone(),
         fences: running.collector.fences(),
         ledger: Arc::clone(&ledger),
+        verify: config.scan.verify,
+        compared: Arc::clone(&compared),
         packages: config.packages.enabled.then(|| PackageOptions {
             databases: Databases::new("/"),
             processes: Box::new(HostProcesses(processes)),
@@ -352,7 +363,8 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let scan = tokio::task::spawn_blocking({
         let (baseline, policy, cancel) =
             (Arc::clone(&baseline), policy.clone(), Arc::clone(&cancel));
-        move || catch_up(&baseline, &policy, &ignore, &cancel)
+        let limits = config.scan.limits;
+        move || first_scan(&baseline, policy, ignore, limits, &cancel)
     });
     let scanned = tokio::select! {
         scanned = scan => Some(scanned.map_err(Failure::runtime)?.map_err(Failure::runtime)?),
@@ -366,7 +378,8 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     metrics.set_baseline_objects(baseline.count().unwrap_or_default());
     running.collector.watch_linked(baseline.linked().map_err(Failure::runtime)?);
     let message = format!("{}; watching {}", running.choice, places(&policy));
-    pipeline.begin(message, scanned.unwrap_or_default());
+    let (down, compare) = scanned.unwrap_or_default();
+    pipeline.begin(message, down, compare);
     health.started();
     notify("READY=1");
 
@@ -415,6 +428,14 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             () = replay::over(replay.as_ref()) => break,
+            () = compared.notified() => {
+                match baseline.linked() {
+                    // Among what was found there may be other names of files.
+                    Ok(linked) => running.collector.watch_linked(linked),
+                    Err(error) => tracing::error!(%error, "the baseline cannot be read"),
+                }
+                continue;
+            }
             step = reloading.step() => step,
         };
         let collector = running.collector.as_mut();
@@ -470,7 +491,8 @@ fn canary_places(config: &Config, policy: &Policy, state: &StateDir) -> Vec<Plac
     places
 }
 
-fn start_id() -> String {
+/// A new `agent.ephemeral_id`.
+pub(super) fn start_id() -> String {
     // 122 random bits from the kernel, RFC 9562.
     std::fs::read_to_string("/proc/sys/kernel/random/uuid")
         .map_or_else(|_| Timestamp::now().as_nanos().to_string(), |id| id.trim().to_owned())
@@ -491,96 +513,46 @@ fn places(policy: &Policy) -> String {
     text
 }
 
-/// Takes the baseline at the first start, and at a later one finds what was changed while the
-/// agent was down.
-fn catch_up(
+/// Takes the baseline of what is watched for the first time. Returns since when nobody watched,
+/// and what has to be compared because of that, which the pipeline has done.
+fn first_scan(
     baseline: &Baseline,
-    policy: &Policy,
-    ignore: &Ignored,
+    policy: Policy,
+    ignore: Ignored,
+    limits: Limits,
     cancel: &AtomicBool,
-) -> Result<Vec<Difference>, scan::ScanError> {
-    let roots = scope_of(policy);
-    let ignored = |path: &Path| ignore.contains(path);
-    let rule = |path: &Path| scan_rule(policy, path).filter(|_| !ignored(path));
-    let descend = |path: &Path| {
-        (policy.covers(path).is_some() && !ignored(path))
-            || roots.iter().any(|root| path.starts_with(&root.path) || root.path.starts_with(path))
-    };
-    let scope = Scope { roots: &roots, rule: &rule, descend: &descend };
+) -> Result<(Option<Window>, Vec<Root>), scan::ScanError> {
+    let to = Timestamp::now();
+    let mut survey = Survey::new(policy, ignore);
     let mut fresh = Vec::new();
     let mut known = Vec::new();
-    for root in &roots {
+    for root in std::mem::take(&mut survey.roots) {
         match baseline.scan_complete(&root.path)? {
-            Some(_) => known.push(root.clone()),
-            None => fresh.push(root.clone()),
+            Some(_) => known.push(root),
+            None => fresh.push(root),
         }
     }
-    let bar = Bar::new();
-    let progress = |progress: Progress| bar.show(progress);
-    let options = scan::Options { threads: 0, deep: false, cancel, progress: &progress };
-    let mut differences = Vec::new();
-    for (roots, mode) in [(&fresh, Mode::First), (&known, Mode::Update)] {
-        if roots.is_empty() {
-            continue;
-        }
-        let summary = scan::reconcile(
-            baseline,
-            Scope { roots, ..scope },
-            mode,
-            options,
-            &mut |difference| differences.push(difference),
-        )?;
-        bar.clear();
+    survey.roots = fresh;
+    if !survey.roots.is_empty() {
+        let summary = survey.with_progress(limits, false, cancel, None, |scope, options| {
+            scan::reconcile(baseline, scope, Mode::First, options, &mut |_| {})
+        })?;
         tracing::info!(
             objects = summary.objects,
             bytes = summary.bytes,
-            differences = summary.differences,
             unreadable = summary.errors,
-            "{}",
-            if mode == Mode::First { "baseline taken" } else { "compared with the baseline" }
+            "baseline taken"
         );
         if !summary.cancelled {
-            for root in roots {
+            for root in &survey.roots {
                 baseline.set_scan_complete(&root.path, Timestamp::now())?;
             }
         }
     }
-    baseline.take_stopped()?;
+    let from = baseline.take_down_since()?;
     baseline.flush()?;
-    Ok(differences)
-}
-
-/// The progress of a scan, on a terminal.
-struct Bar {
-    shown: bool,
-    since: Instant,
-}
-
-impl Bar {
-    fn new() -> Self {
-        Self { shown: std::io::stderr().is_terminal(), since: Instant::now() }
-    }
-
-    fn show(&self, progress: Progress) {
-        if !self.shown {
-            return;
-        }
-        let seconds = self.since.elapsed().as_secs_f64().max(0.001);
-        // A terminal that cannot be written to is no reason to stop.
-        let _ = write!(
-            std::io::stderr(),
-            "\r\x1b[Ktaking the baseline: {} objects, {} MiB, {:.0} objects/s",
-            progress.objects,
-            progress.bytes >> 20,
-            progress.objects as f64 / seconds
-        );
-    }
-
-    fn clear(&self) {
-        if self.shown {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-    }
+    let down = (from.is_some() || !known.is_empty()).then_some(Window { from, to });
+    Ok((down, known))
 }
 
 /// Tells the service manager, if there is one: sd_notify(3).

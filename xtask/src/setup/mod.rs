@@ -32,6 +32,8 @@ pub(crate) enum Need {
     Vm,
     /// The monitors that the benchmark compares with.
     Peers,
+    /// The scanners that its part about scans compares with.
+    Scanners,
     /// A kernel to boot in one.
     Kernel(&'static Kernel),
 }
@@ -182,6 +184,9 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
             program("fatrace", &["fatrace"], why),
             program("inotifywait", &["inotify-tools"], why),
         ]);
+    }
+    if needs.contains(&Need::Scanners) {
+        items.push(program("aide", &["aide"], "`cargo xtask bench scan` compares with it"));
     }
     for need in needs {
         if let Need::Kernel(kernel) = need {
