@@ -16,10 +16,12 @@ use crate::state::{HashState, ObjectKind, ObjectState};
 use crate::time::Timestamp;
 
 pub mod actor;
+mod content_diff;
 pub mod pretty;
 pub mod schema;
 
 use actor::{Container, Kubernetes, Process, User};
+pub use content_diff::{ContentDiff, DiffState};
 
 /// One event.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -444,6 +446,16 @@ pub struct Fim {
     /// How far the hash belongs to this event.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hash_state: Option<HashState>,
+    /// The content is hashed aside because it is large: an event `updated` that names this one in
+    /// `fim.follows` brings the hash.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub hash_follows: bool,
+    /// The `event.id` of the event whose hash this one brings.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub follows: Option<String>,
+    /// What text changed, for rules with `content_diff`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub diff: Option<ContentDiff>,
     /// The raw operations folded into this event.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub operations: Vec<FoldedOperation>,

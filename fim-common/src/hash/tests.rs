@@ -172,7 +172,7 @@ async fn the_pool_answers_every_job_and_counts_it() {
         // Fresh files, each changed within the current tick.
         fs::write(&path, number.to_le_bytes()).unwrap();
         let expected = object::stat(&path).unwrap().id();
-        outcomes.push(pool.submit(Job { path, expected, limit: 100 }).await);
+        outcomes.push(pool.submit(Job { path, expected, limit: 100, compare: None, aside: None }).await);
     }
     for (number, outcome) in outcomes.into_iter().enumerate() {
         let outcome = outcome.await.unwrap();
@@ -200,7 +200,7 @@ async fn a_full_queue_refuses_and_a_dropped_pool_says_so() {
         })),
     })
     .unwrap();
-    let job = || Job { path: path.clone(), expected: None, limit: 100 };
+    let job = || Job { path: path.clone(), expected: None, limit: 100, compare: None, aside: None };
     let first = pool.try_submit(job()).unwrap();
     inside.recv().unwrap();
     let second = pool.try_submit(job()).unwrap();

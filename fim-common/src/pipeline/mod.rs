@@ -287,7 +287,7 @@ impl Pipeline {
             _ => return self.complete(draft, None),
         };
         let expected = draft.object;
-        let job = Job { path: draft.path.clone(), expected, limit };
+        let job = Job { path: draft.path.clone(), expected, limit, compare: None, aside: None };
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.tickets.insert(draft.path.clone(), ticket);
@@ -342,7 +342,7 @@ impl Pipeline {
     }
 
     fn complete_unhashed(&mut self, draft: Draft, state: HashState) {
-        let outcome = HashOutcome { state, sha256: None, after: None, bytes: 0, seconds: 0.0 };
+        let outcome = HashOutcome::unread(state, None);
         self.complete(draft, Some(outcome));
     }
 
