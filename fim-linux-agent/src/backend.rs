@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::bpf::collector::{self as bpf, BpfCollector, BpfError, ProcessFeed};
 use crate::bpf::loader::LoadError;
+use crate::bpf::replay::{self, Replay, Replaying};
 use crate::canary::{Exempt, Post};
 use crate::fanotify::{self, FanotifyCollector, FanotifyError};
 use crate::process::Table;
@@ -64,6 +65,8 @@ pub struct Running {
     pub exempt: Exempt,
     /// One line: what was chosen, and why.
     pub choice: String,
+    /// Where what is told was made beforehand.
+    pub(crate) replay: Option<Replaying>,
 }
 
 /// Counters of a backend, for metrics.
@@ -161,6 +164,8 @@ pub struct Request<'a> {
     pub losses: Losses,
     /// Takes what the canary did.
     pub post: Arc<Post>,
+    /// In place of a backend: the records of this many rounds of a replay.
+    pub replay: Option<u32>,
 }
 
 /// Starts the backend asked for; with `auto`, bpf where it works, else fanotify.
@@ -168,6 +173,9 @@ pub struct Request<'a> {
 /// # Errors
 /// When none of what was asked for works.
 pub fn start(request: &Request<'_>) -> Result<Running, BackendError> {
+    if let Some(rounds) = request.replay {
+        return Ok(start_replay(request, rounds)?);
+    }
     match request.backend {
         Backend::Bpf => Ok(start_bpf(request, "as asked for")?),
         Backend::Fanotify => Ok(start_fanotify(request, "as asked for")?),
@@ -182,9 +190,35 @@ pub fn start(request: &Request<'_>) -> Result<Running, BackendError> {
 }
 
 fn start_bpf(request: &Request<'_>, reason: &str) -> Result<Running, BpfError> {
+    let collector = BpfCollector::start(bpf_options(request))?;
+    Ok(Running {
+        exempt: collector.exempt(),
+        monitor: Monitor::Bpf(collector.monitor()),
+        choice: format!("backend bpf ({reason})"),
+        collector: Box::new(collector),
+        replay: None,
+    })
+}
+
+fn start_replay(request: &Request<'_>, rounds: u32) -> Result<Running, BpfError> {
+    let progress = Arc::new(replay::Progress::default());
+    let options = bpf_options(request);
+    let root = options.watches.first().map(|watch| watch.base.clone()).unwrap_or_default();
+    let replay = Replay::of(&root, rounds, Arc::clone(&progress))?;
+    let collector = BpfCollector::replay(replay, options)?;
+    Ok(Running {
+        exempt: Arc::new(|_| ()),
+        monitor: Monitor::Bpf(collector.monitor()),
+        choice: format!("{rounds} rounds of a replay"),
+        replay: Some(Replaying { progress, monitor: collector.monitor() }),
+        collector: Box::new(collector),
+    })
+}
+
+fn bpf_options(request: &Request<'_>) -> bpf::Options {
     let canaries = request.post.directories().iter();
     let canaries = canaries.map(|base| Watch { base: base.clone(), depth: None, first: None });
-    let collector = BpfCollector::start(bpf::Options {
+    bpf::Options {
         watches: request.policy.watches().into_iter().chain(canaries).collect(),
         prunes: request.policy.prunes(),
         attempts: request.policy.rules().iter().any(|rule| rule.attempts),
@@ -193,13 +227,7 @@ fn start_bpf(request: &Request<'_>, reason: &str) -> Result<Running, BpfError> {
         sender: request.sender.clone(),
         losses: request.losses.clone(),
         post: Arc::clone(&request.post),
-    })?;
-    Ok(Running {
-        exempt: collector.exempt(),
-        monitor: Monitor::Bpf(collector.monitor()),
-        choice: format!("backend bpf ({reason})"),
-        collector: Box::new(collector),
-    })
+    }
 }
 
 fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, FanotifyError> {
@@ -255,6 +283,7 @@ fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, Fanoti
         monitor: Monitor::Fanotify(collector.counters()),
         choice: format!("backend fanotify ({reason}), {processes}"),
         collector: Box::new(collector),
+        replay: None,
     })
 }
 

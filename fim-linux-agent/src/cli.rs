@@ -27,6 +27,16 @@ struct Cli {
 enum Command {
     /// Monitor in the foreground until SIGINT or SIGTERM.
     Run(Run),
+    /// Monitor the operations that one process would do to make and remove each file in the watched
+    /// directory, in place of what is done; say what it took. For `cargo xtask bench`.
+    #[command(hide = true)]
+    Replay {
+        #[command(flatten)]
+        run: Run,
+        /// How often each file is made and removed.
+        #[arg(long, default_value_t = 1)]
+        rounds: u32,
+    },
     /// Say which backends and hooks work here, what to do about those that do not, and how the
     /// running agent is.
     Doctor {
@@ -141,11 +151,9 @@ pub fn main() -> ExitCode {
 
     let out = &mut std::io::stdout();
     let result = match cli.command {
-        Command::Run(arguments) => {
-            return match run::run(&arguments.into()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(failure) => fail(&failure, failure.code),
-            };
+        Command::Run(arguments) => return run_agent(&arguments.into()),
+        Command::Replay { run, rounds } => {
+            return run_agent(&run::Arguments { replay: Some(rounds), ..run.into() });
         }
         Command::Doctor { config, metrics, json } => match metrics {
             Some(agent) => commands::doctor::doctor(out, json, agent),
@@ -168,6 +176,13 @@ pub fn main() -> ExitCode {
             let usage = error.downcast_ref::<config::Error>().is_some();
             fail(&format!("{error:#}"), if usage { exit::USAGE } else { exit::FAILURE })
         }
+    }
+}
+
+fn run_agent(arguments: &run::Arguments) -> ExitCode {
+    match run::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure, failure.code),
     }
 }
 
@@ -194,6 +209,7 @@ impl From<Run> for run::Arguments {
             }),
             state_dir: run.state_dir,
             metrics: run.metrics,
+            replay: None,
         }
     }
 }

@@ -25,8 +25,7 @@ impl Shares {
     pub(crate) fn enter(&self, source: &impl Hash) -> bool {
         let held = self.held.load(Ordering::Relaxed);
         let share = self.share(source);
-        let greedy =
-            held >= self.capacity / 2 && share.load(Ordering::Relaxed) >= self.capacity / 4;
+        let greedy = self.is_tight() && share.load(Ordering::Relaxed) >= self.capacity / 4;
         if held >= self.capacity || greedy {
             return false;
         }
@@ -39,6 +38,11 @@ impl Shares {
     pub(crate) fn leave(&self, source: &impl Hash) {
         self.held.fetch_sub(1, Ordering::Relaxed);
         self.share(source).fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the queue is half full: from there on it is shared out.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.held.load(Ordering::Relaxed) >= self.capacity / 2
     }
 
     fn share(&self, source: &impl Hash) -> &AtomicUsize {

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Pipeline;
+use super::attempts::attempted;
 use super::change::{Content, Draft};
-use crate::collector::Observation;
+use super::mounts::mounted;
+use super::renames::{renamed, renamed_around};
 use crate::event::actor::Actor;
 use crate::event::{Action, FoldedOperation};
 use crate::ledger::Stage;
 use crate::object;
 use crate::operation::{Modified, Operation, OperationKind};
-use crate::state::{HashState, ObjectKind, ObjectState};
+use crate::state::{HashState, ObjectKind};
 use crate::time::Timestamp;
 
 /// A file that is modified without a pause is told of at least this often.
@@ -92,7 +94,7 @@ pub(super) struct Sessions {
     /// Operations on a path whose event waits for its hash.
     held: HashMap<PathBuf, Vec<Operation>>,
     /// The first half of an exchange of names, already done to the baseline.
-    exchanged: Option<(PathBuf, PathBuf)>,
+    pub(super) exchanged: Option<(PathBuf, PathBuf)>,
     /// Operations of sessions that ended with nothing to tell.
     quiet: u64,
 }
@@ -179,7 +181,7 @@ impl Sessions {
 }
 
 /// Notes an operation among those folded into an event.
-fn note(operations: &mut Vec<FoldedOperation>, operation: &Operation) {
+pub(super) fn note(operations: &mut Vec<FoldedOperation>, operation: &Operation) {
     let name = operation.kind.name();
     match operations.iter_mut().find(|folded| folded.operation == name) {
         Some(folded) => {
@@ -260,73 +262,6 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
         OperationKind::Mount => mounted(pipeline, Action::Mounted, operation, &path),
         OperationKind::Unmount => mounted(pipeline, Action::Unmounted, operation, &path),
     }
-}
-
-/// A failed attempt: it is told at once and by itself, and changes nothing that is known.
-fn attempted(pipeline: &mut Pipeline, operation: Operation) {
-    let Some(failure) = operation.failure else { return };
-    let action = match &operation.kind {
-        OperationKind::Create => Action::Created,
-        OperationKind::OpenWrite { .. }
-        | OperationKind::Modify
-        | OperationKind::CloseWrite { .. }
-        | OperationKind::Truncate
-        | OperationKind::Map => Action::Updated,
-        OperationKind::SetAttributes
-        | OperationKind::SetFlags
-        | OperationKind::SetXattr { .. }
-        | OperationKind::RemoveXattr { .. } => Action::AttributesModified,
-        OperationKind::Rename { .. } => Action::Moved,
-        OperationKind::Link { .. } => Action::Linked,
-        OperationKind::Delete => Action::Deleted,
-        OperationKind::Mount => Action::Mounted,
-        OperationKind::Unmount => Action::Unmounted,
-    };
-    let mut operations = Vec::new();
-    if !failure.summary {
-        note(&mut operations, &operation);
-    }
-    if failure.folded > 0 {
-        operations.push(FoldedOperation {
-            operation: "attempts_not_told".to_owned(),
-            count: failure.folded,
-            bytes: None,
-            first: operation.time,
-            last: operation.time,
-        });
-    }
-    let from = match &operation.kind {
-        OperationKind::Rename { from, .. } => from.clone(),
-        _ => None,
-    };
-    if let Some(mut draft) = Draft::new(action, operation, operations) {
-        if let Some(from) = from {
-            // It still is where it was.
-            draft.link_path = Some(std::mem::replace(&mut draft.path, from));
-        }
-        pipeline.attempt(draft);
-    }
-}
-
-/// Something was mounted or unmounted in, on or above something watched. What is there now is
-/// compared with the baseline.
-fn mounted(pipeline: &mut Pipeline, action: Action, operation: Operation, point: &Path) {
-    let hides = pipeline
-        .policy
-        .watches()
-        .into_iter()
-        .map(|watch| watch.base)
-        .find(|base| base.starts_with(point));
-    if hides.is_none() && pipeline.policy.covers(point).is_none() {
-        return pipeline.ledger.add(Stage::Uncovered, 1);
-    }
-    let mut operations = Vec::new();
-    note(&mut operations, &operation);
-    if let Some(mut draft) = Draft::new(action, operation, operations) {
-        draft.judged_as = hides;
-        pipeline.complete(draft, None);
-    }
-    pipeline.recheck_mounted(point.to_owned());
 }
 
 /// Another name: of a watched file, or a watched name of a file.
@@ -499,125 +434,9 @@ fn closed(
     }
 }
 
-fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
-    let OperationKind::Rename { from, exchange, .. } = &operation.kind else { return };
-    let (from, exchange) = (from.clone(), *exchange);
-    // The second half of an exchange follows on the first, whose event may wait for its hash.
-    let pair = (path.clone(), from.clone().unwrap_or_default());
-    let second = exchange && pipeline.sessions.exchanged.take() == Some(pair);
-    if !second {
-        if let Some(from) = &from {
-            settle_before(pipeline, from);
-        }
-        settle_before(pipeline, &path);
-    }
-    let directory = operation.after.kind == Some(ObjectKind::Dir);
-    let whole = directory.then(|| operation.clone());
-    let mut contents = Vec::new();
-    let covered = pipeline.policy.covers(&path).is_some();
-    let from_covered = from.as_ref().is_some_and(|from| pipeline.policy.covers(from).is_some());
-
-    let mut operations = Vec::new();
-    note(&mut operations, &operation);
-    let Some(mut draft) = Draft::new(Action::Moved, operation, operations) else { return };
-    let result = (|| {
-        if exchange {
-            if let Some(from) = &from
-                && !second
-            {
-                pipeline.baseline.exchange_trees(from, &path)?;
-                pipeline.sessions.exchanged = Some((from.clone(), path.clone()));
-            }
-            draft.known = pipeline.baseline.get(&path)?;
-            return Ok(());
-        }
-        draft.replaced = pipeline.baseline.get(&path)?;
-        if let Some(from) = &from
-            && from_covered
-        {
-            draft.known = pipeline.baseline.get(from)?;
-            if covered {
-                pipeline.baseline.remove_tree(&path)?;
-                pipeline.baseline.rename_tree(from, &path)?;
-            } else {
-                contents = pipeline.baseline.remove_tree(from)?;
-            }
-        }
-        Ok::<(), crate::baseline::BaselineError>(())
-    })();
-    if let Err(error) = result {
-        tracing::error!(%error, "the baseline could not follow a rename");
-    }
-    draft.from.clone_from(&from);
-    pipeline.hash_then_complete(draft);
-    let Some(whole) = whole else { return };
-    pipeline.tree_moved(&path);
-    if covered && exchange {
-        // What is in it came along.
-        pipeline.observe(Observation::Recheck(path));
-    } else if covered && !from_covered {
-        // What came along is told as moved, too, once it has been found.
-        pipeline.recheck_moved(whole);
-    } else if let Some(from) = from
-        && !covered
-    {
-        for (was, state) in contents {
-            if was != from {
-                moved_away(pipeline, &whole, &from, &path, was, state);
-            }
-        }
-    }
-}
-
-/// Something that was in a directory which was moved out of scope.
-fn moved_away(
-    pipeline: &mut Pipeline,
-    whole: &Operation,
-    from: &Path,
-    to: &Path,
-    was: PathBuf,
-    state: ObjectState,
-) {
-    let Ok(below) = was.strip_prefix(from) else { return };
-    let mut operations = Vec::new();
-    note(&mut operations, whole);
-    let operation = Operation {
-        path: Some(to.join(below)),
-        object: state.id(),
-        before: ObjectState::default(),
-        after: ObjectState { sha256: None, ..state.clone() },
-        ..whole.clone()
-    };
-    if let Some(mut draft) = Draft::new(Action::Moved, operation, operations) {
-        pipeline.ledger.add(Stage::Found, 1);
-        draft.from = Some(was);
-        draft.known = Some(state);
-        pipeline.complete(draft, None);
-    }
-}
-
-/// A directory that is not watched itself was renamed: away from over watched ones, or to where
-/// they are expected. What they hold is compared with the baseline.
-fn renamed_around(pipeline: &mut Pipeline, operation: &Operation, path: &Path) {
-    let from = match &operation.kind {
-        OperationKind::Rename { from, .. } => from.as_deref(),
-        _ => None,
-    };
-    let concerned: Vec<PathBuf> = pipeline
-        .policy
-        .watches()
-        .into_iter()
-        .map(|watch| watch.base)
-        .filter(|base| base.starts_with(path) || from.is_some_and(|from| base.starts_with(from)))
-        .collect();
-    for base in concerned {
-        pipeline.observe(Observation::Recheck(base));
-    }
-}
-
 /// Something is about to be told that puts an end to what `path` named: first what is still to be
 /// told of that, as far as it is known.
-fn settle_before(pipeline: &mut Pipeline, path: &Path) {
+pub(super) fn settle_before(pipeline: &mut Pipeline, path: &Path) {
     while pipeline.tickets.contains_key(path) {
         pipeline.hurry(path);
     }

@@ -32,11 +32,14 @@ use crate::scan::{Difference, ScanRule};
 use crate::state::HashState;
 use crate::time::Timestamp;
 
+mod attempts;
 mod change;
 mod doubt;
 mod fold;
+mod mounts;
 mod output;
 mod recheck;
+mod renames;
 mod rescan;
 
 #[cfg(test)]

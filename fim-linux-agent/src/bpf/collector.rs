@@ -27,7 +27,8 @@ use super::loader::{LoadError, ProgramStatus, Programs, Selection};
 use super::losses::{self, Tally};
 use super::mounting::{self, Mounting};
 use super::processes;
-use super::reader::{self, Ended, Item, Progress};
+use super::reader::{self, Ended, Item, Progress, Source};
+use super::replay::Replay;
 use super::resolve;
 use super::roots::Roots;
 use crate::canary::{Exempt, Post};
@@ -102,6 +103,24 @@ struct Shared {
 }
 
 impl Shared {
+    /// Of no programs and no roots yet.
+    fn new(losses: Losses, post: Arc<Post>, roots: Roots) -> Self {
+        Self {
+            programs: Mutex::new(None),
+            roots: Mutex::new(roots),
+            links: Mutex::default(),
+            progress: Arc::default(),
+            counters: Mutex::new([Counters::default(); HOOKS]),
+            status: Vec::new(),
+            post,
+            shares: Arc::new(Shares::new(QUEUE)),
+            losses,
+            tally: Mutex::new(Tally::new()),
+            missed: AtomicU64::new(0),
+            unplaced: AtomicU64::new(0),
+        }
+    }
+
     fn read_counters(&self) -> [Counters; HOOKS] {
         if let Some(programs) = lock(&self.programs).as_ref()
             && let Ok(counters) = programs.counters()
@@ -226,18 +245,33 @@ impl BpfCollector {
 
         let shared = Arc::new(Shared {
             programs: Mutex::new(Some(programs)),
-            roots: Mutex::new(roots),
-            links: Mutex::default(),
-            progress: Arc::default(),
-            counters: Mutex::new([Counters::default(); HOOKS]),
             status,
-            shares: Arc::new(Shares::new(QUEUE)),
-            losses: options.losses,
-            post: options.post,
-            tally: Mutex::new(Tally::new()),
-            missed: AtomicU64::new(0),
-            unplaced: AtomicU64::new(0),
+            ..Shared::new(options.losses, options.post, roots)
         });
+        Self::read(shared, ring, options.ring_bytes, options.table, options.sender)
+    }
+
+    /// Reads records that were made beforehand, as if the programs had written them.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub(crate) fn replay(replay: Replay, options: Options) -> Result<Self, BpfError> {
+        let shared = Arc::new(Shared {
+            counters: Mutex::new(replay.counters()),
+            ..Shared::new(options.losses, options.post, Roots::replayed(replay.root())?)
+        });
+        let replay = replay.through(Arc::clone(&shared.shares));
+        Self::read(shared, replay, options.ring_bytes, options.table, options.sender)
+    }
+
+    /// Starts the threads.
+    fn read(
+        shared: Arc<Shared>,
+        source: impl Source + Send + 'static,
+        ring_bytes: u32,
+        table: Arc<Mutex<Table>>,
+        sender: ObservationSender,
+    ) -> Result<Self, BpfError> {
         let wake = Arc::new(
             rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(std::io::Error::from)?,
         );
@@ -246,9 +280,9 @@ impl BpfCollector {
         let threads = vec![
             spawn("ring", {
                 let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
-                let ring_bytes = u64::from(options.ring_bytes);
                 let shares = Arc::clone(&shared.shares);
-                move || reader::empty_ring(ring, ring_bytes, &wake, &records, &shares, &progress)
+                let ring_bytes = u64::from(ring_bytes);
+                move || reader::empty_ring(source, ring_bytes, &wake, &records, &shares, &progress)
             })?,
             spawn("mounts", {
                 let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
@@ -260,7 +294,7 @@ impl BpfCollector {
             })?,
             spawn("resolve", {
                 let shared = Arc::clone(&shared);
-                move || Resolver::new(shared, options.table, options.sender).run(&receiver)
+                move || Resolver::new(shared, table, sender).run(&receiver)
             })?,
         ];
         Ok(Self { shared, wake, threads, tending: Some(tending) })

@@ -4,7 +4,8 @@
 //! [`collector`] decodes and resolves on another. [`loader`] loads each program on its own, with
 //! field offsets from [`layout`] and the fitting variant from [`programs`]; [`scope`] says which
 //! directories the kernel has to know, [`roots`] makes them known. [`links`] has the other names of
-//! watched files, [`mounting`] who mounted what. [`losses`] finds what is missing.
+//! watched files, [`mounting`] who mounted what. [`losses`] finds what is missing. [`replay`] stands
+//! in for the ring, to measure everything behind it.
 
 pub mod btf;
 pub mod collector;
@@ -18,6 +19,7 @@ mod mounting;
 pub mod processes;
 pub mod programs;
 mod reader;
+pub(crate) mod replay;
 pub mod resolve;
 mod roots;
 mod scope;

@@ -33,6 +33,9 @@ struct Root {
     directory: Directory,
 }
 
+/// The id of the root of a replay.
+pub(super) const REPLAYED: u32 = 1;
+
 /// The roots of one agent.
 pub struct Roots {
     watches: Vec<Watch>,
@@ -65,6 +68,21 @@ impl Roots {
             hidden: HashSet::new(),
             pivotal: HashSet::new(),
         })
+    }
+
+    /// One root that no program knows: that of a replay.
+    ///
+    /// # Errors
+    /// When the directory, or the mounts, cannot be looked at, or inotify is exhausted.
+    pub(super) fn replayed(path: &Path) -> std::io::Result<Self> {
+        let device = rustix::fs::stat(path)?.st_dev;
+        let directory = Directory { depth: u32::MAX, ..Directory::default() };
+        let root =
+            Root { path: path.to_owned(), armed: Armed::default(), device, watch: -1, directory };
+        let mut roots = Self::new(Vec::new(), Vec::new())?;
+        roots.mounts = mounts::visible()?;
+        roots.roots.insert(REPLAYED, root);
+        Ok(roots)
     }
 
     /// Brings the kernel's set of roots in line with what exists now. Returns the directories

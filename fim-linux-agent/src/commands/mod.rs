@@ -6,6 +6,7 @@ mod agent_status;
 pub mod doctor;
 pub mod explain;
 pub mod policy;
+mod replay;
 pub mod run;
 
 /// Exit codes, after sysexits.h where it has one.

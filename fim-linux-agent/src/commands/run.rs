@@ -27,7 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::accounts::Accountant;
-use super::exit;
+use super::{exit, replay};
 use crate::backend::{self, Request};
 use crate::canary::{self, Canary, Place, Post};
 use crate::host;
@@ -51,6 +51,8 @@ pub struct Arguments {
     pub state_dir: PathBuf,
     /// `--metrics`.
     pub metrics: Option<SocketAddr>,
+    /// `fim replay`: how many rounds, in place of a backend.
+    pub replay: Option<u32>,
 }
 
 /// Why the agent did not run, or stopped.
@@ -160,6 +162,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         baseline,
         journal,
         format: arguments.output.unwrap_or_else(Format::for_stdout),
+        replay: arguments.replay,
     }));
     // Tasks that serve metrics have nothing to lose.
     runtime.shutdown_timeout(Duration::from_millis(500));
@@ -175,6 +178,7 @@ struct Agent {
     baseline: Arc<Baseline>,
     journal: Journal,
     format: Format,
+    replay: Option<u32>,
 }
 
 /// Names of ids from the host's files.
@@ -193,7 +197,8 @@ impl Names for HostNames {
 }
 
 async fn monitor(agent: Agent) -> Result<(), Failure> {
-    let Agent { config, state, metrics, health, listener, baseline, journal, format } = agent;
+    let Agent { config, state, metrics, health, listener, baseline, journal, format, replay } =
+        agent;
     // Before anything is armed: a signal from here on ends the agent in order.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::runtime)?;
@@ -218,6 +223,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         sender,
         losses: losses.clone(),
         post: Arc::clone(&post),
+        replay,
     };
     let mut running =
         tokio::task::block_in_place(|| backend::start(&request)).map_err(|error| {
@@ -321,17 +327,19 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         baseline: Arc::clone(&baseline),
-        ledger,
+        ledger: Arc::clone(&ledger),
         losses,
         checker: Checker::default(),
     };
     let publish = tokio::spawn(accountant.run());
+    let replay = running.replay.take().map(replay::Watch::begin);
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
 
     if !stopped_early {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            () = replay::over(replay.as_ref()) => {}
         }
     }
     tracing::info!("stopping");
@@ -359,6 +367,9 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         let _ = tokio::time::timeout(Duration::from_millis(200), server).await;
     }
     drop(state);
+    if let Some(replay) = replay {
+        replay.report(&ledger).map_err(Failure::runtime)?;
+    }
     finished.map_err(|_| Failure::runtime("the pipeline has panicked"))
 }
 
