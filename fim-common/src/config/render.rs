@@ -28,8 +28,18 @@ fn write_config(
     canonicalize: &dyn Fn(&Path) -> PathBuf,
     note: &dyn Fn(&Path) -> Option<String>,
 ) -> fmt::Result {
-    let Config { file: _, backend, journal, metrics, hash, events, collector, canary, rules } =
-        config;
+    let Config {
+        file: _,
+        backend,
+        journal,
+        metrics,
+        hash,
+        content,
+        events,
+        collector,
+        canary,
+        rules,
+    } = config;
     writeln!(out, "backend = {}", quoted(backend.as_str()))?;
     writeln!(out, "recommended = false  # those in force are written out below")?;
     writeln!(out, "\n[journal]")?;
@@ -38,7 +48,11 @@ fn write_config(
     writeln!(out, "\n[metrics]\nenabled = {}", metrics.enabled)?;
     writeln!(out, "listen = {}", quoted(&metrics.listen.to_string()))?;
     writeln!(out, "\n[hash]\nmax_size = {}", size_text(hash.max_size))?;
+    writeln!(out, "large = {}", size_text(hash.large))?;
     writeln!(out, "workers = {}", hash.workers)?;
+    writeln!(out, "\n[content]\nmax_file = {}", size_text(content.file))?;
+    writeln!(out, "max_diff = {}", size_text(content.diff as u64))?;
+    writeln!(out, "max_total = {}", size_text(content.total))?;
     writeln!(out, "\n[events]\nalert_severity = {}", events.alert_severity)?;
     writeln!(out, "fold_ms = {}", events.fold.as_millis())?;
     writeln!(out, "settle_ms = {}", events.settle.as_millis())?;
@@ -72,6 +86,8 @@ fn write_rule(
         hash,
         max_hash_size,
         attempts,
+        content_diff,
+        secret,
     } = rule;
     let write_patterns = |key: &str, patterns: &[Pattern], out: &mut String| -> fmt::Result {
         writeln!(out, "{key} = [")?;
@@ -116,7 +132,12 @@ fn write_rule(
     }
     writeln!(out, "hash = {hash}")?;
     writeln!(out, "max_hash_size = {}", size_text(*max_hash_size))?;
-    writeln!(out, "attempts = {attempts}")
+    writeln!(out, "attempts = {attempts}")?;
+    writeln!(out, "content_diff = {content_diff}")?;
+    match secret {
+        Some(secret) => writeln!(out, "secret = {secret}"),
+        None => Ok(()),
+    }
 }
 
 fn quoted(text: &str) -> String {

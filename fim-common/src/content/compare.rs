@@ -48,7 +48,8 @@ pub(super) fn unified(old: &[u8], new: &[u8], limit: usize) -> Unified {
                 ChangeTag::Equal => ' ',
             };
             let text = String::from_utf8_lossy(change.value());
-            let end = if change.missing_newline() { "\n\\ No newline at end of file\n" } else { "" };
+            let end =
+                if change.missing_newline() { "\n\\ No newline at end of file\n" } else { "" };
             if !push(&format!("{sign}{text}{end}")) {
                 break 'hunks;
             }
@@ -61,7 +62,9 @@ pub(super) fn unified(old: &[u8], new: &[u8], limit: usize) -> Unified {
 pub(super) fn count(old: &[u64], new: &[u64]) -> (u64, u64) {
     let deadline = std::time::Instant::now() + PATIENCE;
     let ops = capture_diff_slices_deadline(Algorithm::Myers, old, new, Some(deadline));
-    ops.iter().map(lines).fold((0, 0), |(added, removed), (took, gave)| (added + gave, removed + took))
+    ops.iter()
+        .map(lines)
+        .fold((0, 0), |(added, removed), (took, gave)| (added + gave, removed + took))
 }
 
 /// Lines that an operation removes, and that it adds.

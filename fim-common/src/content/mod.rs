@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
@@ -67,8 +67,30 @@ pub struct Contents {
     limits: Limits,
     key: [u8; 32],
     store: Store,
-    /// How many files have a content, as far as it is known: one that nobody has is removed.
-    uses: Mutex<HashMap<String, u64>>,
+    /// Which file has which content, as far as it is known: one that no file has is removed.
+    uses: Mutex<Uses>,
+}
+
+#[derive(Debug, Default)]
+struct Uses {
+    contents: HashMap<PathBuf, String>,
+    /// How many files have each.
+    counts: HashMap<String, u64>,
+}
+
+impl Uses {
+    /// The file has this content from now on; gives the one that it had, if no file has that now.
+    fn set(&mut self, path: &Path, sha256: &str) -> Option<String> {
+        *self.counts.entry(sha256.to_owned()).or_insert(0) += 1;
+        let had = self.contents.insert(path.to_owned(), sha256.to_owned())?;
+        let count = self.counts.get_mut(&had)?;
+        *count = count.saturating_sub(1);
+        if *count > 0 {
+            return None;
+        }
+        self.counts.remove(&had);
+        Some(had)
+    }
 }
 
 impl Contents {
@@ -88,36 +110,41 @@ impl Contents {
         self.limits.file
     }
 
-    /// Whether something of this content is kept.
-    pub fn has(&self, sha256: &str, keep: Keep) -> bool {
-        self.store.has(sha256, keep)
-    }
-
-    /// Keeps the content of one more file. `bytes` is what `sha256` is the hash of.
+    /// Keeps the content that the file at `path` has. `bytes` is what `sha256` is the hash of.
     ///
     /// # Errors
     /// When it cannot be written, or there is no room below the limit: later differences to it are
     /// not known then, and say so.
-    pub fn keep(&self, sha256: &str, bytes: &[u8], keep: Keep) -> io::Result<()> {
-        self.use_of(sha256, 1);
+    pub fn keep(&self, path: &Path, sha256: &str, bytes: &[u8], keep: Keep) -> io::Result<()> {
+        let orphan = self.uses().set(path, sha256);
+        if let Some(orphan) = orphan {
+            self.store.remove(&orphan);
+        }
         if self.store.has(sha256, keep) {
             return Ok(());
         }
         match keep {
+            Keep::Text if is_binary(bytes) => Ok(()),
             Keep::Text => self.store.put(sha256, keep, bytes),
             Keep::Digests => self.store.put(sha256, keep, &secret::digests(&self.key, bytes)),
         }
     }
 
-    /// Notes that a file has this content, which is kept already.
-    pub fn used(&self, sha256: &str) {
-        self.use_of(sha256, 1);
+    /// Notes that the file at `path` has a content that is kept already; whether it is.
+    pub fn has(&self, path: &Path, sha256: &str, keep: Keep) -> bool {
+        let has = self.store.has(sha256, keep);
+        if has {
+            // What it had before is removed by the next sweep.
+            let _ = self.uses().set(path, sha256);
+        }
+        has
     }
 
     /// What differs between the content that had the hash `before` and `bytes`, whose hash is
     /// `after`. From now on the new one is kept.
     pub fn changed(
         &self,
+        path: &Path,
         before: Option<&str>,
         after: &str,
         bytes: &[u8],
@@ -127,20 +154,24 @@ impl Contents {
             Some(before) => self.compare(before, after, bytes, keep),
             None => ContentDiff::new(after, DiffState::NoPrevious),
         };
-        if let Err(error) = self.keep(after, bytes, keep) {
-            tracing::warn!(%error, "a content cannot be kept: the next difference to it is not known");
-        }
-        if let Some(before) = before
-            && before != after
-            && self.use_of(before, -1) == 0
-        {
-            self.store.remove(before);
+        if let Err(error) = self.keep(path, after, bytes, keep) {
+            tracing::warn!(
+                %error,
+                path = %path.display(),
+                "a content cannot be kept: the next difference to it is not known"
+            );
         }
         diff
     }
 
+    fn uses(&self) -> MutexGuard<'_, Uses> {
+        // It is consistent at every moment.
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn compare(&self, before: &str, after: &str, bytes: &[u8], keep: Keep) -> ContentDiff {
-        let new = |state| ContentDiff { from: Some(before.to_owned()), ..ContentDiff::new(after, state) };
+        let new =
+            |state| ContentDiff { from: Some(before.to_owned()), ..ContentDiff::new(after, state) };
         let old = match self.store.get(before, keep, self.limits.file) {
             Ok(Some(old)) if keep == Keep::Text && hex(&Sha256::digest(&old)) != before => {
                 tracing::warn!(sha256 = before, "a kept content is damaged");
@@ -166,8 +197,10 @@ impl Contents {
                 }
             }
             Keep::Digests => {
-                let (added, removed) =
-                    compare::count(&secret::parse(&old), &secret::parse(&secret::digests(&self.key, bytes)));
+                let (added, removed) = compare::count(
+                    &secret::parse(&old),
+                    &secret::parse(&secret::digests(&self.key, bytes)),
+                );
                 ContentDiff {
                     lines_added: Some(added),
                     lines_removed: Some(removed),
@@ -177,26 +210,14 @@ impl Contents {
         }
     }
 
-    /// Removes what no file has, as far as [`Contents::keep`] and [`Contents::used`] were told.
-    /// Call it when all files are known.
+    /// Removes what no file has, as far as [`Contents::keep`] and [`Contents::has`] were told. Call
+    /// it when all files are known. How many contents those were.
     ///
     /// # Errors
     /// When the directory cannot be read.
     pub fn sweep(&self) -> io::Result<u64> {
-        let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        self.store.retain(|sha256| uses.contains_key(sha256))
-    }
-
-    /// Adds to the number of files that have a content; what it is then.
-    fn use_of(&self, sha256: &str, change: i64) -> u64 {
-        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = uses.entry(sha256.to_owned()).or_insert(0);
-        *count = count.saturating_add_signed(change);
-        let count = *count;
-        if count == 0 {
-            uses.remove(sha256);
-        }
-        count
+        let uses = self.uses();
+        self.store.retain(|sha256| uses.counts.contains_key(sha256))
     }
 }
 
@@ -225,9 +246,4 @@ fn key(path: &Path) -> io::Result<[u8; 32]> {
     key.copy_from_slice(&hasher.finalize());
     store::write(path, &key)?;
     Ok(key)
-}
-
-/// Where contents are kept below the state directory.
-pub fn directory(state_dir: &Path) -> PathBuf {
-    state_dir.join(DIRECTORY)
 }

@@ -28,13 +28,27 @@ pub(super) fn parse(bytes: &[u8]) -> Vec<u64> {
 /// credentials.
 pub fn is_secret_by_default(path: &Path) -> bool {
     const NAMES: [&str; 18] = [
-        "shadow", "shadow-", "gshadow", "gshadow-", "opasswd", "master.passwd", "krb5.keytab",
-        "sudo.key", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", ".netrc", ".pgpass", ".my.cnf",
-        "credentials", "secrets.tdb", "sssd.ldb",
+        "shadow",
+        "shadow-",
+        "gshadow",
+        "gshadow-",
+        "opasswd",
+        "master.passwd",
+        "krb5.keytab",
+        "sudo.key",
+        "id_rsa",
+        "id_dsa",
+        "id_ecdsa",
+        "id_ed25519",
+        ".netrc",
+        ".pgpass",
+        ".my.cnf",
+        "credentials",
+        "secrets.tdb",
+        "sssd.ldb",
     ];
-    const ENDINGS: [&str; 10] = [
-        ".key", ".pem", ".p12", ".pfx", ".jks", ".keytab", ".kdbx", ".ppk", ".psk", "_key",
-    ];
+    const ENDINGS: [&str; 10] =
+        [".key", ".pem", ".p12", ".pfx", ".jks", ".keytab", ".kdbx", ".ppk", ".psk", "_key"];
     const DIRECTORIES: [&str; 2] = ["/etc/ssl/private", "/etc/NetworkManager/system-connections"];
     if DIRECTORIES.iter().any(|directory| path.starts_with(directory)) {
         return true;
@@ -43,10 +57,24 @@ pub fn is_secret_by_default(path: &Path) -> bool {
     let name = name.to_string_lossy().to_ascii_lowercase();
     // What editors and tools leave beside: `shadow~`, `.shadow.swp`, `shadow.bak`, `shadow+`.
     let name = name.trim_start_matches('.').trim_end_matches(['~', '+']);
-    let stem = [".bak", ".old", ".orig", ".swp", ".swo", ".new", ".tmp", ".save", ".dpkg-old", ".dpkg-dist", ".dpkg-new", ".rpmsave", ".rpmnew"]
-        .iter()
-        .find_map(|ending| name.strip_suffix(ending))
-        .unwrap_or(name);
+    let stem = [
+        ".bak",
+        ".old",
+        ".orig",
+        ".swp",
+        ".swo",
+        ".new",
+        ".tmp",
+        ".save",
+        ".dpkg-old",
+        ".dpkg-dist",
+        ".dpkg-new",
+        ".rpmsave",
+        ".rpmnew",
+    ]
+    .iter()
+    .find_map(|ending| name.strip_suffix(ending))
+    .unwrap_or(name);
     NAMES.iter().any(|known| known.trim_start_matches('.') == stem)
         || ENDINGS.iter().any(|ending| stem.ends_with(ending))
 }

@@ -79,6 +79,25 @@ pub fn content_until(
     outcome
 }
 
+/// [`content`], and what it read; `None` when that is more than `limit` bytes.
+pub fn content_kept(
+    path: &Path,
+    expected: Option<ObjectId>,
+    limit: u64,
+) -> (HashOutcome, Option<Vec<u8>>) {
+    match open(path, expected) {
+        Ok((handle, _)) => {
+            let mut buffer = vec![0_u8; BUFFER];
+            let mut kept = Kept { limit, bytes: None };
+            let cancel = AtomicBool::new(false);
+            let outcome =
+                handle_content_kept(&handle, limit, &mut buffer, &cancel, Some(&mut kept));
+            (outcome, kept.bytes)
+        }
+        Err(outcome) => (*outcome, None),
+    }
+}
+
 /// Opens what is to be hashed, or says why it cannot be.
 fn open(
     path: &Path,

@@ -2,7 +2,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -43,10 +43,10 @@ pub struct Compare {
 
 impl Compare {
     /// What changed, when the content whose hash is `sha256` is `kept`.
-    fn diff(&self, sha256: &str, kept: Kept) -> ContentDiff {
+    fn diff(&self, path: &Path, sha256: &str, kept: Kept) -> ContentDiff {
         let before = self.before.as_deref();
         match kept.bytes {
-            Some(bytes) => self.contents.changed(before, sha256, &bytes, self.keep),
+            Some(bytes) => self.contents.changed(path, before, sha256, &bytes, self.keep),
             None => ContentDiff {
                 from: self.before.clone(),
                 ..ContentDiff::new(sha256, DiffState::TooLarge)
@@ -351,7 +351,7 @@ impl Shared {
                     && outcome.state == HashState::Exact
                     && let Some(sha256) = &outcome.sha256
                 {
-                    outcome.diff = Some(compare.diff(sha256, kept));
+                    outcome.diff = Some(compare.diff(&waiting.job.path, sha256, kept));
                 }
                 outcome
             }

@@ -141,7 +141,7 @@ fn no_more_than_the_limit_is_read_from_a_growing_file() {
     fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(&[0; 100_000]).unwrap();
     let mut bytes = 0;
     let cancel = AtomicBool::new(false);
-    let outcome = once(&handle, stat, 1000, &mut [0; 256], &cancel, &mut bytes);
+    let outcome = once(&handle, stat, 1000, &mut [0; 256], &cancel, &mut bytes, None);
     assert_eq!(outcome.state, HashState::Raced);
     assert_eq!(bytes, 1000);
 }
@@ -172,7 +172,9 @@ async fn the_pool_answers_every_job_and_counts_it() {
         // Fresh files, each changed within the current tick.
         fs::write(&path, number.to_le_bytes()).unwrap();
         let expected = object::stat(&path).unwrap().id();
-        outcomes.push(pool.submit(Job { path, expected, limit: 100, compare: None, aside: None }).await);
+        outcomes.push(
+            pool.submit(Job { path, expected, limit: 100, compare: None, aside: None }).await,
+        );
     }
     for (number, outcome) in outcomes.into_iter().enumerate() {
         let outcome = outcome.await.unwrap();

@@ -173,6 +173,8 @@ pub(super) fn event(
     let was_known = stored.is_some();
     let stale = stored.as_ref().filter(|_| draft.action == Action::AttributesModified).cloned();
 
+    let mut outcome = outcome;
+    let diff = outcome.as_mut().and_then(|outcome| outcome.diff.take());
     let (before, after, hash_state) = if draft.action == Action::Deleted {
         if let Err(error) = baseline.remove(&draft.path) {
             tracing::error!(%error, "the baseline cannot be written");
@@ -274,7 +276,14 @@ pub(super) fn event(
         }
         _ => {}
     }
-    assemble(draft, before, after, changes, hash_state, policy, names, alert_severity)
+    let mut event =
+        assemble(draft, before, after, changes, hash_state, policy, names, alert_severity)?;
+    // A file that came to be has nothing to differ from.
+    event.fim.diff = diff.filter(|diff| {
+        diff.from.as_deref() != Some(diff.to.as_str())
+            && (diff.from.is_some() || event.event.action == Action::Updated)
+    });
+    Some(event)
 }
 
 /// The state after, and how far its hash can be trusted.

@@ -108,6 +108,8 @@ impl Bench {
             losses: self.losses.clone(),
             fences,
             ledger: Arc::clone(&self.ledger),
+            contents: None,
+            large: 1 << 30,
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

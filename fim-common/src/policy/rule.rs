@@ -1,5 +1,8 @@
 //! A rule: which objects, and what to do when something happens to one of them.
 
+use std::path::Path;
+
+use crate::content::{self, Keep};
 use crate::event::Action;
 
 use super::pattern::Pattern;
@@ -34,6 +37,10 @@ pub struct Rule {
     pub max_hash_size: u64,
     /// Whether attempts that fail are told.
     pub attempts: bool,
+    /// Whether events say what text changed.
+    pub content_diff: bool,
+    /// Whether the content is secret; `None`: that of some well-known files is.
+    pub secret: Option<bool>,
 }
 
 impl Rule {
@@ -51,6 +58,16 @@ impl Rule {
             hash: true,
             max_hash_size: DEFAULT_MAX_HASH_SIZE,
             attempts: true,
+            content_diff: false,
+            secret: None,
+        }
+    }
+
+    /// In which form the content of the object at `path` may be kept.
+    pub fn keep(&self, path: &Path) -> Keep {
+        match self.secret.unwrap_or_else(|| content::is_secret_by_default(path)) {
+            true => Keep::Digests,
+            false => Keep::Text,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
 use fim_common::config::{Backend, Config};
+use fim_common::content::Contents;
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
 use fim_common::journal::{Journal, JournalOptions, Torn};
@@ -17,8 +18,8 @@ use fim_common::ledger::{Checker, Ledger};
 use fim_common::loss::Losses;
 use fim_common::metrics::{self, Health, Metrics};
 use fim_common::pipeline::{
-    Format, Names, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner, scan_rule,
-    scope_of,
+    Format, Names, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner,
+    keep_contents, scan_rule, scope_of,
 };
 use fim_common::policy::{self, Policy};
 use fim_common::scan::{self, Difference, Mode, Progress, Scope};
@@ -255,6 +256,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         ledger: Arc::clone(&ledger),
     })
     .map_err(Failure::runtime)?;
+    let contents = contents(&config, &policy, &state)?;
     let scanner = Scanner::new(Arc::clone(&baseline), policy.clone()).map_err(Failure::runtime)?;
     let mut pipeline = Pipeline::new(PipelineOptions {
         policy: policy.clone(),
@@ -270,6 +272,8 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         losses: losses.clone(),
         fences: running.collector.fences(),
         ledger: Arc::clone(&ledger),
+        contents: contents.clone(),
+        large: config.hash.large,
     });
 
     // The scan can take minutes: a signal ends it.
@@ -277,10 +281,18 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let scan = tokio::task::spawn_blocking({
         let (baseline, policy, cancel) =
             (Arc::clone(&baseline), policy.clone(), Arc::clone(&cancel));
-        move || catch_up(&baseline, &policy, &ignore, &cancel)
+        let contents = contents.clone();
+        move || {
+            let differences =
+                catch_up(&baseline, &policy, &ignore, &cancel).map_err(Failure::runtime)?;
+            if let Some(contents) = &contents {
+                keep_contents(contents, &baseline, &policy, &cancel).map_err(Failure::runtime)?;
+            }
+            Ok::<_, Failure>(differences)
+        }
     });
     let scanned = tokio::select! {
-        scanned = scan => Some(scanned.map_err(Failure::runtime)?.map_err(Failure::runtime)?),
+        scanned = scan => Some(scanned.map_err(Failure::runtime)??),
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
     };
@@ -294,6 +306,11 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     pipeline.begin(message, scanned.unwrap_or_default());
     health.started();
     notify("READY=1");
+    if let Some(contents) = contents.filter(|_| !stopped_early)
+        && let Err(error) = contents.sweep()
+    {
+        tracing::warn!(%error, "contents that no file has any more cannot be removed");
+    }
 
     let (closed, wait_closed) = tokio::sync::oneshot::channel::<()>();
     let server = listener.map(|listener| {
@@ -470,6 +487,22 @@ fn catch_up(
     baseline.take_stopped()?;
     baseline.flush()?;
     Ok(differences)
+}
+
+/// Where earlier contents are kept, if a rule asks for it.
+fn contents(
+    config: &Config,
+    policy: &Policy,
+    state: &StateDir,
+) -> Result<Option<Arc<Contents>>, Failure> {
+    if !policy.rules().iter().any(|rule| rule.content_diff) {
+        return Ok(None);
+    }
+    let contents = Contents::open(state.path(), config.content).map_err(|error| {
+        let place = state.path().display();
+        Failure::runtime(format!("contents cannot be kept below {place}: {error}"))
+    })?;
+    Ok(Some(Arc::new(contents)))
 }
 
 /// The progress of a scan, on a terminal.
