@@ -20,6 +20,8 @@ pub mod collector;
 #[cfg(feature = "std")]
 pub mod config;
 #[cfg(feature = "std")]
+pub mod content;
+#[cfg(feature = "std")]
 pub mod diff;
 #[cfg(feature = "std")]
 pub mod event;

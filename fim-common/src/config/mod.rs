@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::content;
 use crate::policy::{self, Pattern, Policy, Rule, Window};
 use crate::scan::Limits;
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// Hashing.
     pub hash: Hash,
+    /// Earlier contents.
+    pub content: content::Limits,
     /// How operations become events.
     pub events: Events,
     /// Between the kernel and the pipeline.
@@ -127,6 +130,8 @@ pub struct Hash {
     pub max_size: u64,
     /// Threads that hash; 0: as many as there are cores.
     pub workers: u32,
+    /// Larger files are hashed aside; bytes.
+    pub large: u64,
 }
 
 /// `[events]`.
@@ -195,7 +200,8 @@ impl Default for Config {
                 enabled: true,
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9977)),
             },
-            hash: Hash { max_size: policy::DEFAULT_MAX_HASH_SIZE, workers: 0 },
+            hash: Hash { max_size: policy::DEFAULT_MAX_HASH_SIZE, workers: 0, large: 64 << 20 },
+            content: content::Limits::default(),
             events: Events {
                 alert_severity: 70,
                 fold: Duration::from_millis(50),

@@ -192,6 +192,7 @@ table! {
         journal: Journal,
         metrics: Metrics,
         hash: Hash,
+        content: Content,
         events: Events,
         collector: Collector,
         canary: Canary,
@@ -248,11 +249,45 @@ table! {
             default: "\"256MiB\"",
             cost: "reading: a changed file of this size takes about 0.2 s of one core with SHA instructions, 1 s without"
         }
+        /// Larger files are hashed aside, on one thread, those of the highest severity first. Their
+        /// event does not wait: it says `fim.hash_follows`, and an event `updated` that names it in
+        /// `fim.follows` brings the hash.
+        large: Scalar {
+            values: "size, `\"64KiB\"` to `\"1TiB\"`",
+            default: "\"64MiB\"",
+            cost: "more of it means that events of large files come later"
+        }
         /// Threads that hash. 0: as many as there are cores.
         workers: i64 {
             values: "count, 0 to 256",
             default: "0",
             cost: "cores kept busy while many files change at once and while the baseline is taken"
+        }
+    }
+}
+
+table! {
+    /// Earlier contents of files, for rules with `content_diff`. They lie in the state directory,
+    /// compressed, and only root can read them.
+    Content "[content]" {
+        /// Larger files are not kept, and their events do not say what text changed.
+        max_file: Scalar {
+            values: "size, `\"1KiB\"` to `\"64MiB\"`",
+            default: "\"1MiB\"",
+            cost: "memory of the thread that hashes, some four times as much; disk"
+        }
+        /// Where the difference in an event is cut, at the end of a line.
+        max_diff: Scalar {
+            values: "size, `256` to `\"1MiB\"`",
+            default: "\"16KiB\"",
+            cost: "its length in the event"
+        }
+        /// What all kept contents may take. When it is reached, no more are kept, and differences to
+        /// what is not kept are not known.
+        max_total: Scalar {
+            values: "size, `\"1MiB\"` to `\"1TiB\"`",
+            default: "\"256MiB\"",
+            cost: "disk"
         }
     }
 }
@@ -491,6 +526,21 @@ table! {
             default: "true",
             cost: "at most 100 events a second and process; what is beyond is counted in the next one"
         }
+        /// Whether events say what text changed, in `fim.diff`. Contents are kept for it, see
+        /// `[content]`.
+        content_diff: bool {
+            values: "`true` or `false`",
+            default: "false",
+            cost: "disk: the files, compressed; `content.max_diff` in an event at most"
+        }
+        /// Whether the content is secret: nothing of it is kept that could be read, and events say
+        /// only how many lines changed. Without the key, files of passwords, keys and credentials
+        /// are, by their names.
+        secret: bool {
+            values: "`true` or `false`",
+            default: "",
+            cost: "none"
+        }
         /// What is expected of the objects. `never`: each change is an alert, whatever the severity.
         /// `maintenance`: in a `[[maintenance]]` window a change is expected and no alert, at any
         /// other time it is an alert. An entry of `allow` comes before both.
@@ -670,11 +720,12 @@ table! {
 }
 
 /// All tables, in the order of the reference.
-pub(super) const SECTIONS: [Section; 13] = [
+pub(super) const SECTIONS: [Section; 14] = [
     File::SECTION,
     Journal::SECTION,
     Metrics::SECTION,
     Hash::SECTION,
+    Content::SECTION,
     Events::SECTION,
     Collector::SECTION,
     Canary::SECTION,

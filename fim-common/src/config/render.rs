@@ -35,6 +35,7 @@ fn write_config(
         journal,
         metrics,
         hash,
+        content,
         events,
         collector,
         canary,
@@ -51,7 +52,11 @@ fn write_config(
     writeln!(out, "\n[metrics]\nenabled = {}", metrics.enabled)?;
     writeln!(out, "listen = {}", quoted(&metrics.listen.to_string()))?;
     writeln!(out, "\n[hash]\nmax_size = {}", size_text(hash.max_size))?;
+    writeln!(out, "large = {}", size_text(hash.large))?;
     writeln!(out, "workers = {}", hash.workers)?;
+    writeln!(out, "\n[content]\nmax_file = {}", size_text(content.file))?;
+    writeln!(out, "max_diff = {}", size_text(content.diff as u64))?;
+    writeln!(out, "max_total = {}", size_text(content.total))?;
     writeln!(out, "\n[events]\nalert_severity = {}", events.alert_severity)?;
     writeln!(out, "fold_ms = {}", events.fold.as_millis())?;
     writeln!(out, "settle_ms = {}", events.settle.as_millis())?;
@@ -106,6 +111,8 @@ fn write_rule(
         suppress,
         expect,
         maintenance,
+        content_diff,
+        secret,
     } = rule;
     let write_patterns = |key: &str, patterns: &[Pattern], out: &mut String| -> fmt::Result {
         writeln!(out, "{key} = [")?;
@@ -166,6 +173,10 @@ fn write_rule(
     writeln!(out, "hash = {hash}")?;
     writeln!(out, "max_hash_size = {}", size_text(*max_hash_size))?;
     writeln!(out, "attempts = {attempts}")?;
+    writeln!(out, "content_diff = {content_diff}")?;
+    if let Some(secret) = secret {
+        writeln!(out, "secret = {secret}")?;
+    }
     if let Some(expect) = expect {
         writeln!(out, "expect = {}", quoted(expect.as_str()))?;
     }

@@ -11,6 +11,7 @@ use toml::Spanned;
 
 use super::raw::{self, List, Scalar};
 use super::{Canary, Collector, Config, Events, Hash, Journal, Metrics, Packages, Problem, Scan};
+use crate::content;
 use crate::policy::{self, Operations, Pattern, Rule, Window};
 use crate::scan::Limits;
 
@@ -65,6 +66,7 @@ impl Check<'_> {
         let hash = Hash {
             max_size: self.size(raw.hash.max_size, default.hash.max_size, 0..=1 << 40),
             workers: self.number(raw.hash.workers, default.hash.workers, 0..=256),
+            large: self.size(raw.hash.large, default.hash.large, 64 << 10..=1 << 40),
         };
         let mut rules = Vec::new();
         let mut taken: HashMap<String, (usize, Range<usize>)> = HashMap::new();
@@ -128,6 +130,12 @@ impl Check<'_> {
                 }),
             },
             hash,
+            content: content::Limits {
+                file: self.size(raw.content.max_file, default.content.file, 1 << 10..=64 << 20),
+                diff: self.size(raw.content.max_diff, default.content.diff as u64, 256..=1 << 20)
+                    as usize,
+                total: self.size(raw.content.max_total, default.content.total, 1 << 20..=1 << 40),
+            },
             events: Events {
                 alert_severity: self
                     .severity(raw.events.alert_severity, default.events.alert_severity),
@@ -254,6 +262,8 @@ impl Check<'_> {
             hash: raw.hash.is_none_or(Spanned::into_inner),
             max_hash_size: self.size(raw.max_hash_size, max_size, 0..=1 << 40),
             attempts: raw.attempts.is_none_or(Spanned::into_inner),
+            content_diff: raw.content_diff.is_some_and(Spanned::into_inner),
+            secret: raw.secret.map(Spanned::into_inner),
             registry: raw.registry.map_or_else(Vec::new, |list| self.registry(list)),
             only: self.conditions(raw.only),
             allow: self.conditions(raw.allow),

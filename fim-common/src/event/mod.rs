@@ -15,6 +15,7 @@ use crate::state::{HashState, ObjectKind, ObjectState};
 use crate::time::Timestamp;
 
 pub mod actor;
+mod content_diff;
 mod expectation;
 mod package;
 pub mod pretty;
@@ -27,6 +28,7 @@ pub use expectation::{
 pub use package::{Manager, Package, PackageChange, PackageRun, RunFiles, Verdict};
 
 use actor::{Container, Kubernetes, Process, User};
+pub use content_diff::{ContentDiff, DiffState};
 pub use shared::Shared;
 
 /// One event.
@@ -466,6 +468,16 @@ pub struct Fim {
     /// How far the hash belongs to this event.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hash_state: Option<HashState>,
+    /// The content is hashed aside because it is large: an event `updated` that names this one in
+    /// `fim.follows` brings the hash.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub hash_follows: bool,
+    /// The `event.id` of the event whose hash this one brings.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub follows: Option<String>,
+    /// What text changed, for rules with `content_diff`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub diff: Option<ContentDiff>,
     /// The raw operations folded into this event.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub operations: Vec<FoldedOperation>,

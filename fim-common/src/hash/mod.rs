@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use crate::event::ContentDiff;
 use crate::object::Handle;
 use crate::scan::Throttle;
 use crate::state::{HashState, ObjectId, ObjectState};
@@ -22,7 +23,7 @@ use crate::state::{HashState, ObjectId, ObjectState};
 mod clock;
 mod pool;
 
-pub use pool::{Done, HashPool, Job, PoolOptions, QueueFull};
+pub use pool::{Compare, Done, HashPool, Job, PoolOptions, QueueFull};
 
 /// Bytes read at once. 128 KiB stays in a core's L2 cache between read(2) and SHA-256.
 const BUFFER: usize = 128 * 1024;
@@ -41,11 +42,14 @@ pub struct HashOutcome {
     pub bytes: u64,
     /// Time from opening to the last look, without the time in a pool's queue.
     pub seconds: f64,
+    /// What text changed, where the job asked for it.
+    pub diff: Option<ContentDiff>,
 }
 
 impl HashOutcome {
-    fn unread(state: HashState, after: Option<ObjectState>) -> Self {
-        Self { state, sha256: None, after, bytes: 0, seconds: 0.0 }
+    /// Of content that was not read, or not to the end.
+    pub fn unread(state: HashState, after: Option<ObjectState>) -> Self {
+        Self { state, sha256: None, after, bytes: 0, seconds: 0.0, diff: None }
     }
 }
 
@@ -74,6 +78,30 @@ pub fn content_until(
     };
     outcome.seconds = start.elapsed().as_secs_f64();
     outcome
+}
+
+/// [`content`], and what it read; `None` when that is more than `limit` bytes.
+pub fn content_kept(
+    path: &Path,
+    expected: Option<ObjectId>,
+    limit: u64,
+) -> (HashOutcome, Option<Vec<u8>>) {
+    match open(path, expected) {
+        Ok((handle, _)) => {
+            let mut buffer = vec![0_u8; BUFFER];
+            let mut kept = Kept { limit, bytes: None };
+            let cancel = AtomicBool::new(false);
+            let outcome = handle_content_kept(
+                &handle,
+                limit,
+                &mut buffer,
+                Reading::until(&cancel),
+                Some(&mut kept),
+            );
+            (outcome, kept.bytes)
+        }
+        Err(outcome) => (*outcome, None),
+    }
 }
 
 /// Opens what is to be hashed, or says why it cannot be.
@@ -136,11 +164,30 @@ pub(crate) fn handle_content(
     buffer: &mut [u8],
     reading: Reading<'_>,
 ) -> HashOutcome {
+    handle_content_kept(handle, limit, buffer, reading, None)
+}
+
+/// Content that is kept while it is hashed.
+pub(crate) struct Kept {
+    /// Larger content is not kept; bytes.
+    pub(crate) limit: u64,
+    /// What the hash is of, when it is exact; `None`: it is larger.
+    pub(crate) bytes: Option<Vec<u8>>,
+}
+
+/// [`handle_content`], keeping what it reads.
+pub(crate) fn handle_content_kept(
+    handle: &Handle,
+    limit: u64,
+    buffer: &mut [u8],
+    reading: Reading<'_>,
+    mut kept: Option<&mut Kept>,
+) -> HashOutcome {
     let start = Instant::now();
     let mut bytes = 0;
-    let mut outcome = settled(handle, limit, buffer, reading, &mut bytes);
+    let mut outcome = settled(handle, limit, buffer, reading, &mut bytes, kept.as_deref_mut());
     if outcome.state == HashState::Raced {
-        outcome = settled(handle, limit, buffer, reading, &mut bytes);
+        outcome = settled(handle, limit, buffer, reading, &mut bytes, kept);
     }
     outcome.bytes = bytes;
     outcome.seconds = start.elapsed().as_secs_f64();
@@ -154,6 +201,7 @@ fn settled(
     buffer: &mut [u8],
     reading: Reading<'_>,
     bytes: &mut u64,
+    kept: Option<&mut Kept>,
 ) -> HashOutcome {
     let denied = || HashOutcome::unread(HashState::Denied, None);
     let Ok(mut stat) = handle.stat() else { return denied() };
@@ -169,7 +217,7 @@ fn settled(
     }
     // Between the look and the reading: a write that began before it has its time in `stat`.
     handle.settle();
-    let outcome = once(handle, stat, limit, buffer, reading, bytes);
+    let outcome = once(handle, stat, limit, buffer, reading, bytes, kept);
     match outcome.state {
         HashState::Exact if ambiguous => HashOutcome::unread(HashState::Raced, outcome.after),
         _ => outcome,
@@ -184,10 +232,14 @@ fn once(
     buffer: &mut [u8],
     reading: Reading<'_>,
     bytes: &mut u64,
+    mut kept: Option<&mut Kept>,
 ) -> HashOutcome {
     let size = before.size.unwrap_or(0);
     if size > limit {
         return HashOutcome::unread(HashState::TooLarge, Some(before));
+    }
+    if let Some(kept) = &mut kept {
+        kept.bytes = (size <= kept.limit).then(Vec::new);
     }
     let mut hasher = Sha256::new();
     let mut position = 0_u64;
@@ -208,6 +260,9 @@ fn once(
                 }
                 if let Some(read) = buffer.get(..length) {
                     hasher.update(read);
+                    if let Some(kept) = kept.as_deref_mut().and_then(|kept| kept.bytes.as_mut()) {
+                        kept.extend_from_slice(read);
+                    }
                 }
             }
             // Bad sectors, a stale network handle, a mandatory lease.
@@ -231,6 +286,7 @@ fn once(
         after: Some(after),
         bytes: 0,
         seconds: 0.0,
+        diff: None,
     }
 }
 

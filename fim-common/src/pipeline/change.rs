@@ -196,6 +196,8 @@ pub(super) fn event(
     alert_severity: u8,
     to_know: &mut Option<ObjectState>,
 ) -> Option<Event> {
+    let mut outcome = outcome;
+    let diff = outcome.as_mut().and_then(|outcome| outcome.diff.take());
     let (before, after, hash_state) = if draft.action == Action::Deleted {
         let stored = baseline.remove(&draft.path).unwrap_or_else(|error| {
             tracing::error!(%error, "the baseline cannot be written");
@@ -311,7 +313,14 @@ pub(super) fn event(
         _ => {}
     }
     let judged = draft.judged(policy)?;
-    Some(assemble(draft, before, after, changes, hash_state, judged, names, alert_severity))
+    let mut event =
+        assemble(draft, before, after, changes, hash_state, judged, names, alert_severity);
+    // A file that came to be has nothing to differ from.
+    event.fim.diff = diff.filter(|diff| {
+        diff.from.as_deref() != Some(diff.to.as_str())
+            && (diff.from.is_some() || event.event.action == Action::Updated)
+    });
+    Some(event)
 }
 
 /// The state after, and how far its hash can be trusted.

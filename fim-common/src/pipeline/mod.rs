@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::baseline::{Baseline, LastChange};
 use crate::collector::{Fences, Observation};
+use crate::content::Contents;
 use crate::event::{Action, Event, Provider, Window};
 use crate::hash::{HashOutcome, HashPool, Job};
 use crate::ignored::Ignored;
@@ -32,8 +33,10 @@ use crate::scan::{Difference, Root, ScanRule};
 use crate::state::HashState;
 use crate::time::Timestamp;
 
+mod aside;
 mod attempts;
 mod change;
+mod diffs;
 mod doubt;
 mod fold;
 mod ids;
@@ -53,6 +56,7 @@ mod verify;
 mod tests;
 
 use change::Draft;
+pub use diffs::keep_contents;
 use fold::Sessions;
 pub use output::{Format, Output, OutputOptions, Sinks, own_event};
 pub use reload::{Refused, Reload, Reloader};
@@ -102,6 +106,10 @@ pub struct Options {
     pub verify: Option<Duration>,
     /// Notified when what [`Pipeline::begin`] was to compare is compared.
     pub compared: Arc<tokio::sync::Notify>,
+    /// Earlier contents, for rules with `content_diff`; `None`: there is no such rule.
+    pub contents: Option<Arc<Contents>>,
+    /// Larger files are hashed aside; bytes.
+    pub large: u64,
 }
 
 /// Files being written that are remembered at most; beyond, the quiet ones are forgotten, and
@@ -137,6 +145,10 @@ pub struct Pipeline {
     next_ticket: u64,
     hashed: mpsc::UnboundedReceiver<(u64, HashOutcome)>,
     hashed_sender: mpsc::UnboundedSender<(u64, HashOutcome)>,
+    contents: Option<Arc<Contents>>,
+    large: u64,
+    /// Events whose hash is still to come, by ticket.
+    unhashed: HashMap<u64, aside::Told>,
     scanner: Scanner,
     found: std_mpsc::Receiver<rescan::Found>,
     scan_wake: Arc<tokio::sync::Notify>,
@@ -182,6 +194,9 @@ impl Pipeline {
             next_ticket: 0,
             hashed,
             hashed_sender,
+            contents: options.contents,
+            large: options.large,
+            unhashed: HashMap::new(),
             scanner,
             found,
             scan_wake,
@@ -308,6 +323,7 @@ impl Pipeline {
         for ticket in left {
             self.give_up(ticket, HashState::Skipped);
         }
+        self.give_up_aside();
         self.finish_runs(end).await;
         self.scanner.stop();
         if let Err(error) = self.baseline.flush() {
@@ -353,23 +369,45 @@ impl Pipeline {
     /// Hashes what a draft is about, if it has content that a rule wants hashed; then completes it.
     fn hash_then_complete(&mut self, draft: Draft) {
         let rule = draft.wants_hash().then(|| self.policy.covers(&draft.path)).flatten();
-        let limit = match rule {
-            Some(rule) if rule.hash => rule.max_hash_size,
+        let rule = match rule {
+            Some(rule) if rule.hash => rule,
             _ => return self.complete(draft, None),
         };
-        let expected = draft.object;
-        let job = Job { path: draft.path.clone(), expected, limit };
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+        let mut job = Job {
+            path: draft.path.clone(),
+            expected: draft.object,
+            limit: rule.max_hash_size,
+            compare: None,
+            aside: None,
+        };
+        let severity = rule.severity;
+        let keep = rule.content_diff.then(|| rule.keep(&draft.path));
+        if self.is_large(&draft, job.limit) {
+            job.aside = Some(severity);
+            return self.complete_then_hash(draft, job);
+        }
+        job.compare = keep.and_then(|keep| self.compare(&draft, keep));
+        let ticket = self.ticket();
         self.tickets.insert(draft.path.clone(), ticket);
         self.waiting.insert(ticket, draft);
-        let sender = self.hashed_sender.clone();
         if self.waiting.len() > WAITING_MAX {
             // More files change than can be hashed for minutes: their events are told now.
             self.output.metrics().dropped("hash", "queue_full", 1);
             return self.give_up(ticket, HashState::Skipped);
         }
-        self.output.metrics().set_queue_depth("hash", self.waiting.len());
+        self.submit(ticket, job);
+    }
+
+    fn ticket(&mut self) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        ticket
+    }
+
+    /// Has a job done by the pool.
+    fn submit(&self, ticket: u64, job: Job) {
+        self.note_waiting();
+        let sender = self.hashed_sender.clone();
         let hashes = Arc::clone(&self.hashes);
         tokio::spawn(async move {
             // Waits aside for a slot in the pool, so that the events of other files go on.
@@ -381,10 +419,18 @@ impl Pipeline {
         });
     }
 
+    fn note_waiting(&self) {
+        let waiting = self.waiting.len() + self.unhashed.len();
+        self.output.metrics().set_queue_depth("hash", waiting);
+    }
+
     fn hashed(&mut self, ticket: u64, outcome: HashOutcome) {
+        if let Some(told) = self.unhashed.remove(&ticket) {
+            return self.follow_up(told, outcome);
+        }
         // Gone: something else happened to the path, and the event did not wait.
         let Some(draft) = self.waiting.remove(&ticket) else { return };
-        self.output.metrics().set_queue_depth("hash", self.waiting.len());
+        self.note_waiting();
         if self.tickets.get(&draft.path) == Some(&ticket) {
             self.tickets.remove(&draft.path);
         }
@@ -413,7 +459,7 @@ impl Pipeline {
     }
 
     fn complete_unhashed(&mut self, draft: Draft, state: HashState) {
-        let outcome = HashOutcome { state, sha256: None, after: None, bytes: 0, seconds: 0.0 };
+        let outcome = HashOutcome::unread(state, None);
         self.complete(draft, Some(outcome));
     }
 
@@ -468,6 +514,7 @@ impl Pipeline {
         }
         let path = difference.path.clone();
         let arrival = self.rechecks.arrival(&path);
+        let diff = self.diff_found(&difference);
         let (policy, names) = (&self.policy, self.names.as_mut());
         let window = self.rechecks.window();
         let event = match arrival {
@@ -477,6 +524,7 @@ impl Pipeline {
             None => change::difference(difference, policy, names, self.alert_severity),
         };
         if let Some(mut event) = event {
+            event.fim.diff = diff;
             event.event.id = self.output.new_id();
             if event.event.provider == Some(Provider::Scan) {
                 event.fim.window = Some(window);

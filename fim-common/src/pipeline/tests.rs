@@ -122,6 +122,8 @@ impl Bench {
             losses: self.losses.clone(),
             fences,
             ledger: Arc::clone(&self.ledger),
+            contents: None,
+            large: 1 << 30,
             packages: None,
             verify: self.verify,
             compared: Arc::default(),

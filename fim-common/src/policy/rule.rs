@@ -1,5 +1,8 @@
 //! A rule: which objects, and what to do when something happens to one of them.
 
+use std::path::Path;
+
+use crate::content::{self, Keep};
 use crate::event::Action;
 
 use super::pattern::Pattern;
@@ -47,6 +50,10 @@ pub struct Rule {
     pub expect: Option<Expect>,
     /// The maintenance windows in which changes are expected, by name; empty: all.
     pub maintenance: Vec<String>,
+    /// Whether events say what text changed.
+    pub content_diff: bool,
+    /// Whether the content is secret; `None`: that of some well-known files is.
+    pub secret: Option<bool>,
 }
 
 impl Rule {
@@ -64,12 +71,22 @@ impl Rule {
             hash: true,
             max_hash_size: DEFAULT_MAX_HASH_SIZE,
             attempts: true,
+            content_diff: false,
+            secret: None,
             registry: Vec::new(),
             only: Vec::new(),
             allow: Vec::new(),
             suppress: Vec::new(),
             expect: None,
             maintenance: Vec::new(),
+        }
+    }
+
+    /// In which form the content of the object at `path` may be kept.
+    pub fn keep(&self, path: &Path) -> Keep {
+        match self.secret.unwrap_or_else(|| content::is_secret_by_default(path)) {
+            true => Keep::Digests,
+            false => Keep::Text,
         }
     }
 }

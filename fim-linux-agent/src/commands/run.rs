@@ -10,6 +10,7 @@ use std::time::Duration;
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
 use fim_common::collector::Gap;
 use fim_common::config::{Backend, Config, Loaded};
+use fim_common::content::Contents;
 use fim_common::event::Window;
 use fim_common::event::actor::Actor;
 use fim_common::hash::{HashPool, PoolOptions};
@@ -21,7 +22,7 @@ use fim_common::metrics::{self, Health, Metrics};
 use fim_common::packages::Databases;
 use fim_common::pipeline::{
     Format, Names, Options as PipelineOptions, Output, OutputOptions, PackageOptions, Pipeline,
-    Processes, Scanner, scope_of,
+    Processes, Scanner, keep_contents, scope_of,
 };
 use fim_common::policy::Policy;
 use fim_common::scan::{self, Limits, Mode, Root};
@@ -325,6 +326,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         ledger: Arc::clone(&ledger),
     })
     .map_err(Failure::runtime)?;
+    let contents = contents(&config, &policy, &state)?;
     let scanner = Scanner::new(Arc::clone(&baseline), policy.clone(), config.scan.limits)
         .map_err(Failure::runtime)?;
     let compared = Arc::new(Notify::new());
@@ -342,6 +344,8 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         losses: losses.clone(),
         fences: running.collector.fences(),
         ledger: Arc::clone(&ledger),
+        contents: contents.clone(),
+        large: config.hash.large,
         verify: config.scan.verify,
         compared: Arc::clone(&compared),
         packages: config.packages.enabled.then(|| PackageOptions {
@@ -363,11 +367,18 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let scan = tokio::task::spawn_blocking({
         let (baseline, policy, cancel) =
             (Arc::clone(&baseline), policy.clone(), Arc::clone(&cancel));
-        let limits = config.scan.limits;
-        move || first_scan(&baseline, policy, ignore, limits, &cancel)
+        let (limits, contents) = (config.scan.limits, contents.clone());
+        move || {
+            let found = first_scan(&baseline, policy.clone(), ignore, limits, &cancel)
+                .map_err(Failure::runtime)?;
+            if let Some(contents) = &contents {
+                keep_contents(contents, &baseline, &policy, &cancel).map_err(Failure::runtime)?;
+            }
+            Ok::<_, Failure>(found)
+        }
     });
     let scanned = tokio::select! {
-        scanned = scan => Some(scanned.map_err(Failure::runtime)?.map_err(Failure::runtime)?),
+        scanned = scan => Some(scanned.map_err(Failure::runtime)??),
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
     };
@@ -382,6 +393,11 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     pipeline.begin(message, down, compare);
     health.started();
     notify("READY=1");
+    if let Some(contents) = contents.filter(|_| !stopped_early)
+        && let Err(error) = contents.sweep()
+    {
+        tracing::warn!(%error, "contents that no file has any more cannot be removed");
+    }
 
     let (closed, wait_closed) = tokio::sync::oneshot::channel::<()>();
     let server = listener.map(|listener| {
@@ -553,6 +569,22 @@ fn first_scan(
     baseline.flush()?;
     let down = (from.is_some() || !known.is_empty()).then_some(Window { from, to });
     Ok((down, known))
+}
+
+/// Where earlier contents are kept, if a rule asks for it.
+fn contents(
+    config: &Config,
+    policy: &Policy,
+    state: &StateDir,
+) -> Result<Option<Arc<Contents>>, Failure> {
+    if !policy.rules().iter().any(|rule| rule.content_diff) {
+        return Ok(None);
+    }
+    let contents = Contents::open(state.path(), config.content).map_err(|error| {
+        let place = state.path().display();
+        Failure::runtime(format!("contents cannot be kept below {place}: {error}"))
+    })?;
+    Ok(Some(Arc::new(contents)))
 }
 
 /// Tells the service manager, if there is one: sd_notify(3).

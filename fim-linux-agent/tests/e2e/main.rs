@@ -29,6 +29,7 @@ mod bad_input;
 mod cases;
 mod conformance;
 mod conservation;
+mod contents;
 mod environment;
 mod event;
 mod expect;
