@@ -44,7 +44,7 @@ mod tests;
 
 use change::Draft;
 use fold::Sessions;
-pub use output::{Format, Output, OutputOptions, Sinks};
+pub use output::{Format, Output, OutputOptions, Sinks, Stopping};
 pub use rescan::{Scanner, scope_of};
 
 /// Names of ids, from the host's user database; `None`: the id has none.

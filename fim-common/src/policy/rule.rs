@@ -102,7 +102,10 @@ impl Operations {
             | Action::Gap
             | Action::GapClosed
             | Action::CanaryMissed
-            | Action::Heartbeat => false,
+            | Action::Heartbeat
+            | Action::JournalDropped
+            | Action::JournalFull
+            | Action::JournalTruncated => false,
         }
     }
 

@@ -4,9 +4,12 @@
 mod accounts;
 mod agent_status;
 pub mod doctor;
+pub mod events;
 pub mod explain;
 pub mod policy;
+pub mod report;
 pub mod run;
+pub mod verify;
 
 /// Exit codes, after sysexits.h where it has one.
 pub mod exit {

@@ -12,13 +12,13 @@ use fim_common::baseline::{Baseline, StateDir, StateDirError};
 use fim_common::config::{Backend, Config};
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
-use fim_common::journal::{Journal, JournalOptions, Torn};
+use fim_common::journal::{Journal, JournalOptions, Key, Torn};
 use fim_common::ledger::{Checker, Ledger};
 use fim_common::loss::Losses;
 use fim_common::metrics::{self, Health, Metrics};
 use fim_common::pipeline::{
-    Format, Names, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner, scan_rule,
-    scope_of,
+    Format, Names, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner, Stopping,
+    scan_rule, scope_of,
 };
 use fim_common::policy::{self, Policy};
 use fim_common::scan::{self, Difference, Mode, Progress, Scope};
@@ -135,6 +135,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         JournalOptions {
             segment_bytes: config.journal.max_segment_bytes,
             segments: config.journal.max_segments as usize,
+            max_age: config.journal.max_age,
+            fsync: config.journal.fsync,
+            on_full: config.journal.on_full,
+            key: Some(Key::open(state.path()).map_err(Failure::runtime)?),
         },
     )
     .map_err(Failure::runtime)?;
@@ -239,6 +243,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         ..PoolOptions::default()
     })
     .map_err(Failure::runtime)?;
+    let stopping = Stopping::default();
     let output = Output::new(OutputOptions {
         journal,
         format,
@@ -247,6 +252,8 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         ledger: Arc::clone(&ledger),
+        heartbeat: config.journal.heartbeat,
+        stopping: stopping.clone(),
     })
     .map_err(Failure::runtime)?;
     let scanner = Scanner::new(Arc::clone(&baseline), policy.clone()).map_err(Failure::runtime)?;
@@ -328,12 +335,15 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let publish = tokio::spawn(accountant.run());
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
 
+    let mut is_full = false;
     if !stopped_early {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            () = stopping.wanted() => is_full = true,
         }
     }
+    stopping.ask();
     tracing::info!("stopping");
     notify("STOPPING=1");
     // A second signal means: now.
@@ -359,7 +369,11 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         let _ = tokio::time::timeout(Duration::from_millis(200), server).await;
     }
     drop(state);
-    finished.map_err(|_| Failure::runtime("the pipeline has panicked"))
+    finished.map_err(|_| Failure::runtime("the pipeline has panicked"))?;
+    match is_full {
+        true => Err(Failure::runtime("the journal is full, and on_full = \"stop\"")),
+        false => Ok(()),
+    }
 }
 
 /// Makes the canary's directories, where that is possible.

@@ -32,6 +32,7 @@ mod conservation;
 mod environment;
 mod event;
 mod expect;
+mod journal;
 mod lifecycle;
 mod operations;
 mod operator;

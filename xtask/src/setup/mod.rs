@@ -32,6 +32,8 @@ pub(crate) enum Need {
     Vm,
     /// The monitors that the benchmark compares with.
     Peers,
+    /// A browser, for the report.
+    Browser,
     /// A kernel to boot in one.
     Kernel(&'static Kernel),
 }
@@ -173,6 +175,9 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
     }
     if needs.contains(&Need::Vm) {
         items.extend(vm_tools());
+    }
+    if needs.contains(&Need::Browser) {
+        items.push(program("chromium", &["chromium"], "shows the report in the tests"));
     }
     if needs.contains(&Need::Peers) {
         let why = "`cargo xtask bench` compares with it";
