@@ -132,7 +132,6 @@ pub(super) struct Start {
 /// A gap, and what became of it.
 #[derive(Clone, Debug)]
 pub(super) struct Loss {
-    pub(super) at: Timestamp,
     pub(super) gap: Gap,
     /// When what it covers had been compared with the disk.
     pub(super) closed: Option<Timestamp>,
@@ -431,7 +430,7 @@ impl Facts {
                 let Some(gap) = line.fim.gap.clone() else { return };
                 self.operations_lost += gap.count.unwrap_or_default();
                 match self.losses.len() < LISTED {
-                    true => self.losses.push(Loss { at: line.timestamp, gap, closed: None }),
+                    true => self.losses.push(Loss { gap, closed: None }),
                     false => self.losses_left_out += 1,
                 }
             }

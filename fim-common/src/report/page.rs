@@ -91,7 +91,7 @@ pub(super) fn page(options: &Options, facts: &Facts, now: Timestamp) -> String {
                     p.sub {
                         strong { (name) } " · " (at(facts.since)) " to " (at(facts.until))
                         " (" (duration(facts.until.since(facts.since))) ") · times are "
-                        (local(now, "%Z, UTC%:z"))
+                        (local(now, "%Z (UTC%:z)"))
                     }
                     (tiles(options, facts))
                     nav aria-label="Contents" {
@@ -130,27 +130,36 @@ fn tiles(options: &Options, facts: &Facts) -> Markup {
     // Never 100 unless it is.
     let per_mille = up.min(whole) * 1000 / whole;
     let class = |is_bad: bool, other: &'static str| if is_bad { "bad" } else { other };
+    let tile = |class: &str, value: Markup, about: Markup| {
+        html! { div class={ "tile " (class) } { b { (value) } span { (about) } } }
+    };
+    let lost = if open > 0 {
+        "bad"
+    } else if facts.operations_lost > 0 {
+        "warn"
+    } else {
+        "ok"
+    };
     html! {
         div.tiles {
-            div.tile { b { (number(facts.changes)) } span { "changes" } }
-            div.tile class=(class(facts.alerts > 0, "ok")) {
-                b { (number(facts.alerts)) } span { "alerts" }
-            }
-            div.tile { b { (number(facts.attempts)) } span { "denied or failed attempts" } }
-            div.tile class=(if per_mille >= 990 { "ok" } else { "warn" }) {
-                b { (per_mille / 10) "." (per_mille % 10) " %" } span { "of the period monitored" }
-            }
-            div.tile class=(class(open > 0, if facts.operations_lost > 0 { "warn" } else { "ok" })) {
-                b { (number(facts.operations_lost)) }
-                span {
-                    "operations lost"
-                    @if open > 0 { ", " (open) " gaps open" }
-                    @else if !facts.losses.is_empty() { ", all gaps closed" }
-                }
-            }
-            div.tile class=(class(!sound, "ok")) {
-                b { (if sound { "whole" } else { "not sound" }) } span { "the journal" }
-            }
+            (tile("", html! { (number(facts.changes)) }, html! { "changes" }))
+            (tile(class(facts.alerts > 0, "ok"), html! { (number(facts.alerts)) }, html! { "alerts" }))
+            (tile("", html! { (number(facts.attempts)) }, html! { "denied or failed attempts" }))
+            (tile(
+                if per_mille >= 990 { "ok" } else { "warn" },
+                html! { (per_mille / 10) "." (per_mille % 10) " %" },
+                html! { "of the period monitored" },
+            ))
+            (tile(lost, html! { (number(facts.operations_lost)) }, html! {
+                "operations lost"
+                @if open > 0 { ", " (open) " gaps open" }
+                @else if !facts.losses.is_empty() { ", all gaps closed" }
+            }))
+            (tile(
+                class(!sound, "ok"),
+                html! { (if sound { "whole" } else { "not sound" }) },
+                html! { "the journal" },
+            ))
         }
     }
 }

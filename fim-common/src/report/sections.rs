@@ -37,11 +37,11 @@ pub(super) fn coverage(facts: &Facts) -> Markup {
     }));
     let total: i128 = up.iter().map(|(from, to)| to.since(*from)).sum();
     let description = format!(
-        "The agent ran for {} of {}, in {} stretches; {} gaps.",
+        "The agent ran for {} of {}, in {}; {}.",
         duration(total),
         duration(facts.until.since(facts.since)),
-        up.len(),
-        facts.losses.len()
+        counted(up.len(), "stretch", "stretches"),
+        counted(facts.losses.len(), "gap", "gaps"),
     );
     html! {
         section #coverage {
@@ -84,6 +84,10 @@ pub(super) fn coverage(facts: &Facts) -> Markup {
             }
         }
     }
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn losses(facts: &Facts) -> Markup {
