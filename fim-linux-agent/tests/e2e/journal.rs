@@ -9,8 +9,7 @@ use rustix::process::Signal;
 use crate::agent::{Agent, Setup};
 use crate::bad_input::{Outcome, USAGE, outcome};
 use crate::environment::{beside_others, fim, is_ready, skip};
-use crate::operator::Operator;
-use crate::operator::op::{Op, Raw};
+use crate::operator::{Op, Operator, Raw};
 use crate::scratch::Scratch;
 
 /// Runs a subcommand on this state directory.
