@@ -48,6 +48,8 @@ pub mod pipeline;
 #[cfg(feature = "std")]
 pub mod policy;
 #[cfg(feature = "std")]
+pub mod report;
+#[cfg(feature = "std")]
 pub mod scan;
 #[cfg(feature = "std")]
 pub mod state;

@@ -37,6 +37,43 @@ impl Timestamp {
     }
 }
 
+/// An instant in the local time zone, by a strftime(3) format.
+pub fn local(time: Timestamp, format: &str) -> String {
+    let zone = jiff::tz::TimeZone::system();
+    jiff::Timestamp::from_nanosecond(time.as_nanos())
+        .map_or_else(|_| time.to_string(), |at| at.to_zoned(zone).strftime(format).to_string())
+}
+
+/// What a person means by a time: RFC 3339, a date with or without a time of the local time zone,
+/// or how long before `now` (`90s`, `15m`, `2h`, `3d`, `1w`).
+///
+/// # Errors
+/// What is wrong, and what would be right.
+pub fn when(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "s" => Some(1),
+        "m" | "min" => Some(60),
+        "h" => Some(3600),
+        "d" => Some(86_400),
+        "w" => Some(604_800),
+        _ => None,
+    };
+    if let (Some(seconds), Ok(number)) = (seconds, number.parse::<u32>()) {
+        let ago = i128::from(number) * seconds * 1_000_000_000;
+        return Ok(Timestamp(now.0 - ago));
+    }
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Ok(instant);
+    }
+    let civil = text.parse::<jiff::civil::DateTime>();
+    let zoned = civil.and_then(|civil| civil.to_zoned(jiff::tz::TimeZone::system()));
+    zoned.map(|zoned| Timestamp(zoned.timestamp().as_nanosecond())).map_err(|_| {
+        format!("{text:?} is not a time; as in 2026-11-22T19:00, 2026-11-22, 15m, 2h, 3d")
+    })
+}
+
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         match time.duration_since(UNIX_EPOCH) {
@@ -164,6 +201,28 @@ mod tests {
             let instant = Timestamp::from_nanos(nanoseconds);
             assert_eq!(instant.to_string(), format!("{long:.9}"));
             assert_eq!(serde_json::to_string(&instant).unwrap(), format!("\"{long:.9}\""));
+        }
+    }
+
+    #[test]
+    fn what_a_person_means_by_a_time() {
+        let now = Timestamp::from_unix(1_700_000_000, 5);
+        let ago = |seconds: i64| Ok(Timestamp::from_unix(1_700_000_000 - seconds, 5));
+        for (text, seconds) in
+            [("0s", 0), ("90s", 90), ("15m", 900), ("2h", 7200), ("3d", 259_200), ("1w", 604_800)]
+        {
+            assert_eq!(when(text, now), ago(seconds), "{text}");
+        }
+        assert_eq!(when("2023-11-14T22:13:20.000000005Z", now), Ok(now));
+        assert_eq!(
+            when("2023-11-14T23:13:20+01:00", now),
+            Ok(Timestamp::from_unix(1_700_000_000, 0))
+        );
+        for text in ["2023-11-14", "2023-11-14T22:13", "2023-11-14 22:13:20"] {
+            assert!(when(text, now).is_ok(), "{text}");
+        }
+        for text in ["", "h", "-2h", "2x", "yesterday", "2023-13-01", "99999999999h"] {
+            assert!(when(text, now).unwrap_err().contains("is not a time"), "{text}");
         }
     }
 

@@ -52,6 +52,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Find events in the journal.
+    Events(commands::events::Arguments),
+    /// Prove that the journal is whole and unaltered, or say where it is not.
+    Verify(commands::verify::Arguments),
+    /// Write one self-contained page for an auditor.
+    Report(commands::report::Arguments),
     /// Say which rule decides about a path, and why.
     Explain {
         /// The path; it need not exist.
@@ -274,6 +280,9 @@ pub fn main() -> ExitCode {
         Command::Explain { path, config, json } => {
             commands::explain::explain(out, &path, config.as_deref(), json)
         }
+        Command::Events(arguments) => commands::events::events(out, arguments),
+        Command::Verify(arguments) => commands::verify::verify(out, &arguments),
+        Command::Report(arguments) => commands::report::report(out, &arguments),
         Command::Policy(Policy::Recommended { platform, set, learn, json }) => {
             let mut asked = commands::policy::Asked { learn, json, ..Default::default() };
             match platform {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::content;
+use crate::journal::{Fsync, OnFull};
 use crate::policy::{self, Pattern, Policy, Rule, Window};
 use crate::scan::Limits;
 
@@ -112,6 +113,14 @@ pub struct Journal {
     pub max_segment_bytes: u64,
     /// How many segments are kept.
     pub max_segments: u32,
+    /// Segments whose last event is older are removed; `None`: only their number counts.
+    pub max_age: Option<Duration>,
+    /// When the disk is asked to keep what was written.
+    pub fsync: Fsync,
+    /// What is done when there is no room.
+    pub on_full: OnFull,
+    /// How often the agent says that it lives; `None`: never.
+    pub heartbeat: Option<Duration>,
 }
 
 /// `[metrics]`.
@@ -195,7 +204,14 @@ impl Default for Config {
         Self {
             file: None,
             backend: Backend::Auto,
-            journal: Journal { max_segment_bytes: 64 << 20, max_segments: 16 },
+            journal: Journal {
+                max_segment_bytes: 64 << 20,
+                max_segments: 16,
+                max_age: None,
+                fsync: Fsync::Interval,
+                on_full: OnFull::Block,
+                heartbeat: Some(Duration::from_secs(60)),
+            },
             metrics: Metrics {
                 enabled: true,
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9977)),

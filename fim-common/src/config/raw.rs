@@ -217,6 +217,34 @@ table! {
             default: "16",
             cost: "disk: at most `max_segment_bytes` × `max_segments`"
         }
+        /// Segments whose last event is older are removed. 0: only their number counts.
+        max_age_days: i64 {
+            values: "days, 0 to 36500",
+            default: "0",
+            cost: "less history"
+        }
+        /// When the disk is asked to keep what was written: with each write, once a second, or when a
+        /// segment is full and at the end. What a power cut can lose then: 20 ms, a second, or what
+        /// the kernel had not written by itself (30 s as a rule). A killed agent loses 20 ms.
+        fsync: String {
+            values: "`\"always\"`, `\"interval\"` or `\"never\"`",
+            default: "\"interval\"",
+            cost: "`always` holds every event up until the disk has it"
+        }
+        /// What to do when the disk is full, or `max_segments` is reached and a reader
+        /// (`fim events --cursor`) still needs the oldest segment: remove that segment, wait for room
+        /// (what the queues cannot hold meanwhile becomes a `gap`), or stop the agent with exit code 1.
+        on_full: String {
+            values: "`\"block\"`, `\"drop_oldest\"` or `\"stop\"`",
+            default: "\"block\"",
+            cost: "`drop_oldest` loses history to whoever fills the disk"
+        }
+        /// How often the agent says that it lives, with the head of the journal's hash chain. 0: never.
+        heartbeat: i64 {
+            values: "seconds, 0 to 86400",
+            default: "60",
+            cost: "1 KiB of the journal each"
+        }
     }
 }
 

@@ -49,6 +49,11 @@ fn write_config(
     writeln!(out, "\n[journal]")?;
     writeln!(out, "max_segment_bytes = {}", size_text(journal.max_segment_bytes))?;
     writeln!(out, "max_segments = {}", journal.max_segments)?;
+    let days = journal.max_age.map_or(0, |age| age.as_secs() / 86_400);
+    writeln!(out, "max_age_days = {days}")?;
+    writeln!(out, "fsync = {}", quoted(journal.fsync.as_str()))?;
+    writeln!(out, "on_full = {}", quoted(journal.on_full.as_str()))?;
+    writeln!(out, "heartbeat = {}", journal.heartbeat.map_or(0, |beat| beat.as_secs()))?;
     writeln!(out, "\n[metrics]\nenabled = {}", metrics.enabled)?;
     writeln!(out, "listen = {}", quoted(&metrics.listen.to_string()))?;
     writeln!(out, "\n[hash]\nmax_size = {}", size_text(hash.max_size))?;

@@ -64,7 +64,9 @@ fn everything_can_be_said() {
     )
     .unwrap();
     assert_eq!(config.backend, Backend::Fanotify);
-    assert_eq!(config.journal, Journal { max_segment_bytes: 65536, max_segments: 3 });
+    let journal = Config::default().journal;
+    let journal = Journal { max_segment_bytes: 65536, max_segments: 3, ..journal };
+    assert_eq!(config.journal, journal);
     assert_eq!(config.metrics, Metrics { enabled: false, listen: "[::1]:0".parse().unwrap() });
     assert_eq!(config.hash, Hash { max_size: 1 << 30, workers: 2, large: 64 << 20 });
     assert_eq!(config.events.alert_severity, 100);

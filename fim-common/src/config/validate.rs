@@ -12,6 +12,7 @@ use toml::Spanned;
 use super::raw::{self, List, Scalar};
 use super::{Canary, Collector, Config, Events, Hash, Journal, Metrics, Packages, Problem, Scan};
 use crate::content;
+use crate::journal::{Fsync, OnFull};
 use crate::policy::{self, Operations, Pattern, Rule, Window};
 use crate::scan::Limits;
 
@@ -117,6 +118,16 @@ impl Check<'_> {
                     default.journal.max_segments,
                     2..=100_000,
                 ),
+                max_age: match self.number(raw.journal.max_age_days, 0_u64, 0..=36_500) {
+                    0 => None,
+                    days => Some(Duration::from_secs(days * 86_400)),
+                },
+                fsync: self.named(raw.journal.fsync, default.journal.fsync, &Fsync::ALL),
+                on_full: self.named(raw.journal.on_full, default.journal.on_full, &OnFull::ALL),
+                heartbeat: match self.number(raw.journal.heartbeat, 60_u64, 0..=86_400) {
+                    0 => None,
+                    seconds => Some(Duration::from_secs(seconds)),
+                },
             },
             metrics: Metrics {
                 enabled: raw.metrics.enabled.map_or(default.metrics.enabled, Spanned::into_inner),
@@ -344,6 +355,22 @@ impl Check<'_> {
         read(written.get_ref()).unwrap_or_else(|message| {
             self.problem(written.span(), message);
             default
+        })
+    }
+
+    /// One of a few values, each with its name.
+    fn named<T: Copy>(
+        &mut self,
+        written: Option<Spanned<String>>,
+        default: T,
+        names: &[(&str, T)],
+    ) -> T {
+        self.value(written, default, |name| {
+            let known = names.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+            known.ok_or_else(|| {
+                let allowed: Vec<_> = names.iter().map(|(name, _)| format!("{name:?}")).collect();
+                format!("{name:?} is unknown; allowed: {}", allowed.join(", "))
+            })
         })
     }
 

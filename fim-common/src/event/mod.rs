@@ -191,6 +191,12 @@ pub enum Action {
     BaselineCreated,
     /// Somebody accepted what differs from the baseline.
     BaselineAccepted,
+    /// A segment of the journal was removed.
+    JournalDropped,
+    /// There is no room for the journal.
+    JournalFull,
+    /// The end of the journal is missing, that was there when the agent ran last.
+    JournalTruncated,
 }
 
 impl Action {
@@ -216,6 +222,9 @@ impl Action {
             Self::PackageRun => "package_run",
             Self::BaselineCreated => "baseline_created",
             Self::BaselineAccepted => "baseline_accepted",
+            Self::JournalDropped => "journal_dropped",
+            Self::JournalFull => "journal_full",
+            Self::JournalTruncated => "journal_truncated",
         }
     }
 }
@@ -529,7 +538,10 @@ pub struct Fim {
     /// The agent's own events: what there is to say, for people.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
-    /// Hash chain of the journal.
+    /// `agent_started`, `heartbeat` and `journal_dropped`: where the journal stands.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub journal: Option<Journal>,
+    /// Hash chain of the journal: of this event and all before it. The last member of the line.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub chain: Option<String>,
 }
@@ -605,6 +617,25 @@ pub struct BaselineChange {
     pub unreadable: u64,
     /// At and below these paths; empty: everything that is watched.
     pub paths: Vec<String>,
+}
+
+/// `fim.journal`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Journal {
+    /// Number of the segment; of `journal_dropped`, of the one that was removed.
+    pub segment: u64,
+    /// Events in it before this one; of `journal_dropped`, all that it had, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub entries: Option<u64>,
+    /// `fim.chain` of the event before this one; of `journal_dropped`, of its last event.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub head: Option<String>,
+    /// The Ed25519 key that segments are signed with: 32 bytes in base64.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub public_key: Option<String>,
+    /// `journal_dropped`: `count`, `age` or `disk_full`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
 }
 
 /// `host.*`.

@@ -39,6 +39,25 @@ fn pretty_in(event: &Event, color: bool, zone: &TimeZone) -> String {
     if event.event.outcome == Outcome::Failure {
         line.styled(RED, &format!(" failed ({})", event.fim.errno.as_deref().unwrap_or("error")));
     }
+    what_to(&mut line, event);
+    who(&mut line, event);
+    if let Some(rule) = &event.rule {
+        line.styled(DIM, &format!("  [{}]", escaped(&rule.name)));
+    }
+    line.text
+}
+
+/// What it is about and what changed, in one line, without who did it: as in [`pretty`].
+pub fn what(event: &Event) -> String {
+    let mut line = Line { text: String::new(), color: false };
+    if event.event.outcome == Outcome::Failure {
+        line.text.push_str(&format!("failed ({})", event.fim.errno.as_deref().unwrap_or("error")));
+    }
+    what_to(&mut line, event);
+    line.text.trim_start().to_owned()
+}
+
+fn what_to(line: &mut Line, event: &Event) {
     if let Some(file) = &event.file {
         line.text.push(' ');
         if event.event.action == Action::Moved
@@ -54,17 +73,12 @@ fn pretty_in(event: &Event, color: bool, zone: &TimeZone) -> String {
     if let Some(message) = &event.fim.message {
         let _ = write!(line.text, " {}", escaped(message));
     }
-    gap(&mut line, &event.fim);
-    package_run(&mut line, &event.fim);
+    gap(line, &event.fim);
+    package_run(line, &event.fim);
     let changes = changes(event);
     if !changes.is_empty() {
         let _ = write!(line.text, "  {}", changes.join(", "));
     }
-    who(&mut line, event);
-    if let Some(rule) = &event.rule {
-        line.styled(DIM, &format!("  [{}]", escaped(&rule.name)));
-    }
-    line.text
 }
 
 struct Line {
@@ -103,7 +117,13 @@ fn look(event: &Event) -> (&'static str, &'static str) {
     }
     let style = match event.event.action {
         Action::Created | Action::Linked | Action::Mounted => GREEN,
-        Action::Deleted | Action::Unmounted | Action::Gap | Action::CanaryMissed => RED,
+        Action::Deleted
+        | Action::Unmounted
+        | Action::Gap
+        | Action::CanaryMissed
+        | Action::JournalDropped
+        | Action::JournalFull
+        | Action::JournalTruncated => RED,
         Action::Updated | Action::AttributesModified | Action::Moved => YELLOW,
         Action::AgentStarted
         | Action::AgentStopped
@@ -335,7 +355,7 @@ fn name(process: &Process) -> String {
 }
 
 /// Who logged in, and as whom the process acts, where that differs.
-fn users(user: &User) -> Option<String> {
+pub fn users(user: &User) -> Option<String> {
     let text = |user: &UserId| user.name.as_deref().map_or_else(|| user.id.clone(), escaped);
     let real = || {
         let id = user.id.clone()?;
@@ -361,7 +381,7 @@ fn shortened(command: &str) -> String {
 
 /// Text without characters that would end the line or command the terminal: C0 and C1 controls,
 /// the Unicode line ends, and those that reverse the direction of what follows.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -58,7 +58,7 @@ mod tests;
 use change::Draft;
 pub use diffs::keep_contents;
 use fold::Sessions;
-pub use output::{Format, Output, OutputOptions, Sinks, own_event};
+pub use output::{Format, Output, OutputOptions, Sinks, Stopping, own_event};
 pub use reload::{Refused, Reload, Reloader};
 pub use rescan::{Scanner, scope_of};
 pub use runs::{PackageOptions, Processes};

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use crate::event::{
     self, Action, Agent, Category, Event, Fim, Host, Kind, Meta, Outcome, Provider, Shared, Type,
     Window, path_text, pretty::pretty,
 };
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Notice, OnFull};
 use crate::ledger::{Ledger, Stage};
 use crate::metrics::{Health, Metrics};
 use crate::time::Timestamp;
@@ -26,6 +27,8 @@ use crate::time::Timestamp;
 const FLUSH: Duration = Duration::from_millis(20);
 /// Lines that may wait for standard output.
 const LINES: usize = 65_536;
+/// How often a journal that is full is asked again.
+const ROOM: Duration = Duration::from_millis(50);
 /// How long a program that reads JSON may keep the pipeline waiting, once.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -63,6 +66,33 @@ pub struct OutputOptions {
     pub health: Arc<Health>,
     /// Counted here too.
     pub ledger: Arc<Ledger>,
+    /// How often `heartbeat` is told; `None`: never.
+    pub heartbeat: Option<Duration>,
+    /// How the agent stops when the journal is full.
+    pub stopping: Stopping,
+}
+
+/// Between the journal that is full and whoever stops the agent.
+#[derive(Clone, Debug, Default)]
+pub struct Stopping {
+    asked: Arc<AtomicBool>,
+    wanted: Arc<tokio::sync::Notify>,
+}
+
+impl Stopping {
+    /// The agent is stopping: nothing waits for room in the journal any more.
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns when the journal is full and the operator wants the agent to stop then.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
 }
 
 /// Standard output, behind a thread: a terminal that is paused must not stop the journal.
@@ -136,6 +166,14 @@ pub struct Output {
     refused_since: Option<Timestamp>,
     /// Standard output was not read for too long.
     stalled: bool,
+    heartbeat: Option<Duration>,
+    /// When the last one was told.
+    beaten: Instant,
+    stopping: Stopping,
+    /// The journal's own events are being written.
+    is_noticing: bool,
+    /// The journal has no room.
+    is_full: bool,
 }
 
 impl Output {
@@ -163,6 +201,11 @@ impl Output {
             refused: 0,
             refused_since: None,
             stalled: false,
+            heartbeat: options.heartbeat,
+            beaten: Instant::now(),
+            stopping: options.stopping,
+            is_noticing: false,
+            is_full: false,
         })
     }
 
@@ -187,7 +230,7 @@ impl Output {
         event.host = self.host.clone();
         event.agent = self.agent.clone();
         self.count(event.event.action, event.event.provider, event.event.outcome);
-        self.write(&event);
+        self.write(&mut event);
         if event.event.provider.is_some_and(|provider| provider != Provider::Scan) {
             let delay = Timestamp::now().since(event.timestamp);
             let nanos = u64::try_from(delay.max(0)).unwrap_or(u64::MAX);
@@ -220,8 +263,47 @@ impl Output {
 
     /// Writes one of the agent's own events.
     pub(super) fn agent(&mut self, action: Action, message: String) {
-        let fim = Fim { message: Some(message), ..Fim::default() };
+        let journal = (action == Action::AgentStarted).then(|| self.position());
+        let fim = Fim { message: Some(message), journal, ..Fim::default() };
         self.own(action, fim);
+    }
+
+    /// Where the journal stands: what an event carries away from this host.
+    fn position(&self) -> event::Journal {
+        let (segment, entries) = self.journal.position();
+        event::Journal {
+            segment,
+            entries: Some(entries),
+            head: Some(self.journal.head().to_string()),
+            public_key: self.journal.key().map(|key| key.public().to_base64()),
+            reason: None,
+        }
+    }
+
+    /// Tells what the journal has to say of itself.
+    fn notices(&mut self) {
+        // These events go to the journal too, which may have more to say then.
+        if std::mem::replace(&mut self.is_noticing, true) {
+            return;
+        }
+        for notice in self.journal.take_notices() {
+            match notice {
+                Notice::Dropped(dropped) => {
+                    let journal = event::Journal {
+                        segment: dropped.segment,
+                        entries: dropped.entries,
+                        head: dropped.chain,
+                        public_key: None,
+                        reason: Some(dropped.reason.as_str().to_owned()),
+                    };
+                    let fim = Fim { journal: Some(journal), ..Fim::default() };
+                    self.own(Action::JournalDropped, fim);
+                }
+                Notice::Full { message } => self.agent(Action::JournalFull, message),
+                Notice::Truncated { message } => self.agent(Action::JournalTruncated, message),
+            }
+        }
+        self.is_noticing = false;
     }
 
     /// Writes the beginning or the end of a gap.
@@ -299,9 +381,30 @@ impl Output {
         own_event(action, fim, self.host.clone(), self.agent.clone())
     }
 
-    fn write(&mut self, event: &Event) {
-        match self.journal.append(event) {
+    /// The journal's answer; where it has no room and the operator wants that, only once there is.
+    fn append(&mut self, event: &Event) -> Result<usize, JournalError> {
+        loop {
+            let error = match self.journal.append(event) {
+                Err(error) if error.is_full() => error,
+                result => return result,
+            };
+            match self.journal.on_full() {
+                OnFull::Block if !self.stopping.is_asked() => {
+                    self.full(&error);
+                    std::thread::sleep(ROOM);
+                }
+                _ => {
+                    self.full(&error);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, event: &mut Event) {
+        match self.append(event) {
             Ok(_) => {
+                event.fim.chain = Some(self.journal.head().to_string());
                 self.ledger.add(Stage::Journaled, 1);
                 if self.refused > 0 {
                     self.journal_recovered();
@@ -321,6 +424,8 @@ impl Output {
     fn print(&mut self, event: &Event) -> bool {
         let line = match self.format {
             Format::None => return false,
+            // People want to see what happens, not that nothing does.
+            Format::Pretty if event.event.action == Action::Heartbeat => return false,
             Format::Pretty => format!("{}\n", pretty(event, self.color)),
             Format::Json => match serde_json::to_string(event) {
                 Ok(mut json) => {
@@ -365,6 +470,19 @@ impl Output {
         }
     }
 
+    /// Says once that there is no room, and stops the agent if that is wanted.
+    fn full(&mut self, error: &JournalError) {
+        if std::mem::replace(&mut self.is_full, true) {
+            return;
+        }
+        let on_full = self.journal.on_full().as_str();
+        tracing::error!(%error, on_full, "the journal is full");
+        self.health.failed("journal", error.to_string());
+        if self.journal.on_full() == OnFull::Stop {
+            self.stopping.wanted.notify_one();
+        }
+    }
+
     fn journal_failed(&mut self, error: &JournalError) {
         if self.refused == 0 {
             tracing::error!(%error, "the journal cannot be written; events are lost to it");
@@ -390,22 +508,54 @@ impl Output {
         self.gap(Action::Gap, &gap);
     }
 
-    /// When the journal's buffer has to be written.
+    /// When there is something to do here: the journal's buffer has to be written, or the journal
+    /// has to look at itself, or the agent has to say that it lives.
     pub(super) fn flush_due(&self) -> Option<Instant> {
-        self.dirty.map(|since| since + FLUSH)
+        let flush = self.dirty.map(|since| since + FLUSH);
+        let beat = self.heartbeat.map(|interval| self.beaten + interval);
+        [flush, beat, self.journal.due()].into_iter().flatten().min()
     }
 
     pub(super) fn flush_if_due(&mut self) {
-        if self.flush_due().is_some_and(|due| due <= Instant::now()) {
+        let now = Instant::now();
+        if self.heartbeat.is_some_and(|interval| self.beaten + interval <= now) {
+            self.beaten = now;
+            let fim = Fim { journal: Some(self.position()), ..Fim::default() };
+            self.own(Action::Heartbeat, fim);
+        }
+        if self.dirty.is_some_and(|since| since + FLUSH <= now) {
             self.flush();
         }
+        if self.journal.due().is_some_and(|due| due <= now)
+            && let Err(error) = self.journal.tend()
+        {
+            self.unsynchronised(&error);
+        }
+        self.notices();
+    }
+
+    /// What was written may be lost in a power cut: nothing is, as long as there is none.
+    fn unsynchronised(&mut self, error: &JournalError) {
+        tracing::error!(%error, "the journal could not be synchronised");
+        self.health.failed("journal", error.to_string());
     }
 
     pub(super) fn flush(&mut self) {
         self.dirty = None;
-        if let Err(error) = self.journal.flush() {
-            self.journal_failed(&error);
+        match self.journal.flush() {
+            Ok(()) if std::mem::take(&mut self.is_full) => {
+                tracing::info!("the journal has room again");
+                self.health.recovered("journal");
+            }
+            Ok(()) => {}
+            // Nothing is lost: what is gathered stays so, and is tried again soon.
+            Err(error) if error.is_full() => {
+                self.dirty = Some(Instant::now());
+                self.full(&error);
+            }
+            Err(error) => self.journal_failed(&error),
         }
+        self.notices();
     }
 
     /// Writes everything out and waits until standard output has it.
@@ -425,7 +575,10 @@ pub fn own_event(action: Action, fim: Fim, host: Shared<Host>, agent: Shared<Age
         Action::AgentStopped => vec![Type::End],
         Action::ConfigChanged | Action::BaselineAccepted => vec![Type::Change],
         Action::BaselineCreated => vec![Type::Creation],
-        Action::Gap | Action::CanaryMissed => vec![Type::Error],
+        Action::Gap | Action::CanaryMissed | Action::JournalFull | Action::JournalTruncated => {
+            vec![Type::Error]
+        }
+        Action::JournalDropped => vec![Type::Deletion],
         _ => vec![Type::Info],
     };
     let category = match action {
@@ -440,7 +593,7 @@ pub fn own_event(action: Action, fim: Fim, host: Shared<Host>, agent: Shared<Age
             id: uuid::Uuid::now_v7().to_string(),
             sequence: 0,
             kind: match action {
-                Action::CanaryMissed => Kind::Alert,
+                Action::CanaryMissed | Action::JournalTruncated => Kind::Alert,
                 _ => Kind::State,
             },
             category: vec![category],

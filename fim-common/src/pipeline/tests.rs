@@ -90,6 +90,8 @@ impl Bench {
             metrics: Arc::clone(&metrics),
             health: Arc::new(Health::starting()),
             ledger: Arc::clone(&self.ledger),
+            heartbeat: None,
+            stopping: Stopping::default(),
         })
         .unwrap();
         let policy = self.policy();

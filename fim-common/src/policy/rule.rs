@@ -142,7 +142,10 @@ impl Operations {
             | Action::Heartbeat
             | Action::PackageRun
             | Action::BaselineCreated
-            | Action::BaselineAccepted => false,
+            | Action::BaselineAccepted
+            | Action::JournalDropped
+            | Action::JournalFull
+            | Action::JournalTruncated => false,
         }
     }
 

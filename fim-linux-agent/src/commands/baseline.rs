@@ -8,7 +8,7 @@ use fim_common::event::{
     Action, BaselineChange, Event, Fim, Provider, Shared, Side, path_base64, path_text,
     pretty::pretty,
 };
-use fim_common::journal::{Journal, JournalOptions};
+use fim_common::journal::Journal;
 use fim_common::pipeline::{own_event, scan_event};
 use fim_common::scan::{self, Difference, Mode, Summary};
 use fim_common::time::Timestamp;
@@ -231,12 +231,8 @@ struct Chronicle {
 
 impl Chronicle {
     fn open(config: &fim_common::config::Config, state: &StateDir) -> Result<Self, Failure> {
-        let options = JournalOptions {
-            segment_bytes: config.journal.max_segment_bytes,
-            segments: config.journal.max_segments as usize,
-        };
         Ok(Self {
-            journal: Journal::open(&state.journal(), options).map_err(Failure::runtime)?,
+            journal: run::open_journal(config, state)?,
             host: host::host().into(),
             agent: host::agent(Some(state.agent_id()), &run::start_id()).into(),
             sequence: 0,

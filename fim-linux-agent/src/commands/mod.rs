@@ -6,12 +6,15 @@ mod agent_status;
 pub mod baseline;
 pub mod check;
 pub mod doctor;
+pub mod events;
 pub mod explain;
 pub mod policy;
 mod reload;
 mod replay;
+pub mod report;
 pub mod run;
 mod survey;
+pub mod verify;
 
 /// Exit codes, after sysexits.h where it has one.
 pub mod exit {

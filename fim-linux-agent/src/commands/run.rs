@@ -15,14 +15,14 @@ use fim_common::event::Window;
 use fim_common::event::actor::Actor;
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
-use fim_common::journal::{Journal, JournalOptions, Torn};
+use fim_common::journal::{Journal, JournalOptions, Key, Torn};
 use fim_common::ledger::{Checker, Ledger};
 use fim_common::loss::Losses;
 use fim_common::metrics::{self, Health, Metrics};
 use fim_common::packages::Databases;
 use fim_common::pipeline::{
     Format, Names, Options as PipelineOptions, Output, OutputOptions, PackageOptions, Pipeline,
-    Processes, Scanner, keep_contents, scope_of,
+    Processes, Scanner, Stopping, keep_contents, scope_of,
 };
 use fim_common::policy::Policy;
 use fim_common::scan::{self, Limits, Mode, Root};
@@ -156,14 +156,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         false => None,
     };
     let baseline = Arc::new(Baseline::open(state.path()).map_err(Failure::runtime)?);
-    let journal = Journal::open(
-        &state.journal(),
-        JournalOptions {
-            segment_bytes: config.journal.max_segment_bytes,
-            segments: config.journal.max_segments as usize,
-        },
-    )
-    .map_err(Failure::runtime)?;
+    let journal = open_journal(&config, &state)?;
     match journal.torn() {
         Some(torn @ Torn::SetAside { .. }) => {
             tracing::warn!(?torn, "the journal ended in the middle of an event");
@@ -193,6 +186,22 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Tasks that serve metrics have nothing to lose.
     runtime.shutdown_timeout(Duration::from_millis(500));
     result
+}
+
+/// Opens the journal, to write to it.
+///
+/// # Errors
+/// When it, or the key that it is signed with, is damaged or cannot be read.
+pub(super) fn open_journal(config: &Config, state: &StateDir) -> Result<Journal, Failure> {
+    let options = JournalOptions {
+        segment_bytes: config.journal.max_segment_bytes,
+        segments: config.journal.max_segments as usize,
+        max_age: config.journal.max_age,
+        fsync: config.journal.fsync,
+        on_full: config.journal.on_full,
+        key: Some(Key::open(state.path()).map_err(Failure::runtime)?),
+    };
+    Journal::open(&state.journal(), options).map_err(Failure::runtime)
 }
 
 struct Agent {
@@ -316,6 +325,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         ..PoolOptions::default()
     })
     .map_err(Failure::runtime)?;
+    let stopping = Stopping::default();
     let output = Output::new(OutputOptions {
         journal,
         format,
@@ -324,6 +334,8 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         ledger: Arc::clone(&ledger),
+        heartbeat: config.journal.heartbeat,
+        stopping: stopping.clone(),
     })
     .map_err(Failure::runtime)?;
     let contents = contents(&config, &policy, &state)?;
@@ -439,10 +451,15 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let replay = running.replay.take().map(|replay| replay::Watch::begin(replay, &ledger));
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
 
+    let mut is_full = false;
     while !stopped_early {
         let step = tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
+            () = stopping.wanted() => {
+                is_full = true;
+                break;
+            }
             () = replay::over(replay.as_ref()) => break,
             () = compared.notified() => {
                 match baseline.linked() {
@@ -457,6 +474,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         let collector = running.collector.as_mut();
         tokio::task::block_in_place(|| reloading.take(step, collector, &baseline));
     }
+    stopping.ask();
     tracing::info!("stopping");
     notify("STOPPING=1");
     // A second signal means: now.
@@ -485,7 +503,11 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     if let Some(replay) = replay {
         replay.report(&ledger).map_err(Failure::runtime)?;
     }
-    finished.map_err(|_| Failure::runtime("the pipeline has panicked"))
+    finished.map_err(|_| Failure::runtime("the pipeline has panicked"))?;
+    match is_full {
+        true => Err(Failure::runtime("the journal is full, and on_full = \"stop\"")),
+        false => Ok(()),
+    }
 }
 
 /// Makes the canary's directories, where that is possible.

@@ -33,6 +33,7 @@ mod contents;
 mod environment;
 mod event;
 mod expect;
+mod journal;
 mod lifecycle;
 mod operations;
 mod operator;

@@ -37,6 +37,8 @@ pub(crate) enum Need {
     Scanners,
     /// Compiling for arm64.
     Arm64,
+    /// A browser, for the report.
+    Browser,
     /// A kernel to boot in one.
     Kernel(&'static Kernel),
 }
@@ -179,6 +181,9 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
     if needs.contains(&Need::Vm) {
         items.push(program("rpmbuild", &["rpm"], "unit tests read a database that rpm has made"));
         items.extend(vm_tools());
+    }
+    if needs.contains(&Need::Browser) {
+        items.push(program("chromium", &["chromium"], "shows the report in the tests"));
     }
     if needs.contains(&Need::Peers) {
         let why = "`cargo xtask bench` compares with it";
