@@ -21,6 +21,7 @@ pub(super) const AGAIN: usize = 64;
 const KEEP: usize = 4 * MOST;
 
 /// What is to become of a row.
+#[allow(clippy::large_enum_variant, reason = "nearly all of them are `Set`")]
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     /// Nothing is known of the path any more.

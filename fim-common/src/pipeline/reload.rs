@@ -56,7 +56,7 @@ pub struct Refused {
 
 pub(super) enum Command {
     Reload(Box<Reload>),
-    Refused(Refused),
+    Refused(Box<Refused>),
 }
 
 /// The way of another policy to the pipeline.
@@ -72,7 +72,7 @@ impl Reloader {
 
     /// Tells that a configuration is wrong.
     pub fn refused(&self, refused: Refused) {
-        let _ = self.0.send(Command::Refused(refused));
+        let _ = self.0.send(Command::Refused(Box::new(refused)));
     }
 }
 
@@ -183,7 +183,8 @@ impl Pipeline {
         while let Some(index) = self.reloads.waiting.iter().position(|(at, _)| *at <= fence) {
             match self.reloads.waiting.remove(index).1 {
                 Command::Reload(reload) => self.put_in_force(*reload),
-                Command::Refused(Refused { configuration, message }) => {
+                Command::Refused(refused) => {
+                    let Refused { configuration, message } = *refused;
                     self.tell_configuration(Outcome::Failure, configuration, message);
                 }
             }

@@ -452,27 +452,29 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
 
     let mut is_full = false;
-    while !stopped_early {
-        let step = tokio::select! {
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-            () = stopping.wanted() => {
-                is_full = true;
-                break;
-            }
-            () = replay::over(replay.as_ref()) => break,
-            () = compared.notified() => {
-                match baseline.linked() {
-                    // Among what was found there may be other names of files.
-                    Ok(linked) => running.collector.watch_linked(linked),
-                    Err(error) => tracing::error!(%error, "the baseline cannot be read"),
+    if !stopped_early {
+        loop {
+            let step = tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                () = stopping.wanted() => {
+                    is_full = true;
+                    break;
                 }
-                continue;
-            }
-            step = reloading.step() => step,
-        };
-        let collector = running.collector.as_mut();
-        tokio::task::block_in_place(|| reloading.take(step, collector, &baseline));
+                () = replay::over(replay.as_ref()) => break,
+                () = compared.notified() => {
+                    match baseline.linked() {
+                        // Among what was found there may be other names of files.
+                        Ok(linked) => running.collector.watch_linked(linked),
+                        Err(error) => tracing::error!(%error, "the baseline cannot be read"),
+                    }
+                    continue;
+                }
+                step = reloading.step() => step,
+            };
+            let collector = running.collector.as_mut();
+            tokio::task::block_in_place(|| reloading.take(step, collector, &baseline));
+        }
     }
     stopping.ask();
     tracing::info!("stopping");

@@ -130,7 +130,7 @@ fn what_stays_watched_is_watched_without_a_pause() {
             let rounds = agent.stream.wait(|line| {
                 let hit = line.action == "config_changed" && line.event().list(&place) == ["two"];
                 found += usize::from(hit);
-                (found == (round + 1) / 2).then_some(())
+                (found == round.div_ceil(2)).then_some(())
             });
             rounds.unwrap_or_else(|error| panic!("round {round}: {error}\n{}", agent.log()));
         }
