@@ -120,7 +120,7 @@ fn what_stays_watched_is_watched_without_a_pause() {
             }
             made
         });
-        for round in 1..=6 {
+        for round in 1..=6_usize {
             let other = rule("one", &one, "severity = 1");
             write(&file, if round % 2 == 1 { &other } else { &both });
             // A file that is seen half written is wrong, and told: the last one counts.
