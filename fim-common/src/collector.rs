@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::event::Provider;
 use crate::operation::Operation;
+use crate::policy::Policy;
 use crate::state::ObjectId;
 use crate::time::Timestamp;
 
@@ -62,6 +63,16 @@ pub trait Collector: Send {
     /// watched by all their names. A collector that cannot do so leaves it.
     fn watch_linked(&mut self, files: Vec<(PathBuf, ObjectId)>) {
         drop(files);
+    }
+
+    /// Watches what this resolved policy asks for from now on, and nothing else. What was watched
+    /// and stays so is watched without a pause. Returns when each operation is seen.
+    ///
+    /// # Errors
+    /// When it cannot be done; then a part of it may be.
+    fn rescope(&mut self, policy: &Policy) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let _ = policy;
+        Err("this collector has to be restarted to watch something else".into())
     }
 
     /// One line for people: what is armed, and what is not.

@@ -77,6 +77,8 @@ stages! {
     Unchanged "unchanged"
     /// In an event.
     Told "told"
+    /// In an event that its rule has counted instead of told.
+    Suppressed "suppressed"
     /// Waiting for more, or for a hash, now.
     Pending "pending"
     /// Events, the agent's own included.
@@ -141,7 +143,7 @@ impl Identity {
             Self {
                 name: "pipeline",
                 from: &[Taken, Found],
-                to: &[Ignored, Uncovered, Nameless, Quiet, Unchanged, Told, Pending],
+                to: &[Ignored, Uncovered, Nameless, Quiet, Unchanged, Told, Suppressed, Pending],
                 exact: Exact::Drained,
             },
             Self {
@@ -210,6 +212,11 @@ impl Ledger {
     /// So many altogether: for a stage that is counted elsewhere.
     pub fn set(&self, stage: Stage, count: u64) {
         self.0[stage as usize].store(count, Ordering::Relaxed);
+    }
+
+    /// What one stage has counted.
+    pub fn count(&self, stage: Stage) -> u64 {
+        self.0[stage as usize].load(Ordering::Relaxed)
     }
 
     /// All stages. What comes late is read first: operations that move on meanwhile look as if they

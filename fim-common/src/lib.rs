@@ -20,6 +20,8 @@ pub mod collector;
 #[cfg(feature = "std")]
 pub mod config;
 #[cfg(feature = "std")]
+pub mod content;
+#[cfg(feature = "std")]
 pub mod diff;
 #[cfg(feature = "std")]
 pub mod event;
@@ -40,9 +42,13 @@ pub mod object;
 #[cfg(feature = "std")]
 pub mod operation;
 #[cfg(feature = "std")]
+pub mod packages;
+#[cfg(feature = "std")]
 pub mod pipeline;
 #[cfg(feature = "std")]
 pub mod policy;
+#[cfg(feature = "std")]
+pub mod report;
 #[cfg(feature = "std")]
 pub mod scan;
 #[cfg(feature = "std")]

@@ -64,8 +64,8 @@ pub(crate) unsafe fn attributes_set(dentry: *const u8, iattr: *const u8, ret: i3
         if pending.before.nlink == 0 {
             flags |= flag::NAMELESS;
         }
-        if draft.path(dentry).is_outside() {
-            flags |= flag::LINKED;
+        if !draft.path_of_pending(dentry, &pending) {
+            return count::filtered(hook);
         }
         draft.flag(flags);
         (*draft.body).object = pending.object;

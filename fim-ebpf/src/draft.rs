@@ -9,8 +9,8 @@ use fim_common::record::{
 };
 
 use crate::{
-    maps::{ATTEMPTS, SCRATCH, Scratch},
-    mem::{Memory, Typed},
+    maps::{ATTEMPTS, Pending, SCRATCH, Scratch},
+    mem::{self, Memory, Probed, Typed},
     offsets as off, process, record,
     scope::{self, Walk, walk},
 };
@@ -65,20 +65,8 @@ impl Draft {
             let generation = record::begin(scratch);
             let bytes = Scratch::bytes(scratch);
             let body: *mut FileBody = bytes.add(BODY).cast();
+            mem::zero(body);
             (*body).op = op as u32;
-            (*body).ret = 0;
-            (*body).flags = 0;
-            (*body).root = 0;
-            (*body).root2 = 0;
-            (*body).writers = 0;
-            (*body).object = NO_OBJECT;
-            (*body).other = NO_OBJECT;
-            (*body).before = NO_ATTRS;
-            (*body).after = NO_ATTRS;
-            (*body).path_len = 0;
-            (*body).path2_len = 0;
-            (*body).extra_len = 0;
-            (*body).reserved = 0;
             Scratch::set_cursor(scratch, TAIL);
             Some(Self { scratch, bytes, body, generation, hook })
         }
@@ -89,10 +77,21 @@ impl Draft {
     pub(crate) unsafe fn actor(&mut self) -> *mut Actor {
         // SAFETY: the current task; the scratch holds the actor.
         unsafe {
-            let execution = process::execution(process::current());
+            let execution = process::own_execution();
             process::describe(execution);
             let actor: *mut Actor = self.bytes.add(size_of::<Header>()).cast();
             process::fill_actor_of(actor, execution);
+            actor
+        }
+    }
+
+    /// Fills in the acting task, which is not the one that the record will be about.
+    #[inline(always)]
+    pub(crate) unsafe fn credentials(&mut self) -> *mut Actor {
+        // SAFETY: the current task; the scratch holds the actor.
+        unsafe {
+            let actor: *mut Actor = self.bytes.add(size_of::<Header>()).cast();
+            process::fill_actor(actor);
             actor
         }
     }
@@ -113,10 +112,20 @@ impl Draft {
     ) -> bool {
         // SAFETY: of the caller.
         unsafe {
-            if scope::is_cached_outside::<M>(dentry) {
-                return false;
-            }
-            let walk = self.path(dentry);
+            !scope::is_cached_outside::<M>(dentry) && self.walked_in_scope::<M>(dentry, inode)
+        }
+    }
+
+    /// The same, where there is no cached verdict.
+    #[inline(always)]
+    pub(crate) unsafe fn walked_in_scope<M: Memory>(
+        &mut self,
+        dentry: *const u8,
+        inode: *const u8,
+    ) -> bool {
+        // SAFETY: of the caller.
+        unsafe {
+            let walk = self.path::<M>(dentry);
             if walk.is_outside() {
                 if !scope::is_linked::<M>(inode) {
                     return false;
@@ -127,12 +136,28 @@ impl Draft {
         }
     }
 
-    /// Appends the path of `dentry`, in scope or not.
+    /// The same for what an entry program took down, which may have lost its inode.
     #[inline(always)]
-    pub(crate) unsafe fn path(&mut self, dentry: *const u8) -> Walk {
+    pub(crate) unsafe fn path_of_pending(&mut self, dentry: *const u8, pending: &Pending) -> bool {
         // SAFETY: of the caller.
         unsafe {
-            let walk = walk::<true, false>(dentry, self.scratch, self.generation);
+            if self.path::<Typed>(dentry).is_outside() {
+                let Attrs { nlink, mode, .. } = pending.before;
+                if !scope::is_linked_object(pending.object, nlink, mode) {
+                    return false;
+                }
+                self.flag(flag::LINKED);
+            }
+            true
+        }
+    }
+
+    /// Appends the path of `dentry`, in scope or not.
+    #[inline(always)]
+    pub(crate) unsafe fn path<M: Memory>(&mut self, dentry: *const u8) -> Walk {
+        // SAFETY: of the caller.
+        unsafe {
+            let walk = walk::<M, true, false>(dentry, self.scratch, self.generation);
             self.account(walk);
             walk
         }
@@ -143,7 +168,7 @@ impl Draft {
     pub(crate) unsafe fn path_below(&mut self, dentry: *const u8) -> Walk {
         // SAFETY: of the caller.
         unsafe {
-            let walk = walk::<true, true>(dentry, self.scratch, self.generation);
+            let walk = walk::<Probed, true, true>(dentry, self.scratch, self.generation);
             self.account(walk);
             walk
         }
@@ -169,7 +194,7 @@ impl Draft {
     pub(crate) unsafe fn path2(&mut self, dentry: *const u8) -> Walk {
         // SAFETY: of the caller.
         unsafe {
-            let walk = walk::<true, false>(dentry, self.scratch, self.generation);
+            let walk = walk::<Typed, true, false>(dentry, self.scratch, self.generation);
             (*self.body).path2_len = walk.len as u16;
             (*self.body).root2 = walk.root;
             if walk.inside {

@@ -16,6 +16,7 @@ mod atomic;
 mod attributes;
 mod count;
 mod draft;
+mod inside;
 mod maps;
 mod mem;
 mod mounts;

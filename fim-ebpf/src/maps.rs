@@ -37,6 +37,10 @@ pub(crate) static FILTERS: HashMap<FilterKey, u32> = HashMap::with_max_entries(1
 #[map]
 pub(crate) static OUTSIDE: LruHashMap<u64, Outside> = LruHashMap::with_max_entries(65_536, 0);
 
+/// Directories whose children are in scope, with the way to them.
+#[map]
+pub(crate) static INSIDE: LruHashMap<u64, Inside> = LruHashMap::with_max_entries(8_192, 0);
+
 /// Files in scope that have more than one name, by identity (without generation); the value means
 /// nothing. User space keeps it.
 #[map]
@@ -68,6 +72,10 @@ pub(crate) static WRITTEN: LruHashMap<u64, Written> = LruHashMap::with_max_entri
 #[map]
 pub(crate) static DESCRIBED: LruHashMap<Execution, u32> = LruHashMap::with_max_entries(32_768, 0);
 
+/// A hash of the one of them that this CPU met last.
+#[map]
+pub(crate) static LAST_DESCRIBED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Where a file record is put together before it is copied to the ring at its true size.
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
@@ -87,6 +95,26 @@ pub(crate) struct Outside {
     pub(crate) dev: u32,
     pub(crate) generation: u32,
     pub(crate) epoch: u64,
+}
+
+/// Bytes of a path that [`Inside`] has room for.
+pub(crate) const INSIDE_PATH: usize = 96;
+
+/// The identity comes first: where the kernel gives the entry to another directory while it is
+/// read, that is what it overwrites first.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Inside {
+    pub(crate) ino: u64,
+    pub(crate) dev: u32,
+    pub(crate) generation: u32,
+    pub(crate) epoch: u64,
+    /// Id of the root.
+    pub(crate) root: u32,
+    /// Bytes of `path`.
+    pub(crate) len: u32,
+    /// Of the directory below the root, leaf first.
+    pub(crate) path: [u64; INSIDE_PATH / 8],
 }
 
 #[repr(C)]
@@ -156,6 +184,10 @@ pub(crate) struct Execution {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct WalkState {
+    /// Address of the dentry where the walk began.
+    pub(crate) first: u64,
+    /// The epoch when it began.
+    pub(crate) epoch: u64,
     /// Address of the dentry that is looked at.
     pub(crate) here: u64,
     /// And of the one below it; 0: none.
@@ -174,7 +206,8 @@ pub(crate) struct WalkState {
     pub(crate) cut: u32,
     /// 1: the verdict is that of this name, not of its directory.
     pub(crate) by_name: u32,
-    pub(crate) reserved: u32,
+    /// Where in the scratch the path of the directory begins, behind the object's own name.
+    pub(crate) above: u32,
     /// See [`scalar`].
     word: u64,
 }
@@ -209,7 +242,7 @@ pub(crate) struct Scratch {
 }
 
 /// Bytes of a record that the cursor can point at.
-const CURSOR_MASK: u64 = 0x3fff;
+pub(crate) const CURSOR_MASK: u64 = 0x3fff;
 const _: () = assert!((CURSOR_MASK as usize) < RECORD_MAX);
 
 impl Scratch {

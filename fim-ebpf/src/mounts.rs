@@ -48,8 +48,7 @@ unsafe fn tell(hook: Hook, op: Op, mount: *const u8, dentry: *const u8) {
     if admit(tgid).is_none() {
         return count::filtered(hook);
     }
-    // SAFETY: the current task.
-    process::describe(unsafe { process::execution(process::current()) });
+    process::describe(process::own_execution());
     let Some(scratch) = PROCESS_SCRATCH.get_ptr_mut(0) else { return count::error(hook) };
     // SAFETY: the scratch holds the fixed part, and the walk stays within its bounds.
     unsafe {

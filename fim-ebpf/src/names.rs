@@ -4,9 +4,9 @@ use fim_common::record::{Hook, Op, flag};
 
 use crate::{
     count,
-    draft::{self, Draft, NO_ATTRS, NO_OBJECT, attrs, copy_name},
+    draft::{self, Draft, attrs, copy_name},
     maps::{PENDING, Pending, PendingKey, PendingRename, RENAMES, SCRATCH, Scratch, WRITTEN},
-    mem::{Memory, Typed},
+    mem::{self, Memory, Typed},
     offsets as off, record,
     scope::{self, object},
 };
@@ -47,13 +47,14 @@ pub(crate) unsafe fn created(hook: Hook, op: Op, dentry: *const u8, ret: i32, ta
     }
 }
 
-/// Before an operation that changes or removes the object: takes down what it was.
+/// Before an operation that changes or removes the object: takes down what it was, unless it is
+/// known to be out of scope. Whether it is in scope the exit tells, which walks the path anyway.
 #[inline(always)]
 pub(crate) unsafe fn enter(hook: Hook, dentry: *const u8) {
     // SAFETY: of the caller.
     unsafe {
         let inode: *const u8 = Typed::read(dentry, off::dentry_inode());
-        if inode.is_null() || scope::is_agent() || !scope::is_inside(dentry) {
+        if inode.is_null() || scope::is_agent() || scope::is_cached_outside::<Typed>(dentry) {
             return;
         }
         let key = PendingKey { object: dentry as u64, hook: hook as u64 };
@@ -84,6 +85,9 @@ pub(crate) unsafe fn directory_deleted(dentry: *const u8) {
     // SAFETY: of the caller.
     unsafe {
         let inode: *const u8 = Typed::read(dentry, off::dentry_inode());
+        if !inode.is_null() && scope::is_directory::<Typed>(inode) {
+            scope::bump_epoch();
+        }
         let key = PendingKey { object: dentry as u64, hook: Hook::Rmdir as u64 };
         let Some(pending) = PENDING.get(key) else { return };
         // An attempt that failed left its entry: it is not of this object.
@@ -97,6 +101,11 @@ pub(crate) unsafe fn directory_deleted(dentry: *const u8) {
 #[inline(always)]
 pub(crate) unsafe fn removed(hook: Hook, op: Op, dentry: *const u8, ret: i32) {
     count::seen(hook);
+    if matches!(hook, Hook::Rmdir) && ret == 0 {
+        // Another directory may get this one's inode, with the same number: overlayfs has no
+        // generations.
+        scope::bump_epoch();
+    }
     // SAFETY: of the caller. The caller of vfs_unlink() still holds the dentry, its parent and
     // name.
     unsafe {
@@ -107,8 +116,8 @@ pub(crate) unsafe fn removed(hook: Hook, op: Op, dentry: *const u8, ret: i32) {
         let Some(mut draft) = Draft::new(hook, op) else { return count::error(hook) };
         (*draft.body).object = pending.object;
         (*draft.body).before = pending.before;
-        if draft.path(dentry).is_outside() {
-            draft.flag(flag::LINKED);
+        if !draft.path_of_pending(dentry, &pending) {
+            return count::filtered(hook);
         }
         if ret == 0 {
             draft.actor();
@@ -134,7 +143,7 @@ pub(crate) unsafe fn linked(old: *const u8, new: *const u8, ret: i32) {
             return count::filtered(hook);
         }
         let Some(mut draft) = Draft::new(hook, Op::Link) else { return count::error(hook) };
-        let from = draft.path(old);
+        let from = draft.path::<Typed>(old);
         let to = draft.path2(new);
         if from.is_outside() && to.is_outside() {
             if !scope::is_linked::<Typed>(inode) {
@@ -189,8 +198,8 @@ pub(crate) unsafe fn rename_enter(renamedata: *const u8) {
         (*pending).old_parent = Typed::read::<u64>(old, off::dentry_parent());
         (*pending).object = object::<Typed>(inode);
         if other.is_null() {
-            (*pending).other = NO_OBJECT;
-            (*pending).other_attrs = NO_ATTRS;
+            mem::zero(&raw mut (*pending).other);
+            mem::zero(&raw mut (*pending).other_attrs);
         } else {
             (*pending).other = object::<Typed>(other);
             (*pending).other_attrs = attrs::<Typed>(other);
@@ -231,9 +240,9 @@ pub(crate) unsafe fn rename_exit(renamedata: *const u8, ret: i32) {
             let _ = RENAMES.remove(old as u64);
             return count::error(hook);
         };
-        (*draft.body).object = (*pending).object;
-        (*draft.body).other = (*pending).other;
-        (*draft.body).before = (*pending).other_attrs;
+        mem::copy(&raw mut (*draft.body).object, &raw const (*pending).object);
+        mem::copy(&raw mut (*draft.body).other, &raw const (*pending).other);
+        mem::copy(&raw mut (*draft.body).before, &raw const (*pending).other_attrs);
         if (*pending).flags & RENAME_EXCHANGE != 0 {
             draft.flag(flag::EXCHANGE);
         }

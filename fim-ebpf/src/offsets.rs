@@ -103,3 +103,13 @@ offsets! {
     rename_new_dentry OFF_RENAME_NEW_DENTRY;
     rename_flags OFF_RENAME_FLAGS;
 }
+
+/// 1: there is `bpf_get_current_task_btf` (5.11).
+#[unsafe(no_mangle)]
+static HAS_TASK_BTF: u32 = 0;
+
+#[inline(always)]
+pub(crate) fn has_task_btf() -> bool {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const HAS_TASK_BTF) != 0 }
+}

@@ -170,9 +170,13 @@ pub(crate) unsafe fn opened(file: *const u8) {
         if scope::is_agent() {
             return count::filtered(hook);
         }
+        // Before anything is put together: almost all that is opened on a machine is out of scope.
+        if scope::is_cached_outside::<Typed>(dentry) {
+            return count::filtered(hook);
+        }
         let op = if created { Op::Create } else { Op::OpenWrite };
         let Some(mut draft) = Draft::new(hook, op) else { return count::error(hook) };
-        if !draft.path_in_scope::<Typed>(dentry, inode) {
+        if !draft.walked_in_scope::<Typed>(dentry, inode) {
             return count::filtered(hook);
         }
         let actor = draft.actor();
@@ -253,10 +257,11 @@ pub(crate) unsafe fn released(file: *const u8) {
         // First what the verifier has to look at most: once, before the ways part.
         let Some(mut draft) = Draft::new(hook, Op::CloseWrite) else { return count::error(hook) };
         let dentry: *const u8 = Typed::read(file, off::file_dentry());
-        if draft.path(dentry).is_outside() {
+        if draft.path::<Typed>(dentry).is_outside() {
             draft.flag(flag::LINKED);
         }
-        let actor = draft.actor();
+        // It is told as done by the one who opened it, who was described then.
+        let actor = draft.credentials();
         let identity = object::<Typed>(inode);
         let now = attrs::<Typed>(inode);
         let mut writers = 0;
@@ -308,6 +313,7 @@ pub(crate) unsafe fn time_updated(inode: *const u8) {
         let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         let now = bpf_ktime_get_boot_ns();
         let mut writers = 0;
+        let mut known = false;
         match WRITTEN.get_ptr_mut(inode as u64) {
             Some(written) if (*written).ino == ino => {
                 if (*written).tgid == tgid
@@ -318,6 +324,7 @@ pub(crate) unsafe fn time_updated(inode: *const u8) {
                 (*written).tgid = tgid;
                 (*written).reported = now;
                 writers = (*written).writers;
+                known = true;
             }
             _ => {}
         }
@@ -330,8 +337,12 @@ pub(crate) unsafe fn time_updated(inode: *const u8) {
         if dentry.is_null() {
             return count::filtered(hook);
         }
+        // What is open for writing in scope was so when it was opened.
+        if !known && scope::is_cached_outside::<Probed>(dentry) {
+            return count::filtered(hook);
+        }
         let Some(mut draft) = Draft::new(hook, Op::Modify) else { return count::error(hook) };
-        if !draft.path_in_scope::<Probed>(dentry, inode) {
+        if !draft.walked_in_scope::<Probed>(dentry, inode) {
             return count::filtered(hook);
         }
         draft.actor();
@@ -366,7 +377,7 @@ pub(crate) unsafe fn mapped(file: *const u8) {
         let Some(mut draft) = Draft::new(hook, Op::Map) else { return count::error(hook) };
         let dentry: *const u8 = Typed::read(file, off::file_dentry());
         let inode: *const u8 = Typed::read(file, off::file_inode());
-        if draft.path(dentry).is_outside() {
+        if draft.path::<Typed>(dentry).is_outside() {
             draft.flag(flag::LINKED);
         }
         draft.actor();
@@ -384,9 +395,8 @@ pub(crate) unsafe fn mapped(file: *const u8) {
 unsafe fn arm(file: *const u8) {
     // SAFETY: as above.
     unsafe {
-        let tid = bpf_get_current_pid_tgid() as u32;
         let Some(settings) = SETTINGS.get_ptr_mut(0) else { return };
-        if (*settings).arm_tid == 0 || (*settings).arm_tid != tid {
+        if (*settings).arm_tid == 0 || (*settings).arm_tid != bpf_get_current_pid_tgid() as u32 {
             return;
         }
         let Some(armed) = ARMED.get_ptr_mut(0) else { return };

@@ -1,7 +1,8 @@
 //! Who: the acting task, and the description of its execution.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_user,
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
+    bpf_get_current_task_btf, bpf_probe_read_user,
 };
 use fim_common::record::{
     ANCESTORS_MAX, ARGS_MAX, Actor, Ancestor, COMM_LEN, Header, Hook, ID_UNSET, Kind, PATH_MAX,
@@ -10,8 +11,8 @@ use fim_common::record::{
 
 use crate::{
     count,
-    maps::{DESCRIBED, Execution, PROCESS_SCRATCH, Scratch},
-    mem::{Memory, Probed},
+    maps::{DESCRIBED, Execution, LAST_DESCRIBED, PROCESS_SCRATCH, Scratch},
+    mem::{Memory, Probed, Typed},
     offsets as off, record,
 };
 
@@ -41,6 +42,44 @@ pub(crate) unsafe fn execution(task: *const u8) -> Execution {
     }
 }
 
+/// The current task, as the verifier knows it where it can (5.11): fields of it and of what it
+/// points at are plain loads then.
+#[inline(always)]
+fn own() -> *const u8 {
+    // SAFETY: helpers without arguments; the first is dead code for a kernel without it.
+    unsafe {
+        if off::has_task_btf() {
+            bpf_get_current_task_btf() as *const u8
+        } else {
+            bpf_get_current_task() as *const u8
+        }
+    }
+}
+
+/// Reads a field of [`own`], or of what it points at.
+#[inline(always)]
+unsafe fn read_own<T: Copy>(base: *const u8, offset: u32) -> T {
+    // SAFETY: of the caller.
+    unsafe {
+        if off::has_task_btf() { Typed::read(base, offset) } else { Probed::read(base, offset) }
+    }
+}
+
+/// The execution of the current task.
+#[inline(always)]
+pub(crate) fn own_execution() -> Execution {
+    // SAFETY: the current task.
+    unsafe {
+        let task = own();
+        let leader: *const u8 = read_own(task, off::task_leader());
+        Execution {
+            start: read_own(leader, off::task_start()),
+            tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+            exec_id: read_own(task, off::task_exec_id()),
+        }
+    }
+}
+
 /// Fills in the acting task.
 ///
 /// # Safety
@@ -48,7 +87,7 @@ pub(crate) unsafe fn execution(task: *const u8) -> Execution {
 #[inline(always)]
 pub(crate) unsafe fn fill_actor(actor: *mut Actor) {
     // SAFETY: of the caller.
-    unsafe { fill_actor_of(actor, execution(current())) };
+    unsafe { fill_actor_of(actor, own_execution()) };
 }
 
 /// The same, where its execution is known already.
@@ -57,44 +96,29 @@ pub(crate) unsafe fn fill_actor(actor: *mut Actor) {
 /// `actor` is writable.
 #[inline(always)]
 pub(crate) unsafe fn fill_actor_of(actor: *mut Actor, execution: Execution) {
-    let task = current();
-    // SAFETY: Probed reads check addresses; `actor` is of the caller.
+    let task = own();
+    // SAFETY: the current task; `actor` is of the caller.
     unsafe {
         let pid_tgid = bpf_get_current_pid_tgid();
         (*actor).start = execution.start;
         (*actor).exec_id = execution.exec_id;
         (*actor).tgid = (pid_tgid >> 32) as u32;
         (*actor).tid = pid_tgid as u32;
-        let cred: *const u8 = Probed::read(task, off::task_cred());
-        let first = off::cred_uid();
-        if off::cred_gid() == first + 4
-            && off::cred_euid() == first + 16
-            && off::cred_egid() == first + 20
-            && off::cred_fsuid() == first + 24
-        {
-            // uid, gid, suid, sgid, euid, egid, fsuid: as every kernel so far has them.
-            let ids: [u32; 7] = Probed::read(cred, first);
-            (*actor).uid = ids[0];
-            (*actor).gid = ids[1];
-            (*actor).euid = ids[4];
-            (*actor).egid = ids[5];
-            (*actor).fsuid = ids[6];
-        } else {
-            (*actor).uid = Probed::read(cred, off::cred_uid());
-            (*actor).gid = Probed::read(cred, off::cred_gid());
-            (*actor).euid = Probed::read(cred, off::cred_euid());
-            (*actor).egid = Probed::read(cred, off::cred_egid());
-            (*actor).fsuid = Probed::read(cred, off::cred_fsuid());
-        }
+        let cred: *const u8 = read_own(task, off::task_cred());
+        (*actor).uid = read_own(cred, off::cred_uid());
+        (*actor).gid = read_own(cred, off::cred_gid());
+        (*actor).euid = read_own(cred, off::cred_euid());
+        (*actor).egid = read_own(cred, off::cred_egid());
+        (*actor).fsuid = read_own(cred, off::cred_fsuid());
         (*actor).loginuid = if off::task_loginuid() == off::ABSENT {
             ID_UNSET
         } else {
-            Probed::read(task, off::task_loginuid())
+            read_own(task, off::task_loginuid())
         };
         (*actor).sessionid = if off::task_sessionid() == off::ABSENT {
             ID_UNSET
         } else {
-            Probed::read(task, off::task_sessionid())
+            read_own(task, off::task_sessionid())
         };
     }
 }
@@ -296,8 +320,23 @@ const TAIL: usize = BODY + size_of::<ProcessBody>();
 /// Describes the current execution to user space, if that was not done before.
 #[inline(always)]
 pub(crate) fn describe(execution: Execution) {
+    // Mostly it is the one that this CPU described last: one word, so that no half of another's is
+    // taken for it.
+    let word = execution
+        .start
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(u64::from(execution.tgid) << 32 | u64::from(execution.exec_id));
+    let last = LAST_DESCRIBED.get_ptr_mut(0);
+    // SAFETY: a map value.
+    if last.is_some_and(|last| unsafe { last.read_volatile() } == word) {
+        return;
+    }
     // SAFETY: only the presence of the value counts.
     if unsafe { DESCRIBED.get(execution) }.is_some() {
+        if let Some(last) = last {
+            // SAFETY: a map value.
+            unsafe { last.write_volatile(word) };
+        }
         return;
     }
     describe_now(execution.start, execution.tgid, execution.exec_id);

@@ -1,7 +1,8 @@
 //! Scope: whether an object lies in a watched tree, and its path relative to that tree's root.
 //!
 //! Most operations are outside, and the cached verdict on their directory is one lookup
-//! ([`is_cached_outside`]). Else the path is walked towards the root of the file system, one
+//! ([`is_cached_outside`]); so is the path of the directory of a file that is inside
+//! ([`inside::path`]). Else the path is walked towards the root of the file system, one
 //! component at a time. The walk's state lies in the scratch of this CPU and each step is a
 //! global function, which the verifier looks at once: walked in line, 64 levels cost it 65,000
 //! instructions at each place that asks, and 2,048 levels would be refused.
@@ -13,7 +14,7 @@ use fim_common::record::{
 };
 
 use crate::{
-    atomic,
+    atomic, inside,
     maps::{FILTERS, LINKED, OUTSIDE, Outside, ROOTS, SCRATCH, SETTINGS, Scratch},
     mem::{Memory, Probed, Typed},
     offsets as off, record,
@@ -55,7 +56,7 @@ impl Walk {
 
 /// How a step ends, in the upper half; the lower one is the root's id. 0: go on.
 const AT_TOP: u64 = 1 << 32;
-const INSIDE: u64 = 2 << 32;
+const WITHIN: u64 = 2 << 32;
 const EXCLUDED: u64 = 3 << 32;
 const TOO_LONG: u64 = 4 << 32;
 
@@ -135,17 +136,24 @@ pub(crate) unsafe fn first_name<M: Memory>(inode: *const u8) -> *const u8 {
 pub(crate) unsafe fn is_linked<M: Memory>(inode: *const u8) -> bool {
     // SAFETY: of the caller.
     unsafe {
-        if inode.is_null()
-            || M::read::<u32>(inode, off::inode_nlink()) < 2
-            || mode::<M>(inode) & S_IFMT != S_IFREG
-        {
+        if inode.is_null() {
             return false;
         }
-        let mut key = object::<M>(inode);
-        // User space knows no generations.
-        key.generation = 0;
-        LINKED.get(key).is_some()
+        let nlink = M::read(inode, off::inode_nlink());
+        nlink >= 2 && is_linked_object(object::<M>(inode), nlink, mode::<M>(inode))
     }
+}
+
+/// The same for an object that is known already.
+#[inline(always)]
+pub(crate) fn is_linked_object(mut key: Object, nlink: u32, mode: u32) -> bool {
+    if nlink < 2 || mode & S_IFMT != S_IFREG {
+        return false;
+    }
+    // User space knows no generations.
+    key.generation = 0;
+    // SAFETY: only the presence of the value counts.
+    unsafe { LINKED.get(key) }.is_some()
 }
 
 /// Makes a file with more than one name, of which one is in scope, be so by all of them: at once,
@@ -206,8 +214,8 @@ pub(crate) unsafe fn is_cached_outside<M: Memory>(dentry: *const u8) -> bool {
     let Some(settings) = settings() else { return true };
     // SAFETY: of the caller.
     unsafe {
-        let parent: *const u8 = M::read(dentry, off::dentry_parent());
-        let parent_inode: *const u8 = M::read(parent, off::dentry_inode());
+        let fields = M::dentry(dentry);
+        let parent_inode: *const u8 = M::read(fields.parent, off::dentry_inode());
         let Some(outside) = OUTSIDE.get(parent_inode as u64) else { return false };
         if outside.epoch != settings.epoch
             || outside.ino != M::read::<u64>(parent_inode, off::inode_ino())
@@ -216,7 +224,7 @@ pub(crate) unsafe fn is_cached_outside<M: Memory>(dentry: *const u8) -> bool {
         {
             return false;
         }
-        let inode: *const u8 = M::read(dentry, off::dentry_inode());
+        let inode = fields.inode;
         // The watched directory itself may lie in a directory that is outside, and a watched file
         // may have a name there.
         if inode.is_null() {
@@ -226,38 +234,6 @@ pub(crate) unsafe fn is_cached_outside<M: Memory>(dentry: *const u8) -> bool {
             return root_entry::<M>(inode).is_none();
         }
         !is_linked::<M>(inode)
-    }
-}
-
-/// What a step needs of a dentry, as `struct dentry` (include/linux/dcache.h) has it in a row.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct DentryFields {
-    parent: u64,
-    hash: u32,
-    len: u32,
-    name: u64,
-    inode: u64,
-}
-
-#[inline(always)]
-unsafe fn read_dentry(dentry: *const u8) -> DentryFields {
-    let first = off::dentry_parent();
-    // SAFETY: Probed reads check addresses.
-    unsafe {
-        if off::dentry_name_len() == first + 12
-            && off::dentry_name() == first + 16
-            && off::dentry_inode() == first + 24
-        {
-            return Probed::read(dentry, first);
-        }
-        DentryFields {
-            parent: Probed::read(dentry, first),
-            hash: 0,
-            len: Probed::read(dentry, off::dentry_name_len()),
-            name: Probed::read(dentry, off::dentry_name()),
-            inode: Probed::read(dentry, off::dentry_inode()),
-        }
     }
 }
 
@@ -271,27 +247,29 @@ pub extern "C" fn fim_walk_step() -> u64 {
         let walk = &raw mut (*scratch).walk;
         let here = (*walk).here as *const u8;
         let depth = (*walk).depth;
-        let dentry = read_dentry(here);
+        let dentry = Probed::dentry(here);
         if depth > 0 {
-            let inode = dentry.inode as *const u8;
+            let inode = dentry.inode;
             if let Some(entry) = root_entry::<Probed>(inode) {
                 let root = u64::from(entry.root);
                 if entry.exclude != 0 {
                     return EXCLUDED | root;
                 }
-                if depth <= entry.depth
-                    || (entry.filtered != 0
-                        && filter_accepts(entry.root, (*walk).child as *const u8, depth))
-                {
-                    return INSIDE | root;
+                if depth <= entry.depth {
+                    return WITHIN | root;
                 }
                 if depth == 1 {
                     // This verdict depends on the object's own name.
                     (*walk).by_name = 1;
                 }
+                if entry.filtered != 0
+                    && filter_accepts(entry.root, (*walk).child as *const u8, depth)
+                {
+                    return WITHIN | root;
+                }
             }
         }
-        let parent = dentry.parent;
+        let parent = dentry.parent as u64;
         if parent == here as u64 {
             return AT_TOP;
         }
@@ -301,8 +279,11 @@ pub extern "C" fn fim_walk_step() -> u64 {
                 (*walk).copy = 0;
                 (*walk).cut = 1;
             } else {
-                Scratch::push_name(scratch, dentry.name as *const u8, dentry.len);
+                Scratch::push_name(scratch, dentry.name, dentry.len);
             }
+        }
+        if depth == 0 {
+            (*walk).above = Scratch::cursor(scratch) as u32;
         }
         (*walk).child = here as u64;
         (*walk).here = parent;
@@ -338,6 +319,8 @@ pub extern "C" fn fim_walk() -> u64 {
         let generation = (&raw const (*scratch).generation).read_volatile();
         let walk = &raw mut (*scratch).walk;
         let first = (*walk).here as *const u8;
+        (*walk).first = first as u64;
+        (*walk).epoch = epoch;
         if (*walk).depth == 0 {
             let inode: *const u8 = Probed::read(first, off::dentry_inode());
             if !inode.is_null()
@@ -346,7 +329,9 @@ pub extern "C" fn fim_walk() -> u64 {
                 && entry.depth != 0
                 && entry.exclude == 0
             {
-                return INSIDE | u64::from(entry.root);
+                // Nothing of its directory.
+                (*walk).by_name = 1;
+                return WITHIN | u64::from(entry.root);
             }
         }
         let mut end = 0;
@@ -365,8 +350,11 @@ pub extern "C" fn fim_walk() -> u64 {
         if end == 0 {
             return TOO_LONG;
         }
+        if (*walk).by_name != 0 {
+            return end;
+        }
         let outside = end == AT_TOP || end >> 32 == EXCLUDED >> 32;
-        if outside && (*walk).by_name == 0 {
+        if outside {
             let parent: *const u8 = if (*walk).started == 0 {
                 Probed::read(first, off::dentry_parent())
             } else {
@@ -390,15 +378,22 @@ pub extern "C" fn fim_walk() -> u64 {
 /// appended by the caller). With `COPY` the path is appended to the scratch, leaf first.
 ///
 /// # Safety
-/// `scratch` is a map value that the caller has begun as `generation`.
+/// `dentry` is a dentry in the sense of `M`; `scratch` is a map value that the caller has begun as
+/// `generation`.
 #[inline(always)]
-pub(crate) unsafe fn walk<const COPY: bool, const BELOW: bool>(
+pub(crate) unsafe fn walk<M: Memory, const COPY: bool, const BELOW: bool>(
     dentry: *const u8,
     scratch: *mut Scratch,
     generation: u64,
 ) -> Walk {
     // SAFETY: of the caller.
     unsafe {
+        if COPY
+            && !BELOW
+            && let Some(walk) = inside::path::<M>(dentry, scratch)
+        {
+            return walk;
+        }
         let at = Scratch::cursor(scratch);
         let walk = &raw mut (*scratch).walk;
         (&raw mut (*walk).here).write_volatile(dentry as u64);
@@ -410,6 +405,9 @@ pub(crate) unsafe fn walk<const COPY: bool, const BELOW: bool>(
         (*walk).cut = 0;
         (*walk).copy = u32::from(COPY);
         let mut end = fim_walk();
+        if COPY && !BELOW && end >> 32 == WITHIN >> 32 {
+            inside::fim_remember(u64::from(end as u32), generation);
+        }
         if (&raw const (*scratch).generation).read_volatile() != generation {
             // Another task took the scratch in the middle (a preemptible kernel): nothing is known.
             end = TOO_LONG;
@@ -418,7 +416,7 @@ pub(crate) unsafe fn walk<const COPY: bool, const BELOW: bool>(
         let kind = end >> 32;
         Walk {
             root: end as u32,
-            inside: kind == INSIDE >> 32,
+            inside: kind == WITHIN >> 32,
             unknown: kind == TOO_LONG >> 32,
             truncated: kind == TOO_LONG >> 32 || (*walk).cut != 0,
             len,
@@ -439,7 +437,7 @@ pub(crate) unsafe fn is_inside(dentry: *const u8) -> bool {
         }
         let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
         let generation = record::begin(scratch);
-        if !walk::<false, false>(dentry, scratch, generation).is_outside() {
+        if !walk::<Typed, false, false>(dentry, scratch, generation).is_outside() {
             return true;
         }
         is_linked::<Typed>(Typed::read(dentry, off::dentry_inode()))

@@ -15,8 +15,7 @@ const BODY: usize = size_of::<Header>() + size_of::<Actor>();
 /// sched_process_exec: the current task runs another program.
 #[inline(always)]
 pub(crate) unsafe fn executed() {
-    // SAFETY: the current task.
-    let execution = unsafe { process::execution(process::current()) };
+    let execution = process::own_execution();
     process::describe_now(execution.start, execution.tgid, execution.exec_id);
 }
 

@@ -1,6 +1,5 @@
 //! Which backend works here, and starting it.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fim_common::collector::{Collector, ObservationSender};
@@ -9,18 +8,20 @@ use fim_common::ignored::Ignored;
 use fim_common::ledger::{Ledger, Stage};
 use fim_common::loss::Losses;
 use fim_common::metrics::{HookCounts, Metrics};
-use fim_common::policy::{Policy, Watch};
+use fim_common::policy::Policy;
 use fim_common::record::Hook;
 use thiserror::Error;
 
 use crate::bpf::collector::{self as bpf, BpfCollector, BpfError, ProcessFeed};
 use crate::bpf::loader::LoadError;
+use crate::bpf::replay::{self, Replay, Replaying};
 use crate::canary::{Exempt, Post};
 use crate::fanotify::{self, FanotifyCollector, FanotifyError};
 use crate::process::Table;
 
-/// Bytes of the ring that only carries process records.
-const PROCESS_RING: u32 = 4 << 20;
+/// Bytes of the ring that only carries process records: some 2,500 short-lived processes between two
+/// looks. All of it is mapped twice, and so it counts twice in the agent's resident memory.
+const PROCESS_RING: u32 = 2 << 20;
 
 /// No backend works.
 #[derive(Debug, Error)]
@@ -64,6 +65,8 @@ pub struct Running {
     pub exempt: Exempt,
     /// One line: what was chosen, and why.
     pub choice: String,
+    /// Where what is told was made beforehand.
+    pub(crate) replay: Option<Replaying>,
 }
 
 /// Counters of a backend, for metrics.
@@ -161,6 +164,8 @@ pub struct Request<'a> {
     pub losses: Losses,
     /// Takes what the canary did.
     pub post: Arc<Post>,
+    /// In place of a backend: the records of this many rounds of a replay.
+    pub replay: Option<u32>,
 }
 
 /// Starts the backend asked for; with `auto`, bpf where it works, else fanotify.
@@ -168,6 +173,9 @@ pub struct Request<'a> {
 /// # Errors
 /// When none of what was asked for works.
 pub fn start(request: &Request<'_>) -> Result<Running, BackendError> {
+    if let Some(rounds) = request.replay {
+        return Ok(start_replay(request, rounds)?);
+    }
     match request.backend {
         Backend::Bpf => Ok(start_bpf(request, "as asked for")?),
         Backend::Fanotify => Ok(start_fanotify(request, "as asked for")?),
@@ -182,24 +190,42 @@ pub fn start(request: &Request<'_>) -> Result<Running, BackendError> {
 }
 
 fn start_bpf(request: &Request<'_>, reason: &str) -> Result<Running, BpfError> {
-    let canaries = request.post.directories().iter();
-    let canaries = canaries.map(|base| Watch { base: base.clone(), depth: None, first: None });
-    let collector = BpfCollector::start(bpf::Options {
-        watches: request.policy.watches().into_iter().chain(canaries).collect(),
-        prunes: request.policy.prunes(),
-        attempts: request.policy.rules().iter().any(|rule| rule.attempts),
-        ring_bytes: request.collector.ring_bytes,
-        table: Arc::clone(&request.table),
-        sender: request.sender.clone(),
-        losses: request.losses.clone(),
-        post: Arc::clone(&request.post),
-    })?;
+    let collector = BpfCollector::start(bpf_options(request))?;
     Ok(Running {
         exempt: collector.exempt(),
         monitor: Monitor::Bpf(collector.monitor()),
         choice: format!("backend bpf ({reason})"),
         collector: Box::new(collector),
+        replay: None,
     })
+}
+
+fn start_replay(request: &Request<'_>, rounds: u32) -> Result<Running, BpfError> {
+    let progress = Arc::new(replay::Progress::default());
+    let options = bpf_options(request);
+    let root = options.watches.first().map(|watch| watch.base.clone()).unwrap_or_default();
+    let replay = Replay::of(&root, rounds, Arc::clone(&progress))?;
+    let collector = BpfCollector::replay(replay, options)?;
+    Ok(Running {
+        exempt: Arc::new(|_| ()),
+        monitor: Monitor::Bpf(collector.monitor()),
+        choice: format!("{rounds} rounds of a replay"),
+        replay: Some(Replaying { progress, monitor: collector.monitor() }),
+        collector: Box::new(collector),
+    })
+}
+
+fn bpf_options(request: &Request<'_>) -> bpf::Options {
+    bpf::Options {
+        watches: bpf::watches(request.policy, &request.post),
+        prunes: request.policy.prunes(),
+        attempts: bpf::wants_attempts(request.policy),
+        ring_bytes: request.collector.ring_bytes,
+        table: Arc::clone(&request.table),
+        sender: request.sender.clone(),
+        losses: request.losses.clone(),
+        post: Arc::clone(&request.post),
+    }
 }
 
 fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, FanotifyError> {
@@ -217,8 +243,7 @@ fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, Fanoti
     if let Err(error) = lock(table).snapshot() {
         tracing::warn!(%error, "/proc cannot be listed");
     }
-    let policy = Arc::new(request.policy.clone());
-    let scope = Arc::new(move |path: &Path| policy.covers(path).is_some());
+    let (scope, watch_paths) = fanotify::scope_of(request.policy, &request.post);
     let sync: Box<dyn FnMut() + Send> = match feed {
         Some(mut feed) => {
             let table = Arc::clone(table);
@@ -226,16 +251,6 @@ fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, Fanoti
         }
         None => Box::new(|| ()),
     };
-    let watch_paths = request
-        .policy
-        .watches()
-        .into_iter()
-        .map(|watch| match watch.first {
-            Some(first) => watch.base.join(first),
-            None => watch.base,
-        })
-        .chain(request.post.directories().iter().cloned())
-        .collect();
     let collector = FanotifyCollector::start(fanotify::Options {
         scope,
         watch_paths,
@@ -255,6 +270,7 @@ fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, Fanoti
         monitor: Monitor::Fanotify(collector.counters()),
         choice: format!("backend fanotify ({reason}), {processes}"),
         collector: Box::new(collector),
+        replay: None,
     })
 }
 

@@ -4,10 +4,12 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fim_common::config::{self, Backend};
 use fim_common::pipeline::Format;
+use fim_common::policy::{Platform, Set};
 
 use crate::commands::{self, exit, run};
 
@@ -27,6 +29,16 @@ struct Cli {
 enum Command {
     /// Monitor in the foreground until SIGINT or SIGTERM.
     Run(Run),
+    /// Monitor the operations that one process would do to make and remove each file in the watched
+    /// directory, in place of what is done; say what it took. For `cargo xtask bench`.
+    #[command(hide = true)]
+    Replay {
+        #[command(flatten)]
+        run: Run,
+        /// How often each file is made and removed.
+        #[arg(long, default_value_t = 1)]
+        rounds: u32,
+    },
     /// Say which backends and hooks work here, what to do about those that do not, and how the
     /// running agent is.
     Doctor {
@@ -40,6 +52,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Find events in the journal.
+    Events(commands::events::Arguments),
+    /// Prove that the journal is whole and unaltered, or say where it is not.
+    Verify(commands::verify::Arguments),
+    /// Write one self-contained page for an auditor.
+    Report(commands::report::Arguments),
     /// Say which rule decides about a path, and why.
     Explain {
         /// The path; it need not exist.
@@ -51,6 +69,22 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Compare the file system with the baseline now; exits with 1 when something differs.
+    Check {
+        #[command(flatten)]
+        place: Place,
+        /// What to compare, with everything below it [default: everything that is watched].
+        paths: Vec<PathBuf>,
+        /// Read contents also where size, times and inode say that nothing was touched.
+        #[arg(long)]
+        deep: bool,
+        /// As JSON, one event a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take, show or accept the known state.
+    #[command(subcommand)]
+    Baseline(Baseline),
     /// Show or check the policy.
     #[command(subcommand)]
     Policy(Policy),
@@ -78,10 +112,64 @@ struct Run {
     metrics: Option<SocketAddr>,
 }
 
+/// What is watched, and where what is known of it lies.
+#[derive(Debug, Args)]
+struct Place {
+    /// The configuration [default: /etc/fim/fim.toml, or the recommended policy].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What is watched is this path and everything below it; as for `fim run`. May be repeated.
+    #[arg(long, value_name = "PATH")]
+    watch: Vec<PathBuf>,
+    /// Where baseline and journal are kept.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/fim")]
+    state_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Baseline {
+    /// Take the baseline: what there is now is what is known.
+    Create {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Print what is known of each object, and who changed it last.
+    List {
+        /// Where baseline and journal are kept.
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/fim")]
+        state_dir: PathBuf,
+        /// What to print, with everything below it [default: everything].
+        paths: Vec<PathBuf>,
+        /// As JSON, one object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take what differs from the baseline into it; the journal says who did.
+    Accept {
+        #[command(flatten)]
+        place: Place,
+        /// What to accept, with everything below it [default: everything that is watched].
+        paths: Vec<PathBuf>,
+        /// What is accepted as JSON, one event a line.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 enum Policy {
-    /// The recommended items, and what of them exists here.
+    /// The built-in rules item by item, what of them exists here, and how often they fire.
     Recommended {
+        /// Of which platform [default: this one].
+        #[arg(long, value_enum, value_name = "PLATFORM")]
+        platform: Option<PlatformName>,
+        /// Which set; may be repeated [default: recommended].
+        #[arg(long, value_enum, value_name = "SET")]
+        set: Vec<SetName>,
+        /// Watch for this long (as in 10m), apart from any running agent, and say how often each
+        /// item fires, by whom, and what to suppress.
+        #[arg(long, value_name = "TIME", value_parser = commands::policy::duration)]
+        learn: Option<Duration>,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -91,13 +179,33 @@ enum Policy {
         /// The configuration [default: /etc/fim/fim.toml, or the recommended policy].
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Print the effective policy.
     Show {
         /// The configuration [default: /etc/fim/fim.toml, or the recommended policy].
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PlatformName {
+    Linux,
+    Windows,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SetName {
+    /// What Microsoft Defender for Cloud recommends.
+    Recommended,
+    /// What attackers use today.
+    AttackSurface,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -141,11 +249,27 @@ pub fn main() -> ExitCode {
 
     let out = &mut std::io::stdout();
     let result = match cli.command {
-        Command::Run(arguments) => {
-            return match run::run(&arguments.into()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(failure) => fail(&failure, failure.code),
+        Command::Run(arguments) => return run_agent(&arguments.into()),
+        Command::Replay { run, rounds } => {
+            return run_agent(&run::Arguments { replay: Some(rounds), ..run.into() });
+        }
+        Command::Check { place, paths, deep, json } => {
+            let out = &mut std::io::BufWriter::new(out);
+            let done = commands::check::check(out, &place.into(), &paths, deep, json);
+            return finish(done, out);
+        }
+        Command::Baseline(what) => {
+            let out = &mut std::io::BufWriter::new(out);
+            let done = match what {
+                Baseline::Create { place } => commands::baseline::create(out, &place.into()),
+                Baseline::List { state_dir, paths, json } => {
+                    commands::baseline::list(out, &state_dir, &paths, json)
+                }
+                Baseline::Accept { place, paths, json } => {
+                    commands::baseline::accept(out, &place.into(), &paths, json)
+                }
             };
+            return finish(done.map(|()| exit::OK), out);
         }
         Command::Doctor { config, metrics, json } => match metrics {
             Some(agent) => commands::doctor::doctor(out, json, agent),
@@ -156,11 +280,32 @@ pub fn main() -> ExitCode {
         Command::Explain { path, config, json } => {
             commands::explain::explain(out, &path, config.as_deref(), json)
         }
-        Command::Policy(Policy::Recommended { json }) => commands::policy::recommended(out, json),
-        Command::Policy(Policy::Check { config }) => {
-            commands::policy::check(out, config.as_deref())
+        Command::Events(arguments) => commands::events::events(out, arguments),
+        Command::Verify(arguments) => commands::verify::verify(out, &arguments),
+        Command::Report(arguments) => commands::report::report(out, &arguments),
+        Command::Policy(Policy::Recommended { platform, set, learn, json }) => {
+            let mut asked = commands::policy::Asked { learn, json, ..Default::default() };
+            match platform {
+                Some(PlatformName::Linux) => asked.platform = Platform::Linux,
+                Some(PlatformName::Windows) => asked.platform = Platform::Windows,
+                None => {}
+            }
+            if !set.is_empty() {
+                let sets = set.into_iter().map(|set| match set {
+                    SetName::Recommended => Set::Recommended,
+                    SetName::AttackSurface => Set::AttackSurface,
+                });
+                asked.sets = sets.collect();
+                asked.sets.dedup();
+            }
+            commands::policy::recommended(out, &asked)
         }
-        Command::Policy(Policy::Show { config }) => commands::policy::show(out, config.as_deref()),
+        Command::Policy(Policy::Check { config, json }) => {
+            commands::policy::check(out, config.as_deref(), json)
+        }
+        Command::Policy(Policy::Show { config, json }) => {
+            commands::policy::show(out, config.as_deref(), json)
+        }
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -168,6 +313,30 @@ pub fn main() -> ExitCode {
             let usage = error.downcast_ref::<config::Error>().is_some();
             fail(&format!("{error:#}"), if usage { exit::USAGE } else { exit::FAILURE })
         }
+    }
+}
+
+fn run_agent(arguments: &run::Arguments) -> ExitCode {
+    match run::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure, failure.code),
+    }
+}
+
+/// Writes out what is left, and says why it failed.
+fn finish(done: Result<u8, run::Failure>, out: &mut dyn std::io::Write) -> ExitCode {
+    let written = commands::quiet_on_closed_pipe(out.flush());
+    match (done, written) {
+        (Err(failure), _) => fail(&failure, failure.code),
+        (Ok(_), Err(error)) => fail(&error, exit::FAILURE),
+        (Ok(code), Ok(())) => ExitCode::from(code),
+    }
+}
+
+impl From<Place> for run::Arguments {
+    fn from(place: Place) -> Self {
+        let Place { config, watch, state_dir } = place;
+        Self { config, watch, state_dir, ..Self::default() }
     }
 }
 
@@ -194,6 +363,7 @@ impl From<Run> for run::Arguments {
             }),
             state_dir: run.state_dir,
             metrics: run.metrics,
+            replay: None,
         }
     }
 }

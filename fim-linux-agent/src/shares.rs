@@ -41,6 +41,11 @@ impl Shares {
         self.share(source).fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// How much is in the queue.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     fn share(&self, source: &impl Hash) -> &AtomicUsize {
         let mut hasher = DefaultHasher::new();
         source.hash(&mut hasher);

@@ -47,6 +47,7 @@ pub(crate) fn exists(ws: &Workspace) -> bool {
 
 /// Runs the tests here, with the backend that works without loading programs into the kernel.
 pub(crate) fn host(ws: &Workspace, args: &[String]) -> Result<()> {
+    setup::ensure(ws, &[Need::Browser])?;
     let program = build(ws)?;
     // timeout(1) ends the program's children too.
     run(Command::new("timeout")

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::{
-    conformance, e2e, ebpf,
+    arm64, conformance, e2e, ebpf,
     kernels::{self, Kernel},
     lint,
     setup::{self, Need},
@@ -39,6 +39,15 @@ const STAGES: &[Stage] = &[
         about: "the BPF object and the agent",
         needs: &["setup"],
         run: |ws, _| ebpf::build(ws, false).map(drop),
+    },
+    Stage {
+        name: "arm64",
+        about: "the agent compiles for arm64",
+        needs: &["build"],
+        run: |ws, _| {
+            setup::ensure(ws, &[Need::Arm64])?;
+            arm64::check(ws)
+        },
     },
     Stage {
         name: "unit",

@@ -3,19 +3,22 @@
 //! Invariant: a database that is damaged, foreign or of a later format is refused and left as it
 //! is; nothing here ever replaces one.
 //!
-//! Writes are gathered in one transaction, committed after [`COMMIT_EVERY`] of them or at
-//! [`Baseline::flush`]. The methods see uncommitted writes; readers of other connections do not.
+//! Writes are gathered in memory and in one transaction, committed after [`COMMIT_EVERY`] of them
+//! or at [`Baseline::flush`]. The methods see uncommitted writes; readers of other connections do not.
 //! A crash loses at most what was not committed, and the comparison at the next start finds it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
+use ahead::{Ahead, Change};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::state::{ObjectId, ObjectState};
 use crate::time::Timestamp;
 
+mod ahead;
 mod error;
+mod last;
 mod open;
 mod row;
 mod state_dir;
@@ -23,6 +26,7 @@ mod tree;
 mod watch;
 
 pub use error::BaselineError;
+pub use last::LastChange;
 pub(crate) use row::{Fingerprint, path_of};
 pub use state_dir::{MINIMUM_FREE, StateDir, StateDirError};
 pub use tree::Tree;
@@ -45,11 +49,23 @@ struct Inner {
     /// Writes in the open transaction.
     pending: u64,
     notes: watch::Notes,
+    ahead: Ahead,
+    /// Of another agent: nothing may be kept that could not be written.
+    read_only: bool,
 }
 
 impl Inner {
-    fn new(connection: Connection) -> Mutex<Self> {
-        Mutex::new(Self { connection, pending: 0, notes: watch::Notes::default() })
+    fn new(connection: Connection, read_only: bool) -> Mutex<Self> {
+        let (notes, ahead) = (watch::Notes::default(), Ahead::default());
+        Mutex::new(Self { connection, pending: 0, notes, ahead, read_only })
+    }
+
+    /// The state of a path.
+    fn get(&self, path: &Path) -> rusqlite::Result<Option<ObjectState>> {
+        match self.ahead.get(path) {
+            Some(state) => Ok(state.cloned()),
+            None => get(&self.connection, path),
+        }
     }
 }
 
@@ -60,7 +76,7 @@ impl Baseline {
     /// Each variant of [`BaselineError`]; the file was then left as it is.
     pub fn open(directory: &Path) -> Result<Self, BaselineError> {
         let (connection, path, created) = open::open(directory)?;
-        Ok(Self { path, created, inner: Inner::new(connection) })
+        Ok(Self { path, created, inner: Inner::new(connection, false) })
     }
 
     /// An empty one that is on no disk.
@@ -69,7 +85,7 @@ impl Baseline {
     /// When SQLite does not work.
     pub fn in_memory() -> Result<Self, BaselineError> {
         let path = PathBuf::from(":memory:");
-        Ok(Self { inner: Inner::new(open::in_memory(&path)?), path, created: true })
+        Ok(Self { inner: Inner::new(open::in_memory(&path)?, false), path, created: true })
     }
 
     /// Opens the baseline in `directory` for reading, beside an agent that writes it. Writing
@@ -80,7 +96,7 @@ impl Baseline {
     pub fn open_read_only(directory: &Path) -> Result<Self, BaselineError> {
         let path = directory.join(open::FILE);
         let connection = open::open_reader(&path)?;
-        Ok(Self { path, created: false, inner: Inner::new(connection) })
+        Ok(Self { path, created: false, inner: Inner::new(connection, true) })
     }
 
     /// The database file.
@@ -98,7 +114,7 @@ impl Baseline {
     /// # Errors
     /// [`BaselineError::Damaged`] and the like.
     pub fn get(&self, path: &Path) -> Result<Option<ObjectState>, BaselineError> {
-        self.read(|connection| get(connection, path))
+        self.lock().get(path).map_err(|error| BaselineError::from_sqlite(&self.path, error, 0))
     }
 
     /// Sets the state of a path.
@@ -106,7 +122,17 @@ impl Baseline {
     /// # Errors
     /// [`BaselineError::Full`], [`BaselineError::ReadOnly`] and the like.
     pub fn put(&self, path: &Path, state: &ObjectState) -> Result<(), BaselineError> {
-        self.write(1, &[path], |connection| put(connection, path, state))
+        self.set(path, Change::to(state.clone(), None)).map(drop)
+    }
+
+    /// [`Baseline::put`], with who changed it.
+    pub(crate) fn put_by(
+        &self,
+        path: &Path,
+        state: &ObjectState,
+        last: &LastChange,
+    ) -> Result<(), BaselineError> {
+        self.set(path, Change::to(state.clone(), last::json(last))).map(drop)
     }
 
     /// Forgets one path, and returns what was known of it. What is below it stays.
@@ -114,13 +140,34 @@ impl Baseline {
     /// # Errors
     /// As [`Baseline::put`].
     pub fn remove(&self, path: &Path) -> Result<Option<ObjectState>, BaselineError> {
-        self.write(1, &[path], |connection| {
-            let before = get(connection, path)?;
-            if before.is_some() {
-                delete(connection, path)?;
+        self.set(path, Change::Gone)
+    }
+
+    /// Sets the state of a path; returns what was known of it before it is removed.
+    fn set(&self, path: &Path, change: Change) -> Result<Option<ObjectState>, BaselineError> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        inner.notes.note(path);
+        let before = match inner.ahead.get(path) {
+            None if matches!(change, Change::Gone) => match get(&inner.connection, path) {
+                // Nothing to forget.
+                Ok(None) if !inner.read_only => return Ok(None),
+                Ok(before) => before,
+                Err(error) => return Err(BaselineError::from_sqlite(&self.path, error, 0)),
+            },
+            _ => None,
+        };
+        let before = inner.ahead.set(path, change).unwrap_or(before);
+        let kept = inner.ahead.len();
+        // Now and then while the disk refuses them.
+        if inner.read_only || (kept >= ahead::MOST && kept.is_multiple_of(ahead::AGAIN)) {
+            let settled = self.settle(inner);
+            if inner.read_only {
+                inner.ahead.clear();
             }
-            Ok(before)
-        })
+            settled?;
+        }
+        Ok(before)
     }
 
     /// The paths at which an object is known: more than one when it has hard links. A `device` of
@@ -187,6 +234,7 @@ impl Baseline {
     /// may be committed later.
     pub fn flush(&self) -> Result<(), BaselineError> {
         let mut inner = self.lock();
+        self.settle(&mut inner)?;
         self.commit(&mut inner)
     }
 
@@ -247,16 +295,70 @@ impl Baseline {
         self.flush()
     }
 
-    /// When the last run ended cleanly, and forgets it: asked again before the next
-    /// [`Baseline::set_stopped`], or after a crash, it says `None`.
+    /// Notes that an agent runs, for the one that is started after it was killed.
     ///
     /// # Errors
     /// As [`Baseline::put`].
-    pub fn take_stopped(&self) -> Result<Option<Timestamp>, BaselineError> {
+    pub fn set_alive(&self, at: Timestamp) -> Result<(), BaselineError> {
+        self.set_meta("alive", &at.to_string())
+    }
+
+    /// Since when nobody has watched: when the last run ended cleanly, or, after a crash, when it
+    /// last said that it lives. Asked once at each start: it forgets the clean end.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn take_down_since(&self) -> Result<Option<Timestamp>, BaselineError> {
         let stopped = self.meta("stopped")?;
+        let since = match stopped {
+            Some(stopped) => Some(stopped),
+            None => self.meta("alive")?,
+        };
         self.remove_meta("stopped")?;
         self.flush()?;
-        Ok(stopped.and_then(|value| value.parse().ok()))
+        Ok(since.and_then(|value| value.parse().ok()))
+    }
+
+    /// Gives back the memory of the pages that a scan has read or written.
+    pub(crate) fn shrink(&self) -> Result<(), BaselineError> {
+        self.read(|connection| connection.execute_batch("PRAGMA shrink_memory"))
+    }
+
+    /// Does without the index of objects while a first scan fills the baseline.
+    pub(crate) fn drop_index(&self) -> Result<(), BaselineError> {
+        self.write(1, &[], |connection| {
+            connection.execute_batch("DROP INDEX IF EXISTS objects_by_identity")
+        })?;
+        self.flush()
+    }
+
+    /// Makes it again.
+    pub(crate) fn make_index(&self) -> Result<(), BaselineError> {
+        self.write(1, &[], |connection| connection.execute_batch(open::INDEX))?;
+        self.flush()
+    }
+
+    /// Since when changes are known here that no event has told of yet; `None`: all are told.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn set_holding(&self, since: Option<Timestamp>) -> Result<(), BaselineError> {
+        match since {
+            Some(since) => self.set_meta("holding", &since.to_string()),
+            None => self.remove_meta("holding"),
+        }
+    }
+
+    /// What [`Baseline::set_holding`] said last, which is forgotten: after a crash, the beginning of
+    /// what nobody was told of.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn take_holding(&self) -> Result<Option<Timestamp>, BaselineError> {
+        let since = self.meta("holding")?;
+        self.remove_meta("holding")?;
+        self.flush()?;
+        Ok(since.and_then(|value| value.parse().ok()))
     }
 
     /// A connection of its own for a thread that reads along. It sees what is committed.
@@ -273,7 +375,8 @@ impl Baseline {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, BaselineError> {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        self.settle(&mut inner)?;
         query(&inner.connection).map_err(|error| BaselineError::from_sqlite(&self.path, error, 0))
     }
 
@@ -297,16 +400,41 @@ impl Baseline {
         count: u64,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, BaselineError> {
+        self.settle(inner)?;
+        let value = self.write_now(inner, count, |inner| change(&inner.connection))?;
+        if inner.pending >= COMMIT_EVERY {
+            self.commit(inner)?;
+        }
+        Ok(value)
+    }
+
+    /// Writes what is kept in memory.
+    fn settle(&self, inner: &mut Inner) -> Result<(), BaselineError> {
+        let count = inner.ahead.len() as u64;
+        if count == 0 {
+            return Ok(());
+        }
+        self.write_now(inner, count, |inner| inner.ahead.apply(&inner.connection))?;
+        inner.ahead.clear();
+        if inner.pending >= COMMIT_EVERY {
+            self.commit(inner)?;
+        }
+        Ok(())
+    }
+
+    fn write_now<T>(
+        &self,
+        inner: &mut Inner,
+        count: u64,
+        change: impl FnOnce(&Inner) -> rusqlite::Result<T>,
+    ) -> Result<T, BaselineError> {
         if inner.connection.is_autocommit() {
             let begun = inner.connection.execute_batch("BEGIN IMMEDIATE");
             begun.map_err(|error| BaselineError::from_sqlite(&self.path, error, 0))?;
             inner.pending = 0;
         }
-        let value = change(&inner.connection).map_err(|error| self.failed(inner, error))?;
+        let value = change(inner).map_err(|error| self.failed(inner, error))?;
         inner.pending += count;
-        if inner.pending >= COMMIT_EVERY {
-            self.commit(inner)?;
-        }
         Ok(value)
     }
 
@@ -322,8 +450,9 @@ impl Baseline {
     /// SQLite gives up the whole transaction on some errors, a full disk among them, and only the
     /// statement on others.
     fn failed(&self, inner: &mut Inner, error: rusqlite::Error) -> BaselineError {
-        let lost =
-            if inner.connection.is_autocommit() { std::mem::take(&mut inner.pending) } else { 0 };
+        let rolled_back = inner.connection.is_autocommit();
+        let lost = if rolled_back { std::mem::take(&mut inner.pending) } else { 0 };
+        let lost = lost + inner.ahead.refused();
         BaselineError::from_sqlite(&self.path, error, lost)
     }
 }
@@ -331,7 +460,7 @@ impl Baseline {
 impl Drop for Baseline {
     fn drop(&mut self) {
         let mut inner = self.lock();
-        if let Err(error) = self.commit(&mut inner) {
+        if let Err(error) = self.settle(&mut inner).and_then(|()| self.commit(&mut inner)) {
             tracing::error!(%error, "the last changes of the baseline are lost");
         }
     }
@@ -380,43 +509,38 @@ impl Reader {
     }
 }
 
+static GET: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {} FROM objects WHERE dir = ?1 AND name = ?2", row::COLUMNS));
+
 fn get(connection: &Connection, path: &Path) -> rusqlite::Result<Option<ObjectState>> {
     let (dir, name) = row::split(path);
     connection
-        .prepare_cached(&format!(
-            "SELECT {} FROM objects WHERE dir = ?1 AND name = ?2",
-            row::COLUMNS
-        ))?
+        .prepare_cached(&GET)?
         .query_row(params![dir, name], |found| row::decode(found, 0))
         .optional()
 }
 
-fn put(connection: &Connection, path: &Path, state: &ObjectState) -> rusqlite::Result<()> {
+fn put(
+    connection: &Connection,
+    path: &Path,
+    state: &ObjectState,
+    last: Option<&str>,
+) -> rusqlite::Result<()> {
     let (dir, name) = row::split(path);
-    put_at(connection, dir.to_vec(), name.to_vec(), state)
+    put_at(connection, dir, name, state, last)
 }
 
+/// Without `last`, who changed it last stays as it is known.
 fn put_at(
     connection: &Connection,
-    dir: Vec<u8>,
-    name: Vec<u8>,
+    dir: &[u8],
+    name: &[u8],
     state: &ObjectState,
+    last: Option<&str>,
 ) -> rusqlite::Result<()> {
-    let key = [dir, name].map(rusqlite::types::Value::Blob);
-    connection
-        .prepare_cached(&insert("INSERT OR REPLACE"))?
-        .execute(params_from_iter(key.into_iter().chain(row::encode(state))))?;
+    let mut statement = connection.prepare_cached(row::SET)?;
+    row::bind(&mut statement, dir, name, state, last)?;
     Ok(())
-}
-
-/// The statement that sets a row: directory, name, and what [`row::encode`] yields.
-fn insert(verb: &str) -> String {
-    format!(
-        "{verb} INTO objects (dir, name, {}) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18)",
-        row::COLUMNS
-    )
 }
 
 fn delete(connection: &Connection, path: &Path) -> rusqlite::Result<()> {

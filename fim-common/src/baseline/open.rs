@@ -16,7 +16,7 @@ pub(super) const FILE: &str = "baseline.db";
 /// `fimb`: file(1) and we tell by it that the database is ours.
 const APPLICATION_ID: i32 = 0x6669_6d62;
 /// The format this code writes. A later one gets a migration here.
-pub(super) const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
 
 /// Directory and name are separate so that the entries of a directory lie together: comparing a
 /// directory with the disk is one range of the table, and what is gone shows by itself.
@@ -40,14 +40,19 @@ const SCHEMA: &str = "
         attributes TEXT,
         target_path BLOB,
         sha256 BLOB,
+        last_change TEXT,
         PRIMARY KEY (dir, name)
     ) WITHOUT ROWID;
-    CREATE INDEX objects_by_identity ON objects (inode, device);
     CREATE TABLE meta (
         key BLOB NOT NULL PRIMARY KEY,
         value TEXT NOT NULL
     ) WITHOUT ROWID;
 ";
+
+/// Which paths an object has. A first scan makes it when it has filled the table: sorted at once it
+/// costs a third. A scan that was killed leaves it to the next opening.
+pub(super) const INDEX: &str =
+    "CREATE INDEX IF NOT EXISTS objects_by_identity ON objects (inode, device)";
 
 /// The database below `directory`, and whether it was made just now.
 pub(super) fn open(directory: &Path) -> Result<(Connection, PathBuf, bool), BaselineError> {
@@ -68,6 +73,7 @@ pub(super) fn open(directory: &Path) -> Result<(Connection, PathBuf, bool), Base
     check(&connection, &path)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(sqlite)?;
 
+    migrate(&connection).map_err(sqlite)?;
     let mode: String =
         connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sqlite)?;
     if mode != "wal" {
@@ -78,6 +84,19 @@ pub(super) fn open(directory: &Path) -> Result<(Connection, PathBuf, bool), Base
     // of the last moments may lose, the comparison at start finds.
     connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(sqlite)?;
     Ok((connection, path, created))
+}
+
+/// Brings a whole database of an earlier format to this one, in one transaction.
+fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if format < 2 {
+        // 2: who changed an object last.
+        connection.execute_batch(
+            "BEGIN IMMEDIATE; ALTER TABLE objects ADD COLUMN last_change TEXT; \
+             PRAGMA user_version = 2; COMMIT;",
+        )?;
+    }
+    connection.execute_batch(INDEX)
 }
 
 /// A database in memory; `path` is what errors name.
@@ -91,7 +110,11 @@ pub(super) fn in_memory(path: &Path) -> Result<Connection, BaselineError> {
 /// A connection that only reads, for another thread or process.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, BaselineError> {
     header(path)?;
-    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    // A scan goes through the table once, with one of these for each thread.
+    let small = connection.execute_batch("PRAGMA cache_size = -1024");
+    small.map_err(|error| BaselineError::from_sqlite(path, error, 0))?;
+    Ok(connection)
 }
 
 fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, BaselineError> {

@@ -1,20 +1,35 @@
 //! A path and a state as a row, and back.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::{Type, Value, ValueRef};
-use rusqlite::{Error, Row};
+use rusqlite::{Error, Row, Statement};
 
 use crate::state::{ObjectKind, ObjectState};
 use crate::time::Timestamp;
 
-/// The columns of a state, in the order of [`decode`] and [`encode`].
+/// The columns of a state, in the order of [`decode`] and [`bind`].
 pub(super) const COLUMNS: &str = "kind, size, mode, uid, gid, mtime, ctime, inode, device, nlink, \
                                   acl, xattrs, capabilities, attributes, target_path, sha256";
-/// How many those are.
-const COUNT: usize = 16;
+/// Adds a row if there is none of that key; see [`bind`].
+pub(super) const ADD: &str = "INSERT OR IGNORE INTO objects (dir, name, kind, size, mode, uid, \
+     gid, mtime, ctime, inode, device, nlink, acl, xattrs, capabilities, attributes, target_path, \
+     sha256, last_change) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
+     ?15, ?16, ?17, ?18, ?19)";
+/// Sets a row; see [`bind`].
+pub(super) const SET: &str = "INSERT INTO objects (dir, name, kind, size, mode, uid, gid, mtime, \
+     ctime, inode, device, nlink, acl, xattrs, capabilities, attributes, target_path, sha256, \
+     last_change) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
+     ?17, ?18, ?19) ON CONFLICT (dir, name) DO UPDATE SET kind = excluded.kind, \
+     size = excluded.size, mode = excluded.mode, uid = excluded.uid, gid = excluded.gid, \
+     mtime = excluded.mtime, ctime = excluded.ctime, inode = excluded.inode, \
+     device = excluded.device, nlink = excluded.nlink, acl = excluded.acl, \
+     xattrs = excluded.xattrs, capabilities = excluded.capabilities, \
+     attributes = excluded.attributes, target_path = excluded.target_path, \
+     sha256 = excluded.sha256, last_change = coalesce(excluded.last_change, last_change)";
 
 /// The directory of a path and its name in it, as bytes. The root is named `/` in no directory.
 pub(super) fn split(path: &Path) -> (&[u8], &[u8]) {
@@ -69,33 +84,52 @@ pub(super) fn range(directory: &Path) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     (key.clone(), from, below(b'/' + 1))
 }
 
-/// The parameters for [`COLUMNS`].
-pub(super) fn encode(state: &ObjectState) -> [Value; COUNT] {
-    [
-        optional(state.kind.map(kind_code)),
-        optional(state.size.map(u64::cast_signed)),
-        optional(state.mode.map(i64::from)),
-        optional(state.uid.map(i64::from)),
-        optional(state.gid.map(i64::from)),
-        optional(state.mtime.map(instant)),
-        optional(state.ctime.map(instant)),
-        optional(state.inode.map(u64::cast_signed)),
-        optional(state.device.map(u64::cast_signed)),
-        optional(state.nlink.map(u64::cast_signed)),
-        optional(state.acl.as_ref().map(|entries| entries.join(","))),
-        optional(state.xattrs.as_ref().map(|xattrs| {
-            // A map of strings to strings cannot fail to be written.
-            if xattrs.is_empty() {
-                String::new()
-            } else {
-                serde_json::to_string(xattrs).unwrap_or_default()
-            }
-        })),
-        optional(state.capabilities.clone()),
-        optional(state.attributes.as_ref().map(|attributes| attributes.join(","))),
-        optional(state.target_path.as_ref().map(|path| path.as_os_str().as_bytes().to_vec())),
-        optional(state.sha256.as_deref().map(hash_bytes)),
-    ]
+/// Executes [`ADD`] or [`SET`] with a row; returns how many rows were changed. The values are bound
+/// where they lie: a copy of each took a third of the time that an object costs here.
+pub(super) fn bind(
+    statement: &mut Statement<'_>,
+    dir: &[u8],
+    name: &[u8],
+    state: &ObjectState,
+    last: Option<&str>,
+) -> rusqlite::Result<usize> {
+    let signed = |value: Option<u64>| value.map(u64::cast_signed);
+    let acl = state.acl.as_deref().map(joined);
+    let attributes = state.attributes.as_deref().map(joined);
+    let xattrs = state.xattrs.as_ref().map(|xattrs| match xattrs.is_empty() {
+        true => Cow::Borrowed(""),
+        // A map of strings to strings cannot fail to be written.
+        false => Cow::Owned(serde_json::to_string(xattrs).unwrap_or_default()),
+    });
+    let hash = state.sha256.as_deref().and_then(hash_bytes);
+    statement.raw_bind_parameter(1, dir)?;
+    statement.raw_bind_parameter(2, name)?;
+    statement.raw_bind_parameter(3, state.kind.map(kind_code))?;
+    statement.raw_bind_parameter(4, signed(state.size))?;
+    statement.raw_bind_parameter(5, state.mode)?;
+    statement.raw_bind_parameter(6, state.uid)?;
+    statement.raw_bind_parameter(7, state.gid)?;
+    statement.raw_bind_parameter(8, optional(state.mtime.map(instant)))?;
+    statement.raw_bind_parameter(9, optional(state.ctime.map(instant)))?;
+    statement.raw_bind_parameter(10, signed(state.inode))?;
+    statement.raw_bind_parameter(11, signed(state.device))?;
+    statement.raw_bind_parameter(12, signed(state.nlink))?;
+    statement.raw_bind_parameter(13, acl.as_deref())?;
+    statement.raw_bind_parameter(14, xattrs.as_deref())?;
+    statement.raw_bind_parameter(15, state.capabilities.as_deref())?;
+    statement.raw_bind_parameter(16, attributes.as_deref())?;
+    let target = state.target_path.as_ref().map(|path| path.as_os_str().as_bytes());
+    statement.raw_bind_parameter(17, target)?;
+    statement.raw_bind_parameter(18, hash.as_ref().map(|hash| &hash[..]))?;
+    statement.raw_bind_parameter(19, last)?;
+    statement.raw_execute()
+}
+
+fn joined(list: &[String]) -> Cow<'_, str> {
+    match list {
+        [] => Cow::Borrowed(""),
+        list => Cow::Owned(list.join(",")),
+    }
 }
 
 /// The state whose [`COLUMNS`] begin at `first`.
@@ -223,17 +257,22 @@ fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Timestamp>> {
 }
 
 /// Hexadecimal digits as bytes. A hash has 64 of them; what is no hash is not stored.
-fn hash_bytes(hex: &str) -> Value {
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let bytes: Option<Vec<u8>> = hex
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
-        })
-        .collect();
-    bytes.map_or(Value::Null, Value::Blob)
+fn hash_bytes(hex: &str) -> Option<[u8; 32]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; 32];
+    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+    if pairs.len() != bytes.len() || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
 }
 
 fn wrong(index: usize, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

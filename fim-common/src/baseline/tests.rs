@@ -276,12 +276,16 @@ fn notes_beside_the_objects() {
     assert_eq!(baseline.scan_complete(&odd).unwrap(), Some(at));
     assert_eq!(baseline.scan_complete(Path::new("/etc")).unwrap(), None);
 
-    assert_eq!(baseline.take_stopped().unwrap(), None);
+    assert_eq!(baseline.take_down_since().unwrap(), None);
     baseline.set_stopped(at).unwrap();
     drop(baseline);
     let baseline = Baseline::open(directory.path()).unwrap();
-    assert_eq!(baseline.take_stopped().unwrap(), Some(at));
-    assert_eq!(baseline.take_stopped().unwrap(), None);
+    assert_eq!(baseline.take_down_since().unwrap(), Some(at));
+    assert_eq!(baseline.take_down_since().unwrap(), None);
+    // One that was killed left word last then.
+    let later = Timestamp::from_unix(9, 0);
+    baseline.set_alive(later).unwrap();
+    assert_eq!(baseline.take_down_since().unwrap(), Some(later));
 }
 
 #[test]
@@ -351,7 +355,7 @@ fn damage_is_refused_and_kept() {
 #[test]
 fn another_application_and_a_later_format_are_refused() {
     let (directory, path, good) = written();
-    for (pragma, foreign) in [("application_id = 7", true), ("user_version = 2", false)] {
+    for (pragma, foreign) in [("application_id = 7", true), ("user_version = 3", false)] {
         fs::write(&path, &good).unwrap();
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch(&format!("PRAGMA {pragma}")).unwrap();
@@ -360,7 +364,7 @@ fn another_application_and_a_later_format_are_refused() {
         let error = Baseline::open(directory.path()).err().unwrap();
         match error {
             BaselineError::Foreign { .. } if foreign => {}
-            BaselineError::Newer { found: 2, known: 1, .. } if !foreign => {}
+            BaselineError::Newer { found: 3, known: 2, .. } if !foreign => {}
             error => panic!("{pragma}: {error:?}"),
         }
         assert_eq!(fs::read(&path).unwrap(), bytes);
@@ -458,4 +462,76 @@ fn a_scan_does_not_put_back_what_others_wrote_since() {
     let watch = baseline.watch();
     assert!(watch.set(path, Some(&old), None, watch.generation()).unwrap());
     assert_eq!(baseline.get(path).unwrap(), None);
+}
+
+#[test]
+fn what_is_gathered_is_seen_by_whatever_is_asked() {
+    let (_directory, baseline) = opened();
+    let (path, other) = (Path::new("/a/x"), Path::new("/a/y"));
+    baseline.put(path, &file(1)).unwrap();
+    baseline.put(path, &file(2)).unwrap();
+    assert_eq!(baseline.get(path).unwrap(), Some(file(2)));
+    assert_eq!(baseline.children(Path::new("/a")).unwrap(), [(path.to_owned(), file(2))]);
+    baseline.put(other, &file(3)).unwrap();
+    assert_eq!(baseline.remove(other).unwrap(), Some(file(3)));
+    assert_eq!(baseline.remove(other).unwrap(), None, "made and removed again");
+    assert_eq!(baseline.count().unwrap(), 1);
+    // Above one that the database has.
+    baseline.put(path, &file(4)).unwrap();
+    baseline.rename_tree(Path::new("/a"), Path::new("/b")).unwrap();
+    assert_eq!(baseline.get(path).unwrap(), None);
+    assert_eq!(baseline.remove(Path::new("/b/x")).unwrap(), Some(file(4)));
+    assert_eq!(baseline.get(Path::new("/b/x")).unwrap(), None);
+    assert_eq!(baseline.count().unwrap(), 0);
+}
+
+#[test]
+fn who_changed_it_last() {
+    let (_directory, baseline) = opened();
+    let path = Path::new("/dir/file");
+    let last = LastChange {
+        time: Timestamp::from_unix(5, 0),
+        event_id: "one".to_owned(),
+        action: crate::event::Action::Updated,
+        provider: crate::event::Provider::Bpf,
+        pid: Some(7),
+        process: Some("vim".to_owned()),
+        executable: None,
+        user: None,
+        login: None,
+    };
+    baseline.put(path, &full()).unwrap();
+    assert_eq!(baseline.last_change(path).unwrap(), None);
+    baseline.put_by(path, &full(), &last).unwrap();
+    // What a scan brings up to date nobody has changed.
+    baseline.put(path, &ObjectState { device: Some(99), ..full() }).unwrap();
+    assert_eq!(baseline.last_change(path).unwrap(), Some(last.clone()));
+    baseline.rename_tree(Path::new("/dir"), Path::new("/other")).unwrap();
+    let moved = Path::new("/other/file");
+    assert_eq!(baseline.last_change(moved).unwrap(), Some(last.clone()));
+    let next = LastChange { event_id: "two".to_owned(), ..last };
+    baseline.set_last_change(moved, &next).unwrap();
+    assert_eq!(baseline.last_change(moved).unwrap(), Some(next));
+    baseline.remove(moved).unwrap();
+    baseline.put(moved, &full()).unwrap();
+    assert_eq!(baseline.last_change(moved).unwrap(), None, "another object");
+}
+
+#[test]
+fn an_earlier_format_is_brought_up_to_date() {
+    let (directory, baseline) = opened();
+    baseline.put(Path::new("/kept"), &full()).unwrap();
+    let path = baseline.path().to_owned();
+    drop(baseline);
+    let earlier = Connection::open(&path).unwrap();
+    earlier
+        .execute_batch(
+            "ALTER TABLE objects DROP COLUMN last_change; PRAGMA user_version = 1; \
+             PRAGMA wal_checkpoint(TRUNCATE);",
+        )
+        .unwrap();
+    drop(earlier);
+    let baseline = Baseline::open(directory.path()).unwrap();
+    assert_eq!(baseline.get(Path::new("/kept")).unwrap(), Some(full()));
+    assert_eq!(baseline.last_change(Path::new("/kept")).unwrap(), None);
 }

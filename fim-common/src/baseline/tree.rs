@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
-use super::{Baseline, BaselineError, delete, get, put, put_at, row};
+use super::{Baseline, BaselineError, delete, get, last, put_at, row};
 use crate::state::ObjectState;
 
 /// Rows fetched under one lock.
@@ -116,6 +116,26 @@ impl Baseline {
                 Some(directory) => Ok(Some(directory)),
                 None => first(&from, &to),
             }
+        })
+    }
+}
+
+impl Baseline {
+    /// The directory after this one in which something is known, and how much; for the first one
+    /// `None`.
+    pub(crate) fn population_after(
+        &self,
+        after: Option<&[u8]>,
+    ) -> Result<Option<(Vec<u8>, u64)>, BaselineError> {
+        use rusqlite::OptionalExtension as _;
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT dir, count(*) FROM objects WHERE dir = (SELECT dir FROM objects \
+                     WHERE ?1 IS NULL OR dir > ?1 ORDER BY dir LIMIT 1) GROUP BY dir",
+                )?
+                .query_row([after], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))
+                .optional()
         })
     }
 }
@@ -236,17 +256,22 @@ fn delete_tree(connection: &Connection, root: &Path) -> rusqlite::Result<()> {
 
 fn rename(connection: &Connection, from: &Path, to: &Path) -> rusqlite::Result<u64> {
     let objects = all(connection, from)?;
+    let mut lasts = Vec::with_capacity(objects.len());
+    for (path, _) in &objects {
+        lasts.push(last::text(connection, path)?);
+    }
     delete_tree(connection, from)?;
     let (old, ..) = row::range(from);
     let (new, ..) = row::range(to);
-    for (path, state) in &objects {
+    for ((path, state), last) in objects.iter().zip(lasts) {
         if path == from {
-            put(connection, to, state)?;
+            let (dir, name) = row::split(to);
+            put_at(connection, dir, name, state, last.as_deref())?;
         } else {
             let (dir, name) = row::split(path);
             let mut moved = new.clone();
             moved.extend_from_slice(dir.get(old.len()..).unwrap_or_default());
-            put_at(connection, moved, name.to_vec(), state)?;
+            put_at(connection, &moved, name, state, last.as_deref())?;
         }
     }
     Ok(objects.len() as u64)

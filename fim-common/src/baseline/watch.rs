@@ -9,9 +9,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use rusqlite::params_from_iter;
-
-use super::{Baseline, BaselineError, Inner, get, row};
+use super::{Baseline, BaselineError, Inner, row};
 use crate::state::ObjectState;
 
 /// Paths noted at most, some 20 MB. Beyond, every path counts as written: scans then read again
@@ -107,7 +105,7 @@ impl Watch<'_> {
             return Ok(false);
         }
         self.baseline.write_locked(&mut inner, 1, |connection| match found {
-            Some(state) => super::put(connection, path, state),
+            Some(state) => super::put(connection, path, state, None),
             None => super::delete(connection, path),
         })?;
         Ok(true)
@@ -129,10 +127,8 @@ impl Watch<'_> {
                 // The common case: one statement instead of two.
                 self.baseline.write_locked(&mut inner, 1, |connection| {
                     let (dir, name) = row::split(&object.path);
-                    let key = [dir, name].map(|part| rusqlite::types::Value::Blob(part.to_vec()));
-                    let statement = super::insert("INSERT OR IGNORE");
-                    let values = key.into_iter().chain(row::encode(&object.after));
-                    connection.prepare_cached(&statement)?.execute(params_from_iter(values))
+                    let mut statement = connection.prepare_cached(row::ADD)?;
+                    row::bind(&mut statement, dir, name, &object.after, None)
                 })? == 1
             } else if self.is_unchanged(
                 &mut inner,
@@ -141,7 +137,7 @@ impl Watch<'_> {
                 generation,
             )? {
                 self.baseline.write_locked(&mut inner, 1, |connection| {
-                    super::put(connection, &object.path, &object.after)
+                    super::put(connection, &object.path, &object.after, None)
                 })?;
                 true
             } else {
@@ -164,7 +160,8 @@ impl Watch<'_> {
         if inner.notes.written_since(path, generation) {
             return Ok(false);
         }
-        let current = get(&inner.connection, path)
+        let current = inner
+            .get(path)
             .map_err(|error| BaselineError::from_sqlite(&self.baseline.path, error, 0))?;
         Ok(current.as_ref() == expected)
     }

@@ -10,18 +10,26 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::policy::{self, Pattern, Policy, Rule};
+use crate::content;
+use crate::journal::{Fsync, OnFull};
+use crate::policy::{self, Pattern, Policy, Rule, Window};
+use crate::scan::Limits;
 
 mod raw;
 mod reference;
 mod render;
+mod rules;
+mod source;
 mod validate;
 
+#[cfg(test)]
+mod rules_tests;
 #[cfg(test)]
 mod tests;
 
 pub use reference::reference_markdown;
 pub use render::to_toml;
+pub use source::Loaded;
 
 /// Where the configuration lies when nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/fim/fim.toml";
@@ -39,14 +47,22 @@ pub struct Config {
     pub metrics: Metrics,
     /// Hashing.
     pub hash: Hash,
+    /// Earlier contents.
+    pub content: content::Limits,
     /// How operations become events.
     pub events: Events,
     /// Between the kernel and the pipeline.
     pub collector: Collector,
     /// The agent's check of itself.
     pub canary: Canary,
-    /// The rules in force, not empty, names unique; those of the file before the recommended.
+    /// What package managers change.
+    pub packages: Packages,
+    /// Comparing the disk with the baseline.
+    pub scan: Scan,
+    /// The rules in force, not empty, names unique; those of the file before the built-in.
     pub rules: Vec<Rule>,
+    /// The maintenance windows, names unique.
+    pub windows: Vec<Window>,
 }
 
 /// A choice of the source of events.
@@ -97,6 +113,14 @@ pub struct Journal {
     pub max_segment_bytes: u64,
     /// How many segments are kept.
     pub max_segments: u32,
+    /// Segments whose last event is older are removed; `None`: only their number counts.
+    pub max_age: Option<Duration>,
+    /// When the disk is asked to keep what was written.
+    pub fsync: Fsync,
+    /// What is done when there is no room.
+    pub on_full: OnFull,
+    /// How often the agent says that it lives; `None`: never.
+    pub heartbeat: Option<Duration>,
 }
 
 /// `[metrics]`.
@@ -115,6 +139,8 @@ pub struct Hash {
     pub max_size: u64,
     /// Threads that hash; 0: as many as there are cores.
     pub workers: u32,
+    /// Larger files are hashed aside; bytes.
+    pub large: u64,
 }
 
 /// `[events]`.
@@ -126,6 +152,8 @@ pub struct Events {
     pub fold: Duration,
     /// A file still written to is reported again when it has been quiet for this long.
     pub settle: Duration,
+    /// How often what was suppressed is summed up.
+    pub suppressed_interval: Duration,
 }
 
 /// `[collector]`.
@@ -148,22 +176,53 @@ pub struct Canary {
     pub interval: Option<Duration>,
 }
 
+/// `[packages]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packages {
+    /// Changes are compared with the package databases.
+    pub enabled: bool,
+    /// How long an event of a run may wait for its end.
+    pub hold: Duration,
+    /// Changes that were to be expected are told one by one, too.
+    pub details: bool,
+    /// From this severity on, a change of a run that cannot be verified is an alert.
+    pub alert_severity: u8,
+}
+
+/// `[scan]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// What a scan may take of the machine.
+    pub limits: Limits,
+    /// The time within which all content is compared once; `None`: never.
+    pub verify: Option<Duration>,
+}
+
 impl Default for Config {
     /// What is in force when nobody wrote a file: the recommended policy.
     fn default() -> Self {
         Self {
             file: None,
             backend: Backend::Auto,
-            journal: Journal { max_segment_bytes: 64 << 20, max_segments: 16 },
+            journal: Journal {
+                max_segment_bytes: 64 << 20,
+                max_segments: 16,
+                max_age: None,
+                fsync: Fsync::Interval,
+                on_full: OnFull::Block,
+                heartbeat: Some(Duration::from_secs(60)),
+            },
             metrics: Metrics {
                 enabled: true,
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9977)),
             },
-            hash: Hash { max_size: policy::DEFAULT_MAX_HASH_SIZE, workers: 0 },
+            hash: Hash { max_size: policy::DEFAULT_MAX_HASH_SIZE, workers: 0, large: 64 << 20 },
+            content: content::Limits::default(),
             events: Events {
                 alert_severity: 70,
                 fold: Duration::from_millis(50),
                 settle: Duration::from_secs(1),
+                suppressed_interval: Duration::from_secs(3600),
             },
             collector: Collector {
                 ring_bytes: 8 << 20,
@@ -172,7 +231,15 @@ impl Default for Config {
                 unlimited_queue: true,
             },
             canary: Canary { interval: Some(Duration::from_secs(60)) },
+            packages: Packages {
+                enabled: true,
+                hold: Duration::from_secs(60),
+                details: false,
+                alert_severity: 100,
+            },
+            scan: Scan { limits: Limits::default(), verify: Some(Duration::from_secs(604_800)) },
             rules: policy::recommended(),
+            windows: Vec::new(),
         }
     }
 }
@@ -181,30 +248,10 @@ impl Config {
     /// Reads the file that was `named`, or the one at [`DEFAULT_PATH`] if there is one.
     ///
     /// # Errors
-    /// When the named file is missing, the file cannot be read, or something in it is wrong.
+    /// When the named file is missing, the file cannot be read or is writable by others, or
+    /// something in it is wrong.
     pub fn load(named: Option<&Path>) -> Result<Self, Error> {
-        Self::load_or(named, Path::new(DEFAULT_PATH))
-    }
-
-    fn load_or(named: Option<&Path>, default: &Path) -> Result<Self, Error> {
-        let file = named.unwrap_or(default);
-        let text = match std::fs::read(file) {
-            Ok(bytes) => String::from_utf8(bytes).map_err(|error| Error::Encoding {
-                file: file.into(),
-                line: 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
-                    .iter()
-                    .filter(|&&byte| byte == b'\n')
-                    .count(),
-            })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return match named {
-                    Some(_) => Err(Error::Missing { file: file.into() }),
-                    None => Ok(Self::default()),
-                };
-            }
-            Err(source) => return Err(Error::Read { file: file.into(), source }),
-        };
-        Self::parse(&text, file)
+        Loaded::read(named).config
     }
 
     /// Reads a file whose rules are about Windows paths. There is no file, and no rule, unless it
@@ -250,7 +297,7 @@ impl Config {
 
     /// The policy of the rules, not yet [resolved](Policy::resolved).
     pub fn policy(&self) -> Policy {
-        Policy::new(self.rules.clone())
+        Policy::new(self.rules.clone()).with_windows(self.windows.clone())
     }
 }
 
@@ -271,6 +318,14 @@ pub enum Error {
         file: PathBuf,
         /// Why not.
         source: std::io::Error,
+    },
+    /// Somebody else could say what the agent does.
+    #[error("{}: refused: {why}; it decides what is watched, so that nobody but root and the user of the agent may be able to change it", file.display())]
+    Writable {
+        /// The file.
+        file: PathBuf,
+        /// By whom, and what to do.
+        why: String,
     },
     /// The file is no text.
     #[error("{}:{line}: not UTF-8, which TOML has to be", file.display())]

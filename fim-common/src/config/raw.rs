@@ -4,7 +4,8 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use toml::Spanned;
 
 /// A number, or a word or a text with a unit that stands for one.
@@ -34,6 +35,70 @@ impl<'de> Deserialize<'de> for Scalar {
             }
         }
         deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+/// A moment, as a text or as TOML's own date and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Moment(pub(super) String);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MomentVisitor;
+        impl<'de> Visitor<'de> for MomentVisitor {
+            type Value = Moment;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a date and time")
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Moment, E> {
+                Ok(Moment(value.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Moment, A::Error> {
+                // toml hands its own type over as a map.
+                let moment = toml::value::Datetime::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Moment(moment.to_string()))
+            }
+        }
+        deserializer.deserialize_any(MomentVisitor)
+    }
+}
+
+/// A registry key, alone or with names of values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RegistryPath {
+    pub(super) key: String,
+    pub(super) values: Option<Vec<String>>,
+}
+
+impl<'de> Deserialize<'de> for RegistryPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            key: String,
+            values: Option<Vec<String>>,
+        }
+        struct PathVisitor;
+        impl<'de> Visitor<'de> for PathVisitor {
+            type Value = RegistryPath;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a registry key, or { key = '...', values = ['...'] }")
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<RegistryPath, E> {
+                Ok(RegistryPath { key: value.to_owned(), values: None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RegistryPath, A::Error> {
+                let Table { key, values } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(RegistryPath { key, values })
+            }
+        }
+        deserializer.deserialize_any(PathVisitor)
     }
 }
 
@@ -107,21 +172,32 @@ table! {
             default: "\"auto\"",
             cost: "fanotify costs more per event and knows less of each"
         }
-        /// Whether the recommended rules (`fim policy recommended`) apply, after those of the file.
-        /// Without the key they apply when the file has no `[[rule]]`.
+        /// Whether the set `recommended` applies; the same as naming it in `sets`. Without either
+        /// key it applies when the file has no `[[rule]]`.
         recommended: bool {
             values: "`true` or `false`",
             default: "",
             cost: "hashing them at the first start: 1,100 files on a minimal Debian 12"
         }
+        /// Built-in rules that apply, after those of the file. `fim policy recommended` shows them.
+        sets: List {
+            values: "list of `\"recommended\"` and `\"attack-surface\"`",
+            default: "",
+            cost: "hashing them at the first start; `attack-surface` looks at what happens up to five levels below `/home`"
+        }
     }
     with {
+        maintenance: Vec<Spanned<Maintenance>>,
+        adjust: Vec<Spanned<Adjust>>,
         journal: Journal,
         metrics: Metrics,
         hash: Hash,
+        content: Content,
         events: Events,
         collector: Collector,
         canary: Canary,
+        packages: Packages,
+        scan: Scan,
         rule: Vec<Spanned<Rule>>,
     }
 }
@@ -140,6 +216,34 @@ table! {
             values: "count, 2 to 100000",
             default: "16",
             cost: "disk: at most `max_segment_bytes` × `max_segments`"
+        }
+        /// Segments whose last event is older are removed. 0: only their number counts.
+        max_age_days: i64 {
+            values: "days, 0 to 36500",
+            default: "0",
+            cost: "less history"
+        }
+        /// When the disk is asked to keep what was written: with each write, once a second, or when a
+        /// segment is full and at the end. What a power cut can lose then: 20 ms, a second, or what
+        /// the kernel had not written by itself (30 s as a rule). A killed agent loses 20 ms.
+        fsync: String {
+            values: "`\"always\"`, `\"interval\"` or `\"never\"`",
+            default: "\"interval\"",
+            cost: "`always` holds every event up until the disk has it"
+        }
+        /// What to do when the disk is full, or `max_segments` is reached and a reader
+        /// (`fim events --cursor`) still needs the oldest segment: remove that segment, wait for room
+        /// (what the queues cannot hold meanwhile becomes a `gap`), or stop the agent with exit code 1.
+        on_full: String {
+            values: "`\"block\"`, `\"drop_oldest\"` or `\"stop\"`",
+            default: "\"block\"",
+            cost: "`drop_oldest` loses history to whoever fills the disk"
+        }
+        /// How often the agent says that it lives, with the head of the journal's hash chain. 0: never.
+        heartbeat: i64 {
+            values: "seconds, 0 to 86400",
+            default: "60",
+            cost: "1 KiB of the journal each"
         }
     }
 }
@@ -173,11 +277,45 @@ table! {
             default: "\"256MiB\"",
             cost: "reading: a changed file of this size takes about 0.2 s of one core with SHA instructions, 1 s without"
         }
+        /// Larger files are hashed aside, on one thread, those of the highest severity first. Their
+        /// event does not wait: it says `fim.hash_follows`, and an event `updated` that names it in
+        /// `fim.follows` brings the hash.
+        large: Scalar {
+            values: "size, `\"64KiB\"` to `\"1TiB\"`",
+            default: "\"64MiB\"",
+            cost: "more of it means that events of large files come later"
+        }
         /// Threads that hash. 0: as many as there are cores.
         workers: i64 {
             values: "count, 0 to 256",
             default: "0",
             cost: "cores kept busy while many files change at once and while the baseline is taken"
+        }
+    }
+}
+
+table! {
+    /// Earlier contents of files, for rules with `content_diff`. They lie in the state directory,
+    /// compressed, and only root can read them.
+    Content "[content]" {
+        /// Larger files are not kept, and their events do not say what text changed.
+        max_file: Scalar {
+            values: "size, `\"1KiB\"` to `\"64MiB\"`",
+            default: "\"1MiB\"",
+            cost: "memory of the thread that hashes, some four times as much; disk"
+        }
+        /// Where the difference in an event is cut, at the end of a line.
+        max_diff: Scalar {
+            values: "size, `256` to `\"1MiB\"`",
+            default: "\"16KiB\"",
+            cost: "its length in the event"
+        }
+        /// What all kept contents may take. When it is reached, no more are kept, and differences to
+        /// what is not kept are not known.
+        max_total: Scalar {
+            values: "size, `\"1MiB\"` to `\"1TiB\"`",
+            default: "\"256MiB\"",
+            cost: "disk"
         }
     }
 }
@@ -203,6 +341,13 @@ table! {
             values: "milliseconds, 0 to 60000",
             default: "1000",
             cost: "less of it means more events and hashes for files that are written to for long"
+        }
+        /// How often a `suppressed` event sums up what rules with `suppress` have counted. Nothing
+        /// comes when nothing was suppressed; the rest is told at the stop and at a reload.
+        suppressed_interval: i64 {
+            values: "seconds, 1 to 86400",
+            default: "3600",
+            cost: "one event"
         }
     }
 }
@@ -255,6 +400,78 @@ table! {
 }
 
 table! {
+    /// What package managers change: see `docs/verdicts.md`.
+    Packages "[packages]" {
+        /// Whether changes are compared with the package database, and those of a run of a package
+        /// manager are told as one event. Otherwise each is an event, without a verdict.
+        enabled: bool {
+            values: "`true` or `false`",
+            default: "true",
+            cost: "memory: 16 bytes for each path of an installed package; reading each file that a package manager changes twice"
+        }
+        /// How long an event of a run may wait for its end. What cannot be verified by then is told
+        /// as `unknown`, and judged again at the end.
+        hold: i64 {
+            values: "seconds, 1 to 3600",
+            default: "60",
+            cost: "memory, about 3 KiB for each event that waits, at most 32,768; what an agent that is killed has not told yet"
+        }
+        /// Changes that were to be expected are told one by one, too, before the summary.
+        details: bool {
+            values: "`true` or `false`",
+            default: "false",
+            cost: "an event for each file of an upgrade"
+        }
+        /// From this severity on, a change of a run that cannot be verified (by a maintainer script,
+        /// to a configuration file) is an alert, as it would be without the run.
+        alert_severity: Scalar {
+            values: "0 to 100, or `\"low\"` (25), `\"medium\"` (50), `\"high\"` (75), `\"critical\"` (100)",
+            default: "\"critical\"",
+            cost: "none"
+        }
+    }
+}
+
+table! {
+    /// What a comparison of the disk with the baseline may take of the machine: the first scan, the
+    /// one at each start and after a loss, `fim check`, `fim baseline` and the regular one.
+    Scan "[scan]" {
+        /// Threads that walk and hash. 0: as many as there are cores.
+        threads: i64 {
+            values: "count, 0 to 256",
+            default: "0",
+            cost: "cores kept busy while a scan runs; one of them hashes some 2 GB a second with SHA instructions"
+        }
+        /// Content that is read a second, by all threads together. 0: as fast as the disk and the
+        /// processor can.
+        max_bytes_per_second: Scalar {
+            values: "size, `0` to `\"1TiB\"`",
+            default: "0",
+            cost: "a limit makes scans that read content longer: `\"10MiB\"` reads 36 GB in an hour"
+        }
+        /// How much of a core each thread may use.
+        cpu_percent: i64 {
+            values: "percentage, 1 to 100",
+            default: "100",
+            cost: "less makes scans longer"
+        }
+        /// Nice value of the threads, as of nice(1): with 19 they use what others leave.
+        nice: i64 {
+            values: "0 to 19",
+            default: "0",
+            cost: "more makes scans longer on a busy machine; a gap is closed later"
+        }
+        /// Within this time the content of everything that is known is read and compared once,
+        /// a part at a time. 0: never.
+        verify_interval: i64 {
+            values: "seconds, 0 or 60 to 31536000",
+            default: "604800",
+            cost: "reading everything that is hashed once in this time; the work is spread over it evenly"
+        }
+    }
+}
+
+table! {
     /// What is watched, and what is said about it. When several rules match, the one with the
     /// highest severity decides; see `docs/policy.md`.
     Rule "[[rule]]" {
@@ -269,9 +486,17 @@ table! {
         /// between slashes is any number of directories, `\` escapes; only objects whose whole path
         /// matches are meant.
         paths: List {
-            values: "list of paths and globs, not empty; required",
+            values: "list of paths and globs, not empty; required unless there is `registry`",
             default: "",
             cost: "each object is hashed once at the first start and kept in the baseline, about 300 bytes"
+        }
+        /// Registry keys, with all their values and everything below, or some values of a key:
+        /// `{ key = '...', values = ['...'] }`. `*` stands within a name. Case does not matter;
+        /// `WOW6432Node` is a key of its own. On Linux they are checked, and mean nothing.
+        registry: Vec<Spanned<RegistryPath>> {
+            values: "list of keys, `'HKLM\\SOFTWARE\\...'`; a rule has `paths`, `registry` or both",
+            default: "",
+            cost: "none"
         }
         /// Objects among them that this rule leaves out. Other rules may still have them.
         exclude: List {
@@ -329,17 +554,213 @@ table! {
             default: "true",
             cost: "at most 100 events a second and process; what is beyond is counted in the next one"
         }
+        /// Whether events say what text changed, in `fim.diff`. Contents are kept for it, see
+        /// `[content]`.
+        content_diff: bool {
+            values: "`true` or `false`",
+            default: "false",
+            cost: "disk: the files, compressed; `content.max_diff` in an event at most"
+        }
+        /// Whether the content is secret: nothing of it is kept that could be read, and events say
+        /// only how many lines changed. Without the key, files of passwords, keys and credentials
+        /// are, by their names.
+        secret: bool {
+            values: "`true` or `false`",
+            default: "",
+            cost: "none"
+        }
+        /// What is expected of the objects. `never`: each change is an alert, whatever the severity.
+        /// `maintenance`: in a `[[maintenance]]` window a change is expected and no alert, at any
+        /// other time it is an alert. An entry of `allow` comes before both.
+        expect: String {
+            values: "`\"never\"` or `\"maintenance\"`",
+            default: "",
+            cost: "none"
+        }
+        /// The windows that count for `expect = "maintenance"`; without the key all of them.
+        maintenance: List {
+            values: "list of names of `[[maintenance]]`",
+            default: "",
+            cost: "none"
+        }
+    }
+    with {
+        only: Vec<Spanned<Condition>>,
+        allow: Vec<Spanned<Condition>>,
+        suppress: Vec<Spanned<Condition>>,
+    }
+}
+
+table! {
+    /// Who and what a part of a rule is about. With `[[rule.only]]` the rule is about such
+    /// operations and no others; what `[[rule.allow]]` describes is told and never an alert; what
+    /// `[[rule.suppress]]` describes is counted, and told in a `suppressed` event. Of several
+    /// entries one has to hold; of the keys of an entry all; of a list one element. What is not
+    /// known of an operation does not hold. See `docs/policy.md`.
+    Condition "[[rule.only]], [[rule.allow]], [[rule.suppress]]" {
+        /// The object.
+        paths: List {
+            values: "list of paths and globs, as in `[[rule]]`",
+            default: "",
+            cost: "none"
+        }
+        /// What is done to it.
+        operations: List {
+            values: "as in `[[rule]]`",
+            default: "",
+            cost: "none"
+        }
+        /// The executable of the process. Symbolic links are resolved, as in `paths` of a rule. It
+        /// never holds for a process in a container, whose paths are its own.
+        executable: List {
+            values: "list of paths and globs",
+            default: "",
+            cost: "none"
+        }
+        /// The name of the process, exactly: the last part of its executable. Anybody can give a
+        /// program any name.
+        process_name: List {
+            values: "list of names",
+            default: "",
+            cost: "none"
+        }
+        /// The executable of its parent, or of one further up (eight are known).
+        ancestor: List {
+            values: "list of paths and globs",
+            default: "",
+            cost: "none"
+        }
+        /// The user whose rights the process had (the effective user).
+        user: Vec<Spanned<Scalar>> {
+            values: "list of names and ids",
+            default: "",
+            cost: "none"
+        }
+        /// The user who logged in. A daemon has none.
+        login_user: Vec<Spanned<Scalar>> {
+            values: "list of names and ids",
+            default: "",
+            cost: "none"
+        }
+        /// Why; events and summaries have it.
+        reason: String {
+            values: "text",
+            default: "",
+            cost: "its length in each event"
+        }
+    }
+}
+
+table! {
+    /// A time in which changes of objects with `expect = "maintenance"` are expected: either
+    /// `days`, `start` and `duration`, or `from` and `until`.
+    Maintenance "[[maintenance]]" {
+        /// Its name, in events in it.
+        name: String {
+            values: "text, unique; required",
+            default: "",
+            cost: "none"
+        }
+        /// The days on which it opens.
+        days: List {
+            values: "list of `mon` `tue` `wed` `thu` `fri` `sat` `sun`, or `[\"daily\"]`",
+            default: "",
+            cost: "none"
+        }
+        /// When it opens on those days. Where the clock is set forward over this time, as much
+        /// later; where it comes twice, at the first.
+        start: String {
+            values: "time, `\"22:30\"`",
+            default: "",
+            cost: "none"
+        }
+        /// How long it is open, also across midnight.
+        duration: String {
+            values: "duration, `\"1m\"` to `\"168h\"`; as in `\"4h\"`, `\"1h30m\"`",
+            default: "",
+            cost: "none"
+        }
+        /// When it opens, once.
+        from: Moment {
+            values: "date and time, `\"2026-03-01T22:00:00+01:00\"`; without an offset that of `timezone`",
+            default: "",
+            cost: "none"
+        }
+        /// When it is over.
+        until: Moment {
+            values: "as `from`, and later",
+            default: "",
+            cost: "none"
+        }
+        /// The time zone of the times above.
+        timezone: String {
+            values: "IANA name, `\"UTC\"`, or `\"local\"`: that of the host",
+            default: "\"local\"",
+            cost: "none"
+        }
+    }
+}
+
+table! {
+    /// Changes a rule of one of the `sets`.
+    Adjust "[[adjust]]" {
+        /// Its name.
+        rule: String {
+            values: "name of a built-in rule that applies; required, once",
+            default: "",
+            cost: "none"
+        }
+        /// Whether the rule applies.
+        enabled: bool {
+            values: "`true` or `false`",
+            default: "true",
+            cost: "none"
+        }
+        /// Takes the place of its severity.
+        severity: Scalar {
+            values: "as in `[[rule]]`",
+            default: "",
+            cost: "none"
+        }
+        /// Objects that it leaves out.
+        exclude: List {
+            values: "as in `[[rule]]`",
+            default: "[]",
+            cost: "none"
+        }
+        /// As in `[[rule]]`.
+        expect: String {
+            values: "as in `[[rule]]`",
+            default: "",
+            cost: "none"
+        }
+        /// As in `[[rule]]`.
+        maintenance: List {
+            values: "as in `[[rule]]`",
+            default: "",
+            cost: "none"
+        }
+    }
+    with {
+        allow: Vec<Spanned<Condition>>,
+        suppress: Vec<Spanned<Condition>>,
     }
 }
 
 /// All tables, in the order of the reference.
-pub(super) const SECTIONS: [Section; 8] = [
+pub(super) const SECTIONS: [Section; 14] = [
     File::SECTION,
     Journal::SECTION,
     Metrics::SECTION,
     Hash::SECTION,
+    Content::SECTION,
     Events::SECTION,
     Collector::SECTION,
     Canary::SECTION,
+    Packages::SECTION,
+    Scan::SECTION,
     Rule::SECTION,
+    Condition::SECTION,
+    Maintenance::SECTION,
+    Adjust::SECTION,
 ];

@@ -7,7 +7,8 @@ use toml::Value;
 
 use super::Config;
 use super::validate::size_text;
-use crate::policy::{Operations, Pattern, Rule};
+use crate::policy::maintenance::{When, weekday_name};
+use crate::policy::{Condition, Operations, Pattern, Rule, Window};
 
 /// `config` as TOML, with everything said, defaults too. Beside a path that `canonicalize` changes
 /// stands what it becomes, and what `note` has to say of it.
@@ -28,26 +29,63 @@ fn write_config(
     canonicalize: &dyn Fn(&Path) -> PathBuf,
     note: &dyn Fn(&Path) -> Option<String>,
 ) -> fmt::Result {
-    let Config { file: _, backend, journal, metrics, hash, events, collector, canary, rules } =
-        config;
+    let Config {
+        file: _,
+        backend,
+        journal,
+        metrics,
+        hash,
+        content,
+        events,
+        collector,
+        canary,
+        packages,
+        scan,
+        rules,
+        windows,
+    } = config;
     writeln!(out, "backend = {}", quoted(backend.as_str()))?;
     writeln!(out, "recommended = false  # those in force are written out below")?;
     writeln!(out, "\n[journal]")?;
     writeln!(out, "max_segment_bytes = {}", size_text(journal.max_segment_bytes))?;
     writeln!(out, "max_segments = {}", journal.max_segments)?;
+    let days = journal.max_age.map_or(0, |age| age.as_secs() / 86_400);
+    writeln!(out, "max_age_days = {days}")?;
+    writeln!(out, "fsync = {}", quoted(journal.fsync.as_str()))?;
+    writeln!(out, "on_full = {}", quoted(journal.on_full.as_str()))?;
+    writeln!(out, "heartbeat = {}", journal.heartbeat.map_or(0, |beat| beat.as_secs()))?;
     writeln!(out, "\n[metrics]\nenabled = {}", metrics.enabled)?;
     writeln!(out, "listen = {}", quoted(&metrics.listen.to_string()))?;
     writeln!(out, "\n[hash]\nmax_size = {}", size_text(hash.max_size))?;
+    writeln!(out, "large = {}", size_text(hash.large))?;
     writeln!(out, "workers = {}", hash.workers)?;
+    writeln!(out, "\n[content]\nmax_file = {}", size_text(content.file))?;
+    writeln!(out, "max_diff = {}", size_text(content.diff as u64))?;
+    writeln!(out, "max_total = {}", size_text(content.total))?;
     writeln!(out, "\n[events]\nalert_severity = {}", events.alert_severity)?;
     writeln!(out, "fold_ms = {}", events.fold.as_millis())?;
     writeln!(out, "settle_ms = {}", events.settle.as_millis())?;
+    writeln!(out, "suppressed_interval = {}", events.suppressed_interval.as_secs())?;
     writeln!(out, "\n[collector]\nring_bytes = {}", size_text(collector.ring_bytes.into()))?;
     writeln!(out, "queue_events = {}", collector.queue_events)?;
     writeln!(out, "spill_events = {}", collector.spill_events)?;
     writeln!(out, "unlimited_queue = {}", collector.unlimited_queue)?;
     let interval = canary.interval.map_or(0, |interval| interval.as_secs());
     writeln!(out, "\n[canary]\ninterval = {interval}")?;
+    writeln!(out, "\n[packages]\nenabled = {}", packages.enabled)?;
+    writeln!(out, "hold = {}", packages.hold.as_secs())?;
+    writeln!(out, "details = {}", packages.details)?;
+    writeln!(out, "alert_severity = {}", packages.alert_severity)?;
+    writeln!(out, "\n[scan]\nthreads = {}", scan.limits.threads)?;
+    let rate = scan.limits.bytes_per_second.map_or(0, std::num::NonZero::get);
+    writeln!(out, "max_bytes_per_second = {}", size_text(rate))?;
+    writeln!(out, "cpu_percent = {}", scan.limits.cpu_percent)?;
+    writeln!(out, "nice = {}", scan.limits.nice)?;
+    let interval = scan.verify.map_or(0, |interval| interval.as_secs());
+    writeln!(out, "verify_interval = {interval}")?;
+    for window in windows {
+        write_window(out, window)?;
+    }
     for rule in rules {
         write_rule(out, rule, canonicalize, note)?;
     }
@@ -72,6 +110,14 @@ fn write_rule(
         hash,
         max_hash_size,
         attempts,
+        registry,
+        only,
+        allow,
+        suppress,
+        expect,
+        maintenance,
+        content_diff,
+        secret,
     } = rule;
     let write_patterns = |key: &str, patterns: &[Pattern], out: &mut String| -> fmt::Result {
         writeln!(out, "{key} = [")?;
@@ -95,7 +141,22 @@ fn write_rule(
         writeln!(out, "]")
     };
     writeln!(out, "\n[[rule]]\nname = {}", quoted(name))?;
-    write_patterns("paths", paths, out)?;
+    if !paths.is_empty() {
+        write_patterns("paths", paths, out)?;
+    }
+    if !registry.is_empty() {
+        writeln!(out, "registry = [")?;
+        for pattern in registry {
+            match pattern.values() {
+                None => writeln!(out, "    {},", quoted(pattern.source()))?,
+                Some(values) => {
+                    let (key, values) = (quoted(pattern.source()), list(values));
+                    writeln!(out, "    {{ key = {key}, values = {values} }},")?;
+                }
+            }
+        }
+        writeln!(out, "]")?;
+    }
     if !exclude.is_empty() {
         write_patterns("exclude", exclude, out)?;
     }
@@ -116,7 +177,81 @@ fn write_rule(
     }
     writeln!(out, "hash = {hash}")?;
     writeln!(out, "max_hash_size = {}", size_text(*max_hash_size))?;
-    writeln!(out, "attempts = {attempts}")
+    writeln!(out, "attempts = {attempts}")?;
+    writeln!(out, "content_diff = {content_diff}")?;
+    if let Some(secret) = secret {
+        writeln!(out, "secret = {secret}")?;
+    }
+    if let Some(expect) = expect {
+        writeln!(out, "expect = {}", quoted(expect.as_str()))?;
+    }
+    if !maintenance.is_empty() {
+        writeln!(out, "maintenance = {}", list(maintenance))?;
+    }
+    for (name, conditions) in [("only", only), ("allow", allow), ("suppress", suppress)] {
+        for condition in conditions {
+            writeln!(out, "\n[[rule.{name}]]")?;
+            write_condition(out, condition)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_condition(out: &mut String, condition: &Condition) -> fmt::Result {
+    let Condition {
+        paths,
+        operations,
+        executables,
+        process_names,
+        ancestors,
+        users,
+        login_users,
+        reason,
+    } = condition;
+    let sources = |patterns: &[Pattern]| {
+        // Alternatives in braces are several patterns of one text.
+        let mut sources: Vec<String> =
+            patterns.iter().map(|pattern| pattern.source().to_owned()).collect();
+        sources.dedup();
+        sources
+    };
+    let operations = operations.map(|operations| {
+        operations.iter().map(|action| action.as_str().to_owned()).collect::<Vec<_>>()
+    });
+    for (key, texts) in [
+        ("paths", sources(paths)),
+        ("operations", operations.unwrap_or_default()),
+        ("executable", sources(executables)),
+        ("process_name", process_names.clone()),
+        ("ancestor", sources(ancestors)),
+        ("user", users.clone()),
+        ("login_user", login_users.clone()),
+    ] {
+        if !texts.is_empty() {
+            writeln!(out, "{key} = {}", list(&texts))?;
+        }
+    }
+    match reason {
+        Some(reason) => writeln!(out, "reason = {}", quoted(reason)),
+        None => Ok(()),
+    }
+}
+
+fn write_window(out: &mut String, window: &Window) -> fmt::Result {
+    writeln!(out, "\n[[maintenance]]\nname = {}", quoted(&window.name))?;
+    match &window.when {
+        When::Once { from, until } => {
+            writeln!(out, "from = {}", quoted(&from.to_string()))?;
+            writeln!(out, "until = {}", quoted(&until.to_string()))
+        }
+        When::Weekly { days, start, duration, zone } => {
+            let days: Vec<String> = days.iter().map(|&day| weekday_name(day).to_owned()).collect();
+            writeln!(out, "days = {}", list(&days))?;
+            writeln!(out, "start = {}", quoted(&start.strftime("%H:%M").to_string()))?;
+            writeln!(out, "duration = {}", quoted(&format!("{duration:#}")))?;
+            writeln!(out, "timezone = {}", quoted(zone.iana_name().unwrap_or("local")))
+        }
+    }
 }
 
 fn quoted(text: &str) -> String {

@@ -43,6 +43,7 @@ fn everything_can_be_said() {
         alert_severity = "critical"
         fold_ms = 0
         settle_ms = 60000
+        suppressed_interval = 60
         [collector]
         ring_bytes = "64KiB"
         queue_events = 1024
@@ -63,9 +64,11 @@ fn everything_can_be_said() {
     )
     .unwrap();
     assert_eq!(config.backend, Backend::Fanotify);
-    assert_eq!(config.journal, Journal { max_segment_bytes: 65536, max_segments: 3 });
+    let journal = Config::default().journal;
+    let journal = Journal { max_segment_bytes: 65536, max_segments: 3, ..journal };
+    assert_eq!(config.journal, journal);
     assert_eq!(config.metrics, Metrics { enabled: false, listen: "[::1]:0".parse().unwrap() });
-    assert_eq!(config.hash, Hash { max_size: 1 << 30, workers: 2 });
+    assert_eq!(config.hash, Hash { max_size: 1 << 30, workers: 2, large: 64 << 20 });
     assert_eq!(config.events.alert_severity, 100);
     assert_eq!(config.events.fold, Duration::ZERO);
     assert_eq!(config.events.settle, Duration::from_secs(60));
@@ -169,7 +172,7 @@ fn each_error_says_where_and_what_is_allowed() {
         (&format!("{RULE}{RULE}"), "5:8: rule name \"r\" is taken by the rule at line 2"),
         (
             "recommended = true\n[[rule]]\nname = \"boot\"\npaths = [\"/a\"]",
-            "3:8: rule name \"boot\" is taken by a recommended rule",
+            "3:8: rule name \"boot\" is taken by a built-in rule",
         ),
     ] {
         let problems = problems(text);
@@ -192,7 +195,7 @@ fn all_problems_are_reported_in_the_order_of_the_file() {
 fn a_file_that_is_not_there_matters_only_if_it_was_named() {
     let temp = tempfile::tempdir().unwrap();
     let missing = temp.path().join("none.toml");
-    assert_eq!(Config::load_or(None, &missing).unwrap(), Config::default());
+    assert_eq!(Loaded::read_or(None, &missing).config.unwrap(), Config::default());
     let error = Config::load(Some(&missing)).unwrap_err();
     assert!(matches!(error, Error::Missing { .. }), "{error}");
     let error = Config::load(Some(temp.path())).unwrap_err();
@@ -206,7 +209,7 @@ fn a_file_that_is_not_there_matters_only_if_it_was_named() {
             .ends_with("fim.toml:2: not UTF-8, which TOML has to be")
     );
     std::fs::write(&file, RULE).unwrap();
-    assert_eq!(Config::load_or(None, &file).unwrap().rules.len(), 1);
+    assert_eq!(Loaded::read_or(None, &file).config.unwrap().rules.len(), 1);
 }
 
 #[test]
@@ -241,6 +244,11 @@ fn the_configuration_in_force_reads_back_the_same() {
 fn the_reference_tells_the_truth() {
     let mut text = String::new();
     for section in SECTIONS {
+        // The tables behind the rules have keys that are required, and no others with a default.
+        let behind = ["[[rule.only]]", "[[maintenance]]", "[[adjust]]"];
+        if behind.iter().any(|title| section.title.starts_with(title)) {
+            continue;
+        }
         if section.title.starts_with('[') {
             writeln!(text, "{}", section.title).unwrap();
         }

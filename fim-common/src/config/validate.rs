@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::time::Duration;
@@ -9,8 +10,11 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::raw::{self, List, Scalar};
-use super::{Canary, Collector, Config, Events, Hash, Journal, Metrics, Problem};
-use crate::policy::{self, Operations, Pattern, Rule};
+use super::{Canary, Collector, Config, Events, Hash, Journal, Metrics, Packages, Problem, Scan};
+use crate::content;
+use crate::journal::{Fsync, OnFull};
+use crate::policy::{self, Operations, Pattern, Rule, Window};
+use crate::scan::Limits;
 
 const WORDS: [(&str, u8); 4] = [("low", 25), ("medium", 50), ("high", 75), ("critical", 100)];
 const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
@@ -26,7 +30,7 @@ pub(super) fn windows_config(text: &str, file: &Path) -> Result<Config, Vec<Prob
 }
 
 fn checked(text: &str, file: &Path, windows: bool) -> Result<Config, Vec<Problem>> {
-    let mut check = Check { text, file, windows, problems: Vec::new() };
+    let mut check = Check { text, file, is_windows: windows, problems: Vec::new() };
     let raw: raw::File = match toml::from_str(text) {
         Ok(raw) => raw,
         Err(error) => {
@@ -42,23 +46,23 @@ fn checked(text: &str, file: &Path, windows: bool) -> Result<Config, Vec<Problem
     Err(check.problems)
 }
 
-struct Check<'t> {
+pub(super) struct Check<'t> {
     text: &'t str,
     file: &'t Path,
     /// Patterns are those of Windows paths.
-    windows: bool,
-    problems: Vec<Problem>,
+    is_windows: bool,
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Check<'_> {
-    fn problem(&mut self, span: Range<usize>, message: impl Into<String>) {
+    pub(super) fn problem(&mut self, span: Range<usize>, message: impl Into<String>) {
         let (line, column) = self.position(&span);
         let message = message.into();
         self.problems.push(Problem { file: self.file.into(), line, column, message });
     }
 
     /// Line and column, each from 1.
-    fn position(&self, span: &Range<usize>) -> (usize, usize) {
+    pub(super) fn position(&self, span: &Range<usize>) -> (usize, usize) {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
@@ -74,13 +78,15 @@ impl Check<'_> {
         let hash = Hash {
             max_size: self.size(raw.hash.max_size, default.hash.max_size, 0..=1 << 40),
             workers: self.number(raw.hash.workers, default.hash.workers, 0..=256),
+            large: self.size(raw.hash.large, default.hash.large, 64 << 10..=1 << 40),
         };
         let mut rules = Vec::new();
         let mut taken: HashMap<String, (usize, Range<usize>)> = HashMap::new();
         let own_rules = !raw.rule.is_empty();
+        let windows = self.windows(raw.maintenance);
         for rule in raw.rule {
             let span = rule.span();
-            let (rule, span) = self.rule(rule.into_inner(), span, hash.max_size);
+            let (rule, span) = self.rule(rule.into_inner(), span, hash.max_size, &windows);
             if let Some((line, _)) = taken.get(&rule.name) {
                 let message =
                     format!("rule name {:?} is taken by the rule at line {line}", rule.name);
@@ -90,35 +96,33 @@ impl Check<'_> {
             }
             rules.push(rule);
         }
-        // What the file says of hashing counts for the recommended rules too.
-        let max_hash_size = hash.max_size;
-        let recommended = if self.windows { Vec::new() } else { policy::recommended() };
-        let recommended = recommended.into_iter().map(|rule| Rule { max_hash_size, ..rule });
-        match raw.recommended.map(|said| (said.span(), said.into_inner())) {
-            Some((span, false)) if !own_rules => self.problem(
-                span,
-                "nothing would be watched: there is no [[rule]], and the recommended rules are \
-                 turned off",
-            ),
-            Some((_, true)) => {
-                for rule in recommended {
-                    if let Some((line, span)) = taken.get(&rule.name) {
-                        let message = format!(
-                            "rule name {:?} is taken by a recommended rule; rename the rule at \
-                             line {line}, or say recommended = false",
-                            rule.name
-                        );
-                        self.problem(span.clone(), message);
-                    }
-                    rules.push(rule);
+        let sets = match self.is_windows {
+            true => {
+                if !own_rules {
+                    self.problem(0..0, "nothing would be watched: there is no [[rule]]");
                 }
+                Vec::new()
             }
-            None if !own_rules && self.windows => {
-                self.problem(0..0, "nothing would be watched: there is no [[rule]]");
+            false => self.sets(raw.sets, raw.recommended, own_rules),
+        };
+        // What the file says of hashing counts for the built-in rules too.
+        let max_hash_size = hash.max_size;
+        let mut built_in: Vec<Rule> = policy::rules_of(&sets)
+            .into_iter()
+            .map(|rule| Rule { max_hash_size, ..rule })
+            .collect();
+        for rule in &built_in {
+            if let Some((line, span)) = taken.get(&rule.name) {
+                let message = format!(
+                    "rule name {:?} is taken by a built-in rule of `sets`; rename the rule at \
+                     line {line}",
+                    rule.name
+                );
+                self.problem(span.clone(), message);
             }
-            None if !own_rules => rules = recommended.collect(),
-            Some((_, false)) | None => {}
         }
+        self.adjust(raw.adjust, &mut built_in, &windows);
+        rules.append(&mut built_in);
         Config {
             file: Some(self.file.into()),
             backend,
@@ -133,6 +137,16 @@ impl Check<'_> {
                     default.journal.max_segments,
                     2..=100_000,
                 ),
+                max_age: match self.number(raw.journal.max_age_days, 0_u64, 0..=36_500) {
+                    0 => None,
+                    days => Some(Duration::from_secs(days * 86_400)),
+                },
+                fsync: self.named(raw.journal.fsync, default.journal.fsync, &Fsync::ALL),
+                on_full: self.named(raw.journal.on_full, default.journal.on_full, &OnFull::ALL),
+                heartbeat: match self.number(raw.journal.heartbeat, 60_u64, 0..=86_400) {
+                    0 => None,
+                    seconds => Some(Duration::from_secs(seconds)),
+                },
             },
             metrics: Metrics {
                 enabled: raw.metrics.enabled.map_or(default.metrics.enabled, Spanned::into_inner),
@@ -146,11 +160,22 @@ impl Check<'_> {
                 }),
             },
             hash,
+            content: content::Limits {
+                file: self.size(raw.content.max_file, default.content.file, 1 << 10..=64 << 20),
+                diff: self.size(raw.content.max_diff, default.content.diff as u64, 256..=1 << 20)
+                    as usize,
+                total: self.size(raw.content.max_total, default.content.total, 1 << 20..=1 << 40),
+            },
             events: Events {
                 alert_severity: self
                     .severity(raw.events.alert_severity, default.events.alert_severity),
                 fold: self.milliseconds(raw.events.fold_ms, default.events.fold, 10_000),
                 settle: self.milliseconds(raw.events.settle_ms, default.events.settle, 60_000),
+                suppressed_interval: Duration::from_secs(self.number(
+                    raw.events.suppressed_interval,
+                    default.events.suppressed_interval.as_secs(),
+                    1..=86_400,
+                )),
             },
             collector: self.collector(raw.collector, default.collector),
             canary: Canary {
@@ -159,7 +184,44 @@ impl Check<'_> {
                     seconds => Some(Duration::from_secs(seconds)),
                 },
             },
+            packages: self.packages(raw.packages, default.packages),
+            scan: self.scan(raw.scan, default.scan),
             rules,
+            windows,
+        }
+    }
+
+    fn packages(&mut self, raw: raw::Packages, default: Packages) -> Packages {
+        let hold: u64 = self.number(raw.hold, default.hold.as_secs(), 1..=3600);
+        Packages {
+            enabled: raw.enabled.map_or(default.enabled, Spanned::into_inner),
+            hold: Duration::from_secs(hold),
+            details: raw.details.map_or(default.details, Spanned::into_inner),
+            alert_severity: self.severity(raw.alert_severity, default.alert_severity),
+        }
+    }
+
+    fn scan(&mut self, raw: raw::Scan, default: Scan) -> Scan {
+        let span = raw.verify_interval.as_ref().map(Spanned::span);
+        let default_interval = default.verify.map_or(0, |interval| interval.as_secs());
+        let interval = self.number(raw.verify_interval, default_interval, 0..=31_536_000);
+        if (1..60).contains(&interval) {
+            let message = format!("{interval} is too short; allowed: 0 (never), or 60 and more");
+            self.problem(span.unwrap_or_default(), message);
+        }
+        let limits = default.limits;
+        Scan {
+            limits: Limits {
+                threads: self.number(raw.threads, limits.threads, 0..=256),
+                bytes_per_second: NonZeroU64::new(self.size(
+                    raw.max_bytes_per_second,
+                    0,
+                    0..=1 << 40,
+                )),
+                cpu_percent: self.number(raw.cpu_percent, limits.cpu_percent, 1..=100),
+                nice: self.number(raw.nice, limits.nice, 0..=19),
+            },
+            verify: (interval > 0).then(|| Duration::from_secs(interval)),
         }
     }
 
@@ -183,7 +245,13 @@ impl Check<'_> {
         }
     }
 
-    fn rule(&mut self, raw: raw::Rule, span: Range<usize>, max_size: u64) -> (Rule, Range<usize>) {
+    fn rule(
+        &mut self,
+        raw: raw::Rule,
+        span: Range<usize>,
+        max_size: u64,
+        windows: &[Window],
+    ) -> (Rule, Range<usize>) {
         let name_span = raw.name.as_ref().map_or(span.clone(), Spanned::span);
         let name = match raw.name.map(Spanned::into_inner) {
             Some(name) if name.trim().is_empty() => {
@@ -204,6 +272,7 @@ impl Check<'_> {
                 Vec::new()
             }
             Some(paths) => self.patterns(paths.into_inner()),
+            None if raw.registry.is_some() => Vec::new(),
             None => {
                 self.problem(span, "the rule has no paths; add paths = [\"/...\"]");
                 Vec::new()
@@ -223,15 +292,23 @@ impl Check<'_> {
             hash: raw.hash.is_none_or(Spanned::into_inner),
             max_hash_size: self.size(raw.max_hash_size, max_size, 0..=1 << 40),
             attempts: raw.attempts.is_none_or(Spanned::into_inner),
+            content_diff: raw.content_diff.is_some_and(Spanned::into_inner),
+            secret: raw.secret.map(Spanned::into_inner),
+            registry: raw.registry.map_or_else(Vec::new, |list| self.registry(list)),
+            only: self.conditions(raw.only),
+            allow: self.conditions(raw.allow),
+            suppress: self.conditions(raw.suppress),
+            maintenance: self.named_windows(raw.maintenance, windows),
+            expect: self.expect(raw.expect, windows),
             ..Rule::new(name, paths)
         };
         (rule, name_span)
     }
 
-    fn patterns(&mut self, list: List) -> Vec<Pattern> {
+    pub(super) fn patterns(&mut self, list: List) -> Vec<Pattern> {
         let mut patterns = Vec::new();
         for text in list {
-            let parse = if self.windows { Pattern::parse_windows } else { Pattern::parse };
+            let parse = if self.is_windows { Pattern::parse_windows } else { Pattern::parse };
             match parse(text.get_ref()) {
                 Ok(mut parsed) => patterns.append(&mut parsed),
                 Err(error) => {
@@ -244,13 +321,13 @@ impl Check<'_> {
     }
 
     /// The place of byte `at` of a text, where it is written without escapes; else of the text.
-    fn inside(&self, text: &Spanned<String>, at: usize) -> Range<usize> {
+    pub(super) fn inside(&self, text: &Spanned<String>, at: usize) -> Range<usize> {
         let span = text.span();
         let written = self.text.get(span.start + 1..span.end.saturating_sub(1));
         if written == Some(text.get_ref()) { span.start + 1 + at..span.end } else { span }
     }
 
-    fn operations(&mut self, list: Spanned<List>) -> Operations {
+    pub(super) fn operations(&mut self, list: Spanned<List>) -> Operations {
         if list.get_ref().is_empty() {
             let message =
                 "operations is empty: the rule would report nothing; leave the key out for all";
@@ -288,7 +365,7 @@ impl Check<'_> {
     }
 
     /// The value that `read` makes of what is written; `default` where nothing is.
-    fn value<R, T>(
+    pub(super) fn value<R, T>(
         &mut self,
         written: Option<Spanned<R>>,
         default: T,
@@ -298,6 +375,22 @@ impl Check<'_> {
         read(written.get_ref()).unwrap_or_else(|message| {
             self.problem(written.span(), message);
             default
+        })
+    }
+
+    /// One of a few values, each with its name.
+    fn named<T: Copy>(
+        &mut self,
+        written: Option<Spanned<String>>,
+        default: T,
+        names: &[(&str, T)],
+    ) -> T {
+        self.value(written, default, |name| {
+            let known = names.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+            known.ok_or_else(|| {
+                let allowed: Vec<_> = names.iter().map(|(name, _)| format!("{name:?}")).collect();
+                format!("{name:?} is unknown; allowed: {}", allowed.join(", "))
+            })
         })
     }
 
@@ -329,7 +422,7 @@ impl Check<'_> {
         Duration::from_millis(number.unsigned_abs())
     }
 
-    fn severity(&mut self, written: Option<Spanned<Scalar>>, default: u8) -> u8 {
+    pub(super) fn severity(&mut self, written: Option<Spanned<Scalar>>, default: u8) -> u8 {
         self.value(written, default, |scalar| {
             let known = match scalar {
                 Scalar::Integer(number) => u8::try_from(*number).ok().filter(|&n| n <= 100),

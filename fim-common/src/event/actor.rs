@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Shared;
+use crate::packages::programs::Program;
 use crate::time::Timestamp;
 
 /// Who did an operation, as it was at that moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actor {
     /// The process; `None` when nothing is known of it, not even its id.
-    pub process: Option<Process>,
+    pub process: Option<Shared<Process>>,
     /// Its user.
-    pub user: Option<User>,
+    pub user: Option<Shared<User>>,
     /// Its container.
     pub container: Option<Container>,
     /// Its pod.
@@ -21,7 +23,7 @@ pub struct Actor {
     /// The rights with which it runs.
     pub token: Option<Token>,
     /// Its ancestors, nearest first.
-    pub ancestors: Vec<Ancestor>,
+    pub ancestors: Shared<Vec<Ancestor>>,
     /// What of the above is not known, and why, as `fim.unknown` has it.
     pub unknown: BTreeMap<String, String>,
 }
@@ -72,6 +74,9 @@ pub struct Process {
     /// Parent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent: Option<Box<Parent>>,
+    /// The program of the host that it runs, if that is one whose changes can be expected.
+    #[serde(skip)]
+    pub program: Option<&'static Program>,
 }
 
 /// `fim.token`: the rights with which a process runs on Windows.
@@ -153,6 +158,9 @@ pub struct Ancestor {
     /// Path of the executable.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub executable: Option<String>,
+    /// As of the process.
+    #[serde(skip)]
+    pub program: Option<&'static Program>,
 }
 
 /// `user.*`: the real user, with the others below it.

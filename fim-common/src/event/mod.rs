@@ -5,8 +5,7 @@
 //! (`keyword`); sizes and process ids are numbers.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use schemars::JsonSchema;
@@ -16,11 +15,22 @@ use crate::state::{HashState, ObjectKind, ObjectState};
 use crate::time::Timestamp;
 
 pub mod actor;
+mod content_diff;
+mod expectation;
 mod ntstatus;
+mod package;
 pub mod pretty;
 pub mod schema;
+mod shared;
+
+pub use expectation::{
+    Configuration, Expectation, Expected, Suppress, Suppressed, SuppressedProcess,
+};
+pub use package::{Manager, Package, PackageChange, PackageRun, RunFiles, Verdict};
 
 use actor::{Container, Kubernetes, Process, User};
+pub use content_diff::{ContentDiff, DiffState};
+pub use shared::Shared;
 
 /// One event.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -47,10 +57,10 @@ pub struct Event {
     pub registry: Option<Registry>,
     /// The initiating process at the moment of the operation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub process: Option<Process>,
+    pub process: Option<Shared<Process>>,
     /// The initiating user at the moment of the operation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub user: Option<User>,
+    pub user: Option<Shared<User>>,
     /// The container of the process.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub container: Option<Container>,
@@ -58,9 +68,9 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kubernetes: Option<Kubernetes>,
     /// The host.
-    pub host: Arc<Host>,
+    pub host: Shared<Host>,
     /// The agent.
-    pub agent: Arc<Agent>,
+    pub agent: Shared<Agent>,
     /// What ECS has no name for.
     pub fim: Fim,
 }
@@ -117,6 +127,8 @@ pub enum Category {
     Configuration,
     /// The host, for the agent's own events.
     Host,
+    /// Installed software.
+    Package,
 }
 
 /// `event.type`.
@@ -173,8 +185,22 @@ pub enum Action {
     GapClosed,
     /// The agent did not see what it did itself: a hook has stopped.
     CanaryMissed,
+    /// What rules suppressed since the last of these, or since the start.
+    Suppressed,
     /// The agent lives.
     Heartbeat,
+    /// A package manager has run: what it changed, as one event.
+    PackageRun,
+    /// Somebody had the baseline taken: what there is now is what is known.
+    BaselineCreated,
+    /// Somebody accepted what differs from the baseline.
+    BaselineAccepted,
+    /// A segment of the journal was removed.
+    JournalDropped,
+    /// There is no room for the journal.
+    JournalFull,
+    /// The end of the journal is missing, that was there when the agent ran last.
+    JournalTruncated,
 }
 
 impl Action {
@@ -195,7 +221,14 @@ impl Action {
             Self::Gap => "gap",
             Self::GapClosed => "gap_closed",
             Self::CanaryMissed => "canary_missed",
+            Self::Suppressed => "suppressed",
             Self::Heartbeat => "heartbeat",
+            Self::PackageRun => "package_run",
+            Self::BaselineCreated => "baseline_created",
+            Self::BaselineAccepted => "baseline_accepted",
+            Self::JournalDropped => "journal_dropped",
+            Self::JournalFull => "journal_full",
+            Self::JournalTruncated => "journal_truncated",
         }
     }
 }
@@ -496,6 +529,16 @@ pub struct Fim {
     /// How far the hash belongs to this event.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hash_state: Option<HashState>,
+    /// The content is hashed aside because it is large: an event `updated` that names this one in
+    /// `fim.follows` brings the hash.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub hash_follows: bool,
+    /// The `event.id` of the event whose hash this one brings.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub follows: Option<String>,
+    /// What text changed, for rules with `content_diff`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub diff: Option<ContentDiff>,
     /// The raw operations folded into this event.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub operations: Vec<FoldedOperation>,
@@ -504,20 +547,59 @@ pub struct Fim {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub writers: Vec<Writer>,
     /// Ancestors of the process, nearest first.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub ancestors: Vec<actor::Ancestor>,
+    #[serde(skip_serializing_if = "are_none", default)]
+    pub ancestors: Shared<Vec<actor::Ancestor>>,
     /// What is not known of this event, and why: `{"process.args": "not_resident"}`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub unknown: BTreeMap<String, String>,
     /// `gap` and `gap_closed`: what was lost.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gap: Option<Gap>,
+    /// What the rule makes of who did it and when, where it says something of that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expectation: Option<Expectation>,
+    /// `suppressed`: what was, by rule and entry.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub suppressed: Vec<Suppressed>,
+    /// `config_changed`: from what to what.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub configuration: Option<Configuration>,
+    /// Not of the JSON: the event is to be counted, not told.
+    #[serde(skip)]
+    pub suppress: Option<Suppress>,
+    /// Whether the change was to be expected, by the package databases and who did it; absent when
+    /// neither says anything.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verdict: Option<Verdict>,
+    /// Why `fim.verdict` is as it is; see docs/verdicts.md.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verdict_reason: Option<String>,
+    /// The package that has the path.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub package: Option<Package>,
+    /// The run of a package manager that the change is part of; in `package_run` all of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub package_run: Option<PackageRun>,
+    /// When it was done, of what a comparison with the disk found; when nobody looked, of
+    /// `agent_started`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub window: Option<Window>,
+    /// `baseline_created` and `baseline_accepted`: what was taken into the baseline.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub baseline: Option<BaselineChange>,
     /// The agent's own events: what there is to say, for people.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
-    /// Hash chain of the journal.
+    /// `agent_started`, `heartbeat` and `journal_dropped`: where the journal stands.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub journal: Option<Journal>,
+    /// Hash chain of the journal: of this event and all before it. The last member of the line.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub chain: Option<String>,
+}
+
+fn are_none(ancestors: &Shared<Vec<actor::Ancestor>>) -> bool {
+    ancestors.is_empty()
 }
 
 /// One element of `fim.operations`.
@@ -540,10 +622,10 @@ pub struct FoldedOperation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Writer {
     /// The process.
-    pub process: Process,
+    pub process: Shared<Process>,
     /// Its user.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub user: Option<User>,
+    pub user: Option<Shared<User>>,
 }
 
 /// `fim.gap`.
@@ -560,6 +642,52 @@ pub struct Gap {
     pub hooks: Vec<String>,
     /// The directories that are re-checked; empty: every watched root.
     pub scope: Vec<String>,
+}
+
+/// `fim.window`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Window {
+    /// Not before: since then nobody looked. Absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<Timestamp>,
+    /// Not after: then it was looked at, or was watched again.
+    pub to: Timestamp,
+}
+
+/// `fim.baseline`: how many objects were taken into the baseline, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BaselineChange {
+    /// Objects that were looked at.
+    pub objects: u64,
+    /// Of those: that the baseline did not have.
+    pub created: u64,
+    /// That it had otherwise.
+    pub updated: u64,
+    /// That it had and that are gone.
+    pub deleted: u64,
+    /// That could not be read, and are in it as they were.
+    pub unreadable: u64,
+    /// At and below these paths; empty: everything that is watched.
+    pub paths: Vec<String>,
+}
+
+/// `fim.journal`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Journal {
+    /// Number of the segment; of `journal_dropped`, of the one that was removed.
+    pub segment: u64,
+    /// Events in it before this one; of `journal_dropped`, all that it had, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub entries: Option<u64>,
+    /// `fim.chain` of the event before this one; of `journal_dropped`, of its last event.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub head: Option<String>,
+    /// The Ed25519 key that segments are signed with: 32 bytes in base64.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub public_key: Option<String>,
+    /// `journal_dropped`: `count`, `age` or `disk_full`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
 }
 
 /// `host.*`.
@@ -623,6 +751,22 @@ pub struct Agent {
 /// A path as JSON carries it: text, lossy where it must be.
 pub fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// The path that an event is about, by its exact bytes.
+pub fn exact_path(event: &Event) -> Option<PathBuf> {
+    match &event.fim.path_b64 {
+        None => event.file.as_ref().map(|file| PathBuf::from(&file.path)),
+        Some(text) => {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+            #[cfg(unix)]
+            return Some(PathBuf::from(
+                <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes),
+            ));
+            #[cfg(not(unix))]
+            return String::from_utf8(bytes).ok().map(PathBuf::from);
+        }
+    }
 }
 
 /// The exact bytes of a path in base64, when `path_text` cannot carry them.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 
 use super::actor::{Process, User, UserId};
-use super::{Action, Event, File, Fim, Kind, Outcome, Property, RegistryData, Side};
+use super::{Action, Event, File, Fim, Kind, Outcome, Property, RegistryData, Side, Verdict};
 use crate::state::HashState;
 use crate::time::Timestamp;
 
@@ -39,6 +39,25 @@ fn pretty_in(event: &Event, color: bool, zone: &TimeZone) -> String {
     if event.event.outcome == Outcome::Failure {
         line.styled(RED, &format!(" failed ({})", event.fim.errno.as_deref().unwrap_or("error")));
     }
+    what_to(&mut line, event);
+    who(&mut line, event);
+    if let Some(rule) = &event.rule {
+        line.styled(DIM, &format!("  [{}]", escaped(&rule.name)));
+    }
+    line.text
+}
+
+/// What it is about and what changed, in one line, without who did it: as in [`pretty`].
+pub fn what(event: &Event) -> String {
+    let mut line = Line { text: String::new(), color: false };
+    if event.event.outcome == Outcome::Failure {
+        line.text.push_str(&format!("failed ({})", event.fim.errno.as_deref().unwrap_or("error")));
+    }
+    what_to(&mut line, event);
+    line.text.trim_start().to_owned()
+}
+
+fn what_to(line: &mut Line, event: &Event) {
     if let Some(file) = &event.file {
         line.text.push(' ');
         if event.event.action == Action::Moved
@@ -61,16 +80,12 @@ fn pretty_in(event: &Event, color: bool, zone: &TimeZone) -> String {
     if let Some(message) = &event.fim.message {
         let _ = write!(line.text, " {}", escaped(message));
     }
-    gap(&mut line, &event.fim);
+    gap(line, &event.fim);
+    package_run(line, &event.fim);
     let changes = changes(event);
     if !changes.is_empty() {
         let _ = write!(line.text, "  {}", changes.join(", "));
     }
-    who(&mut line, event);
-    if let Some(rule) = &event.rule {
-        line.styled(DIM, &format!("  [{}]", escaped(&rule.name)));
-    }
-    line.text
 }
 
 struct Line {
@@ -109,15 +124,79 @@ fn look(event: &Event) -> (&'static str, &'static str) {
     }
     let style = match event.event.action {
         Action::Created | Action::Linked | Action::Mounted => GREEN,
-        Action::Deleted | Action::Unmounted | Action::Gap | Action::CanaryMissed => RED,
+        Action::Deleted
+        | Action::Unmounted
+        | Action::Gap
+        | Action::CanaryMissed
+        | Action::JournalDropped
+        | Action::JournalFull
+        | Action::JournalTruncated => RED,
         Action::Updated | Action::AttributesModified | Action::Moved => YELLOW,
         Action::AgentStarted
         | Action::AgentStopped
         | Action::ConfigChanged
         | Action::GapClosed
-        | Action::Heartbeat => BLUE,
+        | Action::Suppressed
+        | Action::Heartbeat
+        | Action::PackageRun
+        | Action::BaselineCreated
+        | Action::BaselineAccepted => BLUE,
     };
     (style, "")
+}
+
+/// `apt: openssh-client 1:9.2-1 -> 1:9.2-2; 84 files as expected, 1 unknown: /etc/x`; of the change
+/// of one file what is said of it.
+fn package_run(line: &mut Line, fim: &Fim) {
+    const SHOWN: usize = 6;
+    if let Some(verdict) = fim.verdict {
+        let word = match verdict {
+            Verdict::Expected => "expected",
+            Verdict::Unexpected => "unexpected",
+            Verdict::Unknown => "unknown",
+        };
+        let _ = write!(line.text, " ({word}");
+        if let Some(reason) = &fim.verdict_reason {
+            let _ = write!(line.text, ": {}", escaped(reason));
+        }
+        if let Some(package) = &fim.package {
+            let _ = write!(line.text, ", {} {}", escaped(&package.name), escaped(&package.version));
+        }
+        line.text.push(')');
+    }
+    let Some(run) = &fim.package_run else { return };
+    let Some(files) = &run.files else { return };
+    let _ = write!(line.text, " {}:", escaped(&run.manager));
+    for (number, package) in run.packages.iter().take(SHOWN).enumerate() {
+        let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "none".into());
+        let (before, after) = (version(&package.before), version(&package.after));
+        let comma = if number > 0 { "," } else { "" };
+        let _ = write!(line.text, "{comma} {}", escaped(&package.name));
+        if before == after {
+            let _ = write!(line.text, " {} again", escaped(&after));
+        } else {
+            let _ = write!(line.text, " {} -> {}", escaped(&before), escaped(&after));
+        }
+    }
+    let omitted = usize::try_from(run.packages_omitted.unwrap_or(0)).unwrap_or(usize::MAX);
+    let more = run.packages.len().saturating_sub(SHOWN).saturating_add(omitted);
+    if more > 0 {
+        let _ = write!(line.text, " and {more} more");
+    }
+    let separator = if run.packages.is_empty() { "" } else { ";" };
+    let _ = write!(line.text, "{separator} {} files as expected", files.expected);
+    for (count, word, paths) in [
+        (files.unknown, "unknown", &files.unknown_paths),
+        (files.unexpected, "unexpected", &files.unexpected_paths),
+    ] {
+        if count > 0 {
+            let shown: Vec<String> = paths.iter().take(SHOWN).map(|path| escaped(path)).collect();
+            let _ = write!(line.text, ", {count} {word}: {}", shown.join(", "));
+            if count > shown.len() as u64 {
+                line.text.push_str(", …");
+            }
+        }
+    }
 }
 
 /// `REG_SZ "text"`; bytes in base64 where they are neither text nor number.
@@ -281,7 +360,7 @@ fn who(line: &mut Line, event: &Event) {
             let _ = write!(line.text, " ({})", shortened(&command));
         }
     }
-    if let Some(user) = event.user.as_ref().and_then(users) {
+    if let Some(user) = event.user.as_deref().and_then(users) {
         let _ = write!(line.text, " as {user}");
     }
     if let Some(container) = &event.container {
@@ -297,7 +376,7 @@ fn name(process: &Process) -> String {
 }
 
 /// Who logged in, and as whom the process acts, where that differs.
-fn users(user: &User) -> Option<String> {
+pub fn users(user: &User) -> Option<String> {
     let text = |user: &UserId| user.name.as_deref().map_or_else(|| user.id.clone(), escaped);
     let real = || {
         let id = user.id.clone()?;
@@ -323,7 +402,7 @@ fn shortened(command: &str) -> String {
 
 /// Text without characters that would end the line or command the terminal: C0 and C1 controls,
 /// the Unicode line ends, and those that reverse the direction of what follows.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use super::super::actor::Container;
 use super::super::{Agent, Category, Gap, Hash, Host, Meta, Rule, Type};
 use super::*;
@@ -28,8 +26,8 @@ fn event(action: Action) -> Event {
         user: None,
         container: None,
         kubernetes: None,
-        host: Arc::new(Host::default()),
-        agent: Arc::new(Agent::default()),
+        host: Host::default().into(),
+        agent: Agent::default().into(),
         fim: Fim::default(),
     }
 }
@@ -63,13 +61,17 @@ fn a_change_of_content_with_everything() {
         sha256: Some("fedcba9876543210".repeat(4)),
         ..Side::default()
     });
-    event.process = Some(Process {
-        pid: 812,
-        name: Some("vim".into()),
-        command_line: Some("vim /etc/ssh/sshd_config".into()),
-        ..Process::default()
-    });
-    event.user = Some(User { audit: user("ada"), effective: user("root"), ..User::default() });
+    event.process = Some(
+        Process {
+            pid: 812,
+            name: Some("vim".into()),
+            command_line: Some("vim /etc/ssh/sshd_config".into()),
+            ..Process::default()
+        }
+        .into(),
+    );
+    event.user =
+        Some(User { audit: user("ada"), effective: user("root"), ..User::default() }.into());
     event.rule = Some(Rule { name: "ssh".into(), category: None });
     assert_eq!(
         utc(&event),
@@ -95,8 +97,8 @@ fn objects_that_come_go_and_move() {
     );
     let mut deleted = event(Action::Deleted);
     deleted.file = file("/tmp/w/a");
-    deleted.user = Some(User { id: Some("7".into()), ..User::default() });
-    deleted.process = Some(Process { pid: 9, ..Process::default() });
+    deleted.user = Some(User { id: Some("7".into()), ..User::default() }.into());
+    deleted.process = Some(Process { pid: 9, ..Process::default() }.into());
     assert_eq!(utc(&deleted), "22:13:20.117 deleted    /tmp/w/a  by process 9 as 7");
     let mut moved = event(Action::Moved);
     moved.file = file("/b");
@@ -200,13 +202,16 @@ fn the_agents_own() {
 fn nothing_in_an_event_forges_a_line_or_commands_the_terminal() {
     let mut event = event(Action::Created);
     event.file = file("/tmp/a\n22:13:21 deleted /etc\x1b[2J\u{9b}31m\u{202e}x\u{2028}\t\r");
-    event.process = Some(Process {
-        pid: 1,
-        name: Some("e\nvil".into()),
-        command_line: Some(format!("sh\x07 {}", "é".repeat(500))),
-        ..Process::default()
-    });
-    event.user = Some(User { effective: user("ro\not"), ..User::default() });
+    event.process = Some(
+        Process {
+            pid: 1,
+            name: Some("e\nvil".into()),
+            command_line: Some(format!("sh\x07 {}", "é".repeat(500))),
+            ..Process::default()
+        }
+        .into(),
+    );
+    event.user = Some(User { effective: user("ro\not"), ..User::default() }.into());
     event.rule = Some(Rule { name: "a\nb".into(), category: None });
     let line = utc(&event);
     assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}' || c == '\u{2028}'), "{line}");

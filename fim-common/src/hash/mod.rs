@@ -14,14 +14,16 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use crate::event::ContentDiff;
 use crate::object::Handle;
+use crate::scan::Throttle;
 use crate::state::{HashState, ObjectId, ObjectState};
 
 #[cfg(unix)]
 mod clock;
 mod pool;
 
-pub use pool::{Done, HashPool, Job, PoolOptions, QueueFull};
+pub use pool::{Compare, Done, HashPool, Job, PoolOptions, QueueFull};
 
 /// Bytes read at once. 128 KiB stays in a core's L2 cache between read(2) and SHA-256.
 const BUFFER: usize = 128 * 1024;
@@ -40,11 +42,14 @@ pub struct HashOutcome {
     pub bytes: u64,
     /// Time from opening to the last look, without the time in a pool's queue.
     pub seconds: f64,
+    /// What text changed, where the job asked for it.
+    pub diff: Option<ContentDiff>,
 }
 
 impl HashOutcome {
-    fn unread(state: HashState, after: Option<ObjectState>) -> Self {
-        Self { state, sha256: None, after, bytes: 0, seconds: 0.0 }
+    /// Of content that was not read, or not to the end.
+    pub fn unread(state: HashState, after: Option<ObjectState>) -> Self {
+        Self { state, sha256: None, after, bytes: 0, seconds: 0.0, diff: None }
     }
 }
 
@@ -68,11 +73,35 @@ pub fn content_until(
     let start = Instant::now();
     let mut buffer = vec![0_u8; BUFFER];
     let mut outcome = match open(path, expected) {
-        Ok((handle, _)) => handle_content(&handle, limit, &mut buffer, cancel),
+        Ok((handle, _)) => handle_content(&handle, limit, &mut buffer, Reading::until(cancel)),
         Err(outcome) => *outcome,
     };
     outcome.seconds = start.elapsed().as_secs_f64();
     outcome
+}
+
+/// [`content`], and what it read; `None` when that is more than `limit` bytes.
+pub fn content_kept(
+    path: &Path,
+    expected: Option<ObjectId>,
+    limit: u64,
+) -> (HashOutcome, Option<Vec<u8>>) {
+    match open(path, expected) {
+        Ok((handle, _)) => {
+            let mut buffer = vec![0_u8; BUFFER];
+            let mut kept = Kept { limit, bytes: None };
+            let cancel = AtomicBool::new(false);
+            let outcome = handle_content_kept(
+                &handle,
+                limit,
+                &mut buffer,
+                Reading::until(&cancel),
+                Some(&mut kept),
+            );
+            (outcome, kept.bytes)
+        }
+        Err(outcome) => (*outcome, None),
+    }
 }
 
 /// Opens what is to be hashed, or says why it cannot be.
@@ -111,19 +140,54 @@ fn unsettled(handle: &Handle, stat: &ObjectState) -> Option<Duration> {
     return None;
 }
 
+/// What content is read under.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    /// Gives it up when it becomes true.
+    pub(crate) cancel: &'a AtomicBool,
+    /// Bytes a second.
+    pub(crate) throttle: Option<&'a Throttle>,
+}
+
+impl<'a> Reading<'a> {
+    /// Without a limit.
+    pub(crate) fn until(cancel: &'a AtomicBool) -> Self {
+        Self { cancel, throttle: None }
+    }
+}
+
 /// Hashes an object that is open for reading; the caller has checked which object it is. A race is
 /// tried once more. Waits up to a clock tick before each reading, as [`content`] says.
 pub(crate) fn handle_content(
     handle: &Handle,
     limit: u64,
     buffer: &mut [u8],
-    cancel: &AtomicBool,
+    reading: Reading<'_>,
+) -> HashOutcome {
+    handle_content_kept(handle, limit, buffer, reading, None)
+}
+
+/// Content that is kept while it is hashed.
+pub(crate) struct Kept {
+    /// Larger content is not kept; bytes.
+    pub(crate) limit: u64,
+    /// What the hash is of, when it is exact; `None`: it is larger.
+    pub(crate) bytes: Option<Vec<u8>>,
+}
+
+/// [`handle_content`], keeping what it reads.
+pub(crate) fn handle_content_kept(
+    handle: &Handle,
+    limit: u64,
+    buffer: &mut [u8],
+    reading: Reading<'_>,
+    mut kept: Option<&mut Kept>,
 ) -> HashOutcome {
     let start = Instant::now();
     let mut bytes = 0;
-    let mut outcome = settled(handle, limit, buffer, cancel, &mut bytes);
+    let mut outcome = settled(handle, limit, buffer, reading, &mut bytes, kept.as_deref_mut());
     if outcome.state == HashState::Raced {
-        outcome = settled(handle, limit, buffer, cancel, &mut bytes);
+        outcome = settled(handle, limit, buffer, reading, &mut bytes, kept);
     }
     outcome.bytes = bytes;
     outcome.seconds = start.elapsed().as_secs_f64();
@@ -135,8 +199,9 @@ fn settled(
     handle: &Handle,
     limit: u64,
     buffer: &mut [u8],
-    cancel: &AtomicBool,
+    reading: Reading<'_>,
     bytes: &mut u64,
+    kept: Option<&mut Kept>,
 ) -> HashOutcome {
     let denied = || HashOutcome::unread(HashState::Denied, None);
     let Ok(mut stat) = handle.stat() else { return denied() };
@@ -152,7 +217,7 @@ fn settled(
     }
     // Between the look and the reading: a write that began before it has its time in `stat`.
     handle.settle();
-    let outcome = once(handle, stat, limit, buffer, cancel, bytes);
+    let outcome = once(handle, stat, limit, buffer, reading, bytes, kept);
     match outcome.state {
         HashState::Exact if ambiguous => HashOutcome::unread(HashState::Raced, outcome.after),
         _ => outcome,
@@ -165,18 +230,22 @@ fn once(
     before: ObjectState,
     limit: u64,
     buffer: &mut [u8],
-    cancel: &AtomicBool,
+    reading: Reading<'_>,
     bytes: &mut u64,
+    mut kept: Option<&mut Kept>,
 ) -> HashOutcome {
     let size = before.size.unwrap_or(0);
     if size > limit {
         return HashOutcome::unread(HashState::TooLarge, Some(before));
     }
+    if let Some(kept) = &mut kept {
+        kept.bytes = (size <= kept.limit).then(Vec::new);
+    }
     let mut hasher = Sha256::new();
     let mut position = 0_u64;
     // The read that would only find the end is spared: the size is compared afterwards.
     while position < size {
-        if cancel.load(Ordering::Relaxed) {
+        if reading.cancel.load(Ordering::Relaxed) {
             return HashOutcome::unread(HashState::Skipped, Some(before));
         }
         let most = usize::try_from(size - position).unwrap_or(usize::MAX).min(buffer.len());
@@ -186,15 +255,22 @@ fn once(
             Ok(length) => {
                 position += length as u64;
                 *bytes += length as u64;
+                if let Some(throttle) = reading.throttle {
+                    throttle.take(length, reading.cancel);
+                }
                 if let Some(read) = buffer.get(..length) {
                     hasher.update(read);
+                    if let Some(kept) = kept.as_deref_mut().and_then(|kept| kept.bytes.as_mut()) {
+                        kept.extend_from_slice(read);
+                    }
                 }
             }
             // Bad sectors, a stale network handle, a mandatory lease.
             Err(_) => return HashOutcome::unread(HashState::Denied, Some(before)),
         }
     }
-    let Ok(after) = handle.stat() else {
+    // With what completes the state: one system call instead of two for each object of a scan.
+    let Ok(after) = handle.stat_with_attributes() else {
         return HashOutcome::unread(HashState::Denied, Some(before));
     };
     let untouched = position == size
@@ -210,6 +286,7 @@ fn once(
         after: Some(after),
         bytes: 0,
         seconds: 0.0,
+        diff: None,
     }
 }
 

@@ -1,19 +1,22 @@
 //! Threads that hash, behind a bounded queue.
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{BUFFER, HashOutcome, handle_content, open, unsettled};
-use crate::state::ObjectId;
+use super::{BUFFER, HashOutcome, Kept, Reading, handle_content_kept, open, unsettled};
+use crate::content::{Contents, Keep};
+use crate::event::{ContentDiff, DiffState};
+use crate::state::{HashState, ObjectId};
 
 /// What to hash; the parameters of [`super::content`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Job {
     /// Where the object is.
     pub path: PathBuf,
@@ -21,6 +24,35 @@ pub struct Job {
     pub expected: Option<ObjectId>,
     /// Bytes beyond which the content is not read.
     pub limit: u64,
+    /// The content is compared with what is kept of an earlier one, and kept.
+    pub compare: Option<Compare>,
+    /// It is large: it is hashed on a thread aside, those of the highest rank first.
+    pub aside: Option<u8>,
+}
+
+/// A content to compare with.
+#[derive(Clone, Debug)]
+pub struct Compare {
+    /// Where contents are kept.
+    pub contents: Arc<Contents>,
+    /// In which form.
+    pub keep: Keep,
+    /// The hash of the earlier content, where it is known.
+    pub before: Option<String>,
+}
+
+impl Compare {
+    /// What changed, when the content whose hash is `sha256` is `kept`.
+    fn diff(&self, path: &Path, sha256: &str, kept: Kept) -> ContentDiff {
+        let before = self.before.as_deref();
+        match kept.bytes {
+            Some(bytes) => self.contents.changed(path, before, sha256, &bytes, self.keep),
+            None => ContentDiff {
+                from: self.before.clone(),
+                ..ContentDiff::new(sha256, DiffState::TooLarge)
+            },
+        }
+    }
 }
 
 /// Called after each job.
@@ -52,6 +84,8 @@ pub struct QueueFull;
 pub struct HashPool {
     shared: Arc<Shared>,
     slots: Arc<Semaphore>,
+    /// Of their own: large files that wait must not keep small ones from waiting.
+    aside_slots: Arc<Semaphore>,
     capacity: usize,
     threads: Vec<JoinHandle<()>>,
 }
@@ -59,6 +93,8 @@ pub struct HashPool {
 struct Shared {
     queues: Mutex<Queues>,
     changed: Condvar,
+    /// For the thread aside.
+    large: Condvar,
     closed: AtomicBool,
     done: Option<Done>,
 }
@@ -70,6 +106,36 @@ struct Queues {
     /// be read. Put aside so that a thread never sleeps while others could be hashed: a storm of
     /// fresh files would otherwise be hashed at one a tick.
     later: VecDeque<(Instant, Waiting)>,
+    /// Large files, for the thread aside.
+    aside: BinaryHeap<Ranked>,
+    /// Of the next one in `aside`.
+    number: u64,
+}
+
+/// A job for the thread aside: the highest rank first, then the oldest.
+struct Ranked {
+    rank: (u8, Reverse<u64>),
+    waiting: Waiting,
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank == other.rank
+    }
+}
+
+impl Eq for Ranked {}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank.cmp(&other.rank)
+    }
 }
 
 struct Waiting {
@@ -78,6 +144,13 @@ struct Waiting {
     /// Was put aside once already.
     settled: bool,
     _slot: OwnedSemaphorePermit,
+}
+
+/// Which jobs a thread takes.
+#[derive(Clone, Copy)]
+enum Queue {
+    Usual,
+    Aside,
 }
 
 impl HashPool {
@@ -93,6 +166,7 @@ impl HashPool {
         let shared = Arc::new(Shared {
             queues: Mutex::default(),
             changed: Condvar::new(),
+            large: Condvar::new(),
             closed: AtomicBool::new(false),
             done: options.done,
         });
@@ -100,17 +174,23 @@ impl HashPool {
         let mut pool = Self {
             shared,
             slots: Arc::new(Semaphore::new(options.queue)),
+            aside_slots: Arc::new(Semaphore::new(options.queue)),
             capacity: options.queue,
             threads: Vec::new(),
         };
         for number in 0..threads {
-            let shared = Arc::clone(&pool.shared);
-            let thread = std::thread::Builder::new()
-                .name(format!("fim-hash-{number}"))
-                .spawn(move || shared.work())?;
-            pool.threads.push(thread);
+            pool.spawn(format!("fim-hash-{number}"), Queue::Usual)?;
         }
+        // A thread of its own: a file of many gigabytes must not keep small ones waiting.
+        pool.spawn("fim-hash-aside".to_owned(), Queue::Aside)?;
         Ok(pool)
+    }
+
+    fn spawn(&mut self, name: String, queue: Queue) -> std::io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name(name).spawn(move || shared.work(queue))?;
+        self.threads.push(thread);
+        Ok(())
     }
 
     /// Queues a job, waiting while the queue is full. The receiver yields the outcome, or an error
@@ -118,7 +198,7 @@ impl HashPool {
     pub async fn submit(&self, job: Job) -> oneshot::Receiver<HashOutcome> {
         let (reply, outcome) = oneshot::channel();
         // The semaphore is never closed; were it, the dropped sender says so.
-        if let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await {
+        if let Ok(slot) = Arc::clone(self.slots_for(&job)).acquire_owned().await {
             self.push(job, reply, slot);
         }
         outcome
@@ -130,28 +210,47 @@ impl HashPool {
     /// [`QueueFull`].
     pub fn try_submit(&self, job: Job) -> Result<oneshot::Receiver<HashOutcome>, QueueFull> {
         let (reply, outcome) = oneshot::channel();
-        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| QueueFull)?;
+        let slot = Arc::clone(self.slots_for(&job)).try_acquire_owned().map_err(|_| QueueFull)?;
         self.push(job, reply, slot);
         Ok(outcome)
     }
 
-    /// Jobs that wait, for `fim_queue_depth`.
+    /// Jobs that wait or are worked on, for `fim_queue_depth`.
     pub fn depth(&self) -> usize {
-        self.capacity.saturating_sub(self.slots.available_permits())
+        let free = self.slots.available_permits() + self.aside_slots.available_permits();
+        (2 * self.capacity).saturating_sub(free)
+    }
+
+    fn slots_for(&self, job: &Job) -> &Arc<Semaphore> {
+        if job.aside.is_some() { &self.aside_slots } else { &self.slots }
     }
 
     fn push(&self, job: Job, reply: oneshot::Sender<HashOutcome>, slot: OwnedSemaphorePermit) {
+        let aside = job.aside;
         let waiting = Waiting { job, reply, settled: false, _slot: slot };
-        self.shared.lock().ready.push_back(waiting);
-        self.shared.changed.notify_one();
+        let mut queues = self.shared.lock();
+        match aside {
+            Some(rank) => {
+                queues.number += 1;
+                let rank = (rank, Reverse(queues.number));
+                queues.aside.push(Ranked { rank, waiting });
+            }
+            None => queues.ready.push_back(waiting),
+        }
+        drop(queues);
+        match aside {
+            Some(_) => self.shared.large.notify_one(),
+            None => self.shared.changed.notify_one(),
+        }
     }
 }
 
 impl Drop for HashPool {
     fn drop(&mut self) {
-        self.shared.closed.store(true, Ordering::Relaxed);
+        self.shared.closed.store(true, Relaxed);
         *self.shared.lock() = Queues::default();
         self.shared.changed.notify_all();
+        self.shared.large.notify_all();
         for thread in self.threads.drain(..) {
             // A thread that panicked has taken its receiver's sender with it: reported there.
             let _ = thread.join();
@@ -165,9 +264,14 @@ impl Shared {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self) {
+    fn work(&self, queue: Queue) {
         let mut buffer = vec![0_u8; BUFFER];
-        while let Some(waiting) = self.next() {
+        loop {
+            let next = match queue {
+                Queue::Usual => self.next(),
+                Queue::Aside => self.next_aside(),
+            };
+            let Some(waiting) = next else { return };
             let Some((outcome, reply)) = self.hash(waiting, &mut buffer) else { continue };
             if let Some(done) = &self.done {
                 done(&outcome);
@@ -181,7 +285,7 @@ impl Shared {
     fn next(&self) -> Option<Waiting> {
         let mut queues = self.lock();
         loop {
-            if self.closed.load(Ordering::Relaxed) {
+            if self.closed.load(Relaxed) {
                 return None;
             }
             let now = Instant::now();
@@ -203,7 +307,21 @@ impl Shared {
         }
     }
 
-    /// The outcome and whom to tell, or `None` when the job was put aside.
+    /// The next job for the thread aside; `None` when the pool is closed.
+    fn next_aside(&self) -> Option<Waiting> {
+        let mut queues = self.lock();
+        loop {
+            if self.closed.load(Relaxed) {
+                return None;
+            }
+            if let Some(next) = queues.aside.pop() {
+                return Some(next.waiting);
+            }
+            queues = self.large.wait(queues).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The outcome and whom to tell, or `None` when the job was put off.
     fn hash(
         &self,
         mut waiting: Waiting,
@@ -213,6 +331,7 @@ impl Shared {
         let mut outcome = match open(&waiting.job.path, waiting.job.expected) {
             Ok((handle, stat)) => {
                 if !waiting.settled
+                    && waiting.job.aside.is_none()
                     && let Some(wait) = unsettled(&handle, &stat)
                 {
                     waiting.settled = true;
@@ -220,7 +339,26 @@ impl Shared {
                     self.changed.notify_one();
                     return None;
                 }
-                handle_content(&handle, waiting.job.limit, buffer, &self.closed)
+                let mut kept = waiting
+                    .job
+                    .compare
+                    .as_ref()
+                    .map(|compare| Kept { limit: compare.contents.max_file(), bytes: None });
+                let limit = waiting.job.limit;
+                let mut outcome = handle_content_kept(
+                    &handle,
+                    limit,
+                    buffer,
+                    Reading::until(&self.closed),
+                    kept.as_mut(),
+                );
+                if let (Some(compare), Some(kept)) = (&waiting.job.compare, kept)
+                    && outcome.state == HashState::Exact
+                    && let Some(sha256) = &outcome.sha256
+                {
+                    outcome.diff = Some(compare.diff(&waiting.job.path, sha256, kept));
+                }
+                outcome
             }
             Err(outcome) => *outcome,
         };

@@ -141,7 +141,8 @@ fn no_more_than_the_limit_is_read_from_a_growing_file() {
     fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(&[0; 100_000]).unwrap();
     let mut bytes = 0;
     let cancel = AtomicBool::new(false);
-    let outcome = once(&handle, stat, 1000, &mut [0; 256], &cancel, &mut bytes);
+    let reading = Reading::until(&cancel);
+    let outcome = once(&handle, stat, 1000, &mut [0; 256], reading, &mut bytes, None);
     assert_eq!(outcome.state, HashState::Raced);
     assert_eq!(bytes, 1000);
 }
@@ -172,7 +173,9 @@ async fn the_pool_answers_every_job_and_counts_it() {
         // Fresh files, each changed within the current tick.
         fs::write(&path, number.to_le_bytes()).unwrap();
         let expected = object::stat(&path).unwrap().id();
-        outcomes.push(pool.submit(Job { path, expected, limit: 100 }).await);
+        outcomes.push(
+            pool.submit(Job { path, expected, limit: 100, compare: None, aside: None }).await,
+        );
     }
     for (number, outcome) in outcomes.into_iter().enumerate() {
         let outcome = outcome.await.unwrap();
@@ -200,7 +203,7 @@ async fn a_full_queue_refuses_and_a_dropped_pool_says_so() {
         })),
     })
     .unwrap();
-    let job = || Job { path: path.clone(), expected: None, limit: 100 };
+    let job = || Job { path: path.clone(), expected: None, limit: 100, compare: None, aside: None };
     let first = pool.try_submit(job()).unwrap();
     inside.recv().unwrap();
     let second = pool.try_submit(job()).unwrap();

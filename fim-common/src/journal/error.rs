@@ -39,6 +39,20 @@ pub enum JournalError {
         /// The segment.
         path: PathBuf,
     },
+    /// Its limit is reached, and its oldest segment is still needed.
+    #[error(
+        "the journal in {} is full: {by} has not read segment {segment} yet; let it go on, remove \
+         its cursor, or say on_full = \"drop_oldest\"",
+        path.display()
+    )]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// The oldest segment.
+        segment: u64,
+        /// Name of the cursor.
+        by: String,
+    },
     /// It may not be written.
     #[error("the journal {} cannot be written: {source}", path.display())]
     ReadOnly {
@@ -64,6 +78,11 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// Whether room is all that is missing.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::Held { .. })
+    }
+
     pub(super) fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {

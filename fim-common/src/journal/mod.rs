@@ -7,6 +7,9 @@
 //! Invariant: [`Journal::append`] either takes an event, to be written now or later, or says that
 //! it did not; nothing it took is dropped while the journal lives.
 //!
+//! Invariant: each line carries the hash of itself and of all before it ([`chain`]), and what is
+//! signed of a segment ([`seal`]) is true of it whatever happens.
+//!
 //! Lines are gathered and written together: call [`Journal::flush`] when there is nothing to do,
 //! and [`FLUSH_INTERVAL`] after the first unflushed event at the latest.
 
@@ -14,38 +17,43 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::event::Event;
+use crate::time::Timestamp;
 
+mod brief;
+pub mod chain;
+pub mod cursor;
 mod error;
+mod index;
+pub mod key;
+mod notice;
+mod options;
+pub mod query;
 mod recover;
+mod retain;
+pub mod seal;
+mod sync;
+pub mod verify;
 
+use chain::Head;
 pub use error::JournalError;
+pub use key::{Key, KeyError};
+pub use notice::{Dropped, Notice, Reason};
+pub use options::{Fsync, JournalOptions, OnFull};
 pub use recover::Torn;
+use seal::{SegmentState, Statement};
+use sync::Syncer;
 
 /// How long an event may wait in memory: what a killed agent loses at most.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+/// With [`Fsync::Interval`], how long what is written may wait until the disk has it.
+pub const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// Gathered bytes that are written without waiting for [`Journal::flush`].
 const WRITE_AT: usize = 64 * 1024;
 /// Bytes kept in memory while the disk refuses them; beyond, events are refused.
 const KEEP: usize = 4 * 1024 * 1024;
-
-/// Size and number of the segments.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JournalOptions {
-    /// Bytes after which a new segment is begun. A segment may exceed it by one event.
-    pub segment_bytes: u64,
-    /// Segments kept, the one being written included; the oldest are removed. At least 1.
-    pub segments: usize,
-}
-
-impl Default for JournalOptions {
-    /// 16 segments of 64 MiB: a gigabyte, some two million events.
-    fn default() -> Self {
-        Self { segment_bytes: 64 * 1024 * 1024, segments: 16 }
-    }
-}
 
 /// The journal, open for appending. The caller holds the lock of the state directory.
 #[derive(Debug)]
@@ -62,6 +70,20 @@ pub struct Journal {
     last_sequence: Option<u64>,
     torn: Option<Torn>,
     removed: u64,
+    /// The chain before the first line of the segment, and of the last line taken.
+    previous: Head,
+    head: Head,
+    /// Lines of the segment, those that are not written yet included.
+    entries: u64,
+    /// When the segment was begun, as far as it is known.
+    begun: Timestamp,
+    /// What the events have to say that the next segment begins with.
+    notices: Vec<Notice>,
+    /// When the first line was written that is not synchronised yet.
+    unsynced: Option<Instant>,
+    syncer: Syncer,
+    aged: Instant,
+    full: bool,
 }
 
 impl Journal {
@@ -74,56 +96,78 @@ impl Journal {
     pub fn open(directory: &Path, options: JournalOptions) -> Result<Self, JournalError> {
         let io = |source| JournalError::io(directory, source);
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
-        let last = numbers(directory)?.pop();
-        let number = last.unwrap_or(1);
-        let path = segment_path(directory, number);
-        let (length, last_sequence, torn) = match last {
-            Some(_) => {
-                let checked = recover::check(&path)?;
-                (checked.length, checked.last_sequence, checked.torn)
-            }
-            None => (0, None, None),
+        let last = numbers(directory, SEGMENT)?.pop();
+        let mut number = last.unwrap_or(1);
+        let mut path = segment_path(directory, number);
+        let checked = match last {
+            Some(_) => Some(recover::check(&path)?),
+            None => None,
         };
+        let mut end = retain::End::find(directory, number, checked.as_ref(), options.key.as_ref())?;
+        if end.is_closed {
+            number = end.next;
+            path = segment_path(directory, number);
+        }
         let file = open_segment(directory, &path)?;
+        let begun = file.metadata().and_then(|metadata| metadata.modified()).map_err(io)?;
+        let syncer = Syncer::start().map_err(io)?;
         let mut journal = Self {
             directory: directory.to_owned(),
             options,
             number,
             path,
             file,
-            length,
+            length: end.length,
             buffer: Vec::new(),
-            last_sequence,
-            torn,
+            last_sequence: checked.as_ref().and_then(|checked| checked.last_sequence),
+            torn: checked.and_then(|checked| checked.torn),
             removed: 0,
+            previous: end.previous,
+            head: end.head,
+            entries: end.entries,
+            begun: Timestamp::from(begun),
+            notices: std::mem::take(&mut end.notices),
+            unsynced: None,
+            syncer,
+            aged: Instant::now(),
+            full: false,
         };
         journal.retain()?;
+        journal.seal_open()?;
         Ok(journal)
     }
 
-    /// Takes an event, and returns the length of its line in bytes. Writes when 64 KiB are
-    /// gathered, and begins a new segment when this one is full.
+    /// Takes an event, and returns the length of its line in bytes. The line is the event with
+    /// `fim.chain`, which is [`Journal::head`] then. Writes when 64 KiB are gathered, and begins a
+    /// new segment when this one is full.
     ///
     /// # Errors
     /// The event was not taken. [`JournalError::Full`] and the like once 4 MiB are gathered that
     /// cannot be written; [`JournalError::Event`].
     pub fn append(&mut self, event: &Event) -> Result<usize, JournalError> {
         let before = self.buffer.len();
+        let head = self.head;
         if let Err(source) = serde_json::to_writer(&mut self.buffer, event) {
             self.buffer.truncate(before);
             return Err(JournalError::Event { source });
         }
+        self.head = chain::extend(&mut self.buffer, before, &head);
         self.buffer.push(b'\n');
+        self.entries += 1;
         let line = self.buffer.len() - before;
         let gathered = self.length + self.buffer.len() as u64;
         if self.buffer.len() >= WRITE_AT || gathered >= self.options.segment_bytes {
             match self.flush() {
                 Ok(()) => {}
                 // Kept: the next call tries again, and the pipeline's own flush reports it.
-                Err(_) if self.buffer.len() <= KEEP => {}
+                Err(_) if self.buffer.len() <= KEEP && self.buffer.len() >= line => {}
+                // It is written, and the segment is full and cannot be closed: for the next one.
+                Err(_) if self.buffer.is_empty() => {}
                 Err(error) => {
                     // The newest line is the last to be written, so it is still here, whole.
                     self.buffer.truncate(self.buffer.len().saturating_sub(line));
+                    self.head = head;
+                    self.entries -= 1;
                     return Err(error);
                 }
             }
@@ -138,10 +182,21 @@ impl Journal {
     /// [`JournalError::Full`] and the like. Nothing is lost: the events are kept, the segment ends
     /// with a whole line, and the next call tries again.
     pub fn flush(&mut self) -> Result<(), JournalError> {
-        self.write_buffer()?;
-        if self.length >= self.options.segment_bytes {
-            self.rotate()?;
+        loop {
+            match self.write_buffer() {
+                Ok(()) => break,
+                Err(error) if error.is_full() && self.make_room()? => {}
+                Err(error) => return Err(self.note_full(error)),
+            }
         }
+        if self.options.fsync == Fsync::Always && self.unsynced.is_some() {
+            self.sync_data()?;
+        }
+        let is_full = self.length >= self.options.segment_bytes;
+        if is_full || self.is_old() {
+            self.rotate().map_err(|error| self.note_full(error))?;
+        }
+        self.full = false;
         Ok(())
     }
 
@@ -151,7 +206,47 @@ impl Journal {
     /// As [`Journal::flush`].
     pub fn sync(&mut self) -> Result<(), JournalError> {
         self.flush()?;
-        self.file.sync_data().map_err(|source| JournalError::io(&self.path, source))
+        self.sync_data()?;
+        self.seal_open()
+    }
+
+    /// When [`Journal::tend`] has something to do.
+    pub fn due(&self) -> Option<Instant> {
+        let sync = self.unsynced.map(|since| since + SYNC_INTERVAL);
+        let age = self.options.max_age.map(|_| self.aged + AGE_INTERVAL);
+        [sync, age].into_iter().flatten().min()
+    }
+
+    /// What time brings: has a thread synchronise and seal what was written, and removes what is
+    /// too old.
+    ///
+    /// # Errors
+    /// As [`Journal::flush`], and what the thread met.
+    pub fn tend(&mut self) -> Result<(), JournalError> {
+        if let Some(source) = self.syncer.failure() {
+            return Err(JournalError::io(&self.path, source));
+        }
+        let now = Instant::now();
+        if self.unsynced.is_some_and(|since| since + SYNC_INTERVAL <= now) && !self.is_dirty() {
+            let job = sync::Written {
+                file: self.file.try_clone().map_err(|e| JournalError::io(&self.path, e))?,
+                path: self.path.clone(),
+                statement: self.statement(SegmentState::Open),
+                key: self.options.key.clone(),
+                sync: self.options.fsync == Fsync::Interval,
+            };
+            // A disk that is slower than this is asked again later.
+            self.unsynced =
+                if self.syncer.ask(sync::Job::Sync(Box::new(job))) { None } else { Some(now) };
+        }
+        if self.options.max_age.is_some() && self.aged + AGE_INTERVAL <= now {
+            self.aged = now;
+            if self.is_old() {
+                self.flush()?;
+            }
+            self.retain()?;
+        }
+        Ok(())
     }
 
     /// Whether events are gathered that are not written yet.
@@ -170,15 +265,52 @@ impl Journal {
         self.last_sequence
     }
 
+    /// `fim.chain` of the last event taken.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Where the journal stands, for `fim.journal`.
+    pub fn position(&self) -> (u64, u64) {
+        (self.number, self.entries)
+    }
+
+    /// The key that segments are signed with.
+    pub fn key(&self) -> Option<&Key> {
+        self.options.key.as_ref()
+    }
+
+    /// What is to be done about an event that is refused for want of room.
+    pub fn on_full(&self) -> OnFull {
+        self.options.on_full
+    }
+
+    /// What has to be told of the journal itself, each once.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
     /// The segment being written.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Segments removed since [`Journal::open`] because there were more than
-    /// [`JournalOptions::segments`].
+    /// Segments removed since [`Journal::open`], for whatever reason.
     pub fn removed(&self) -> u64 {
         self.removed
+    }
+
+    fn note_full(&mut self, error: JournalError) -> JournalError {
+        if error.is_full() && !std::mem::replace(&mut self.full, true) {
+            self.notices.push(Notice::Full { message: error.to_string() });
+        }
+        error
+    }
+
+    fn sync_data(&mut self) -> Result<(), JournalError> {
+        self.file.sync_data().map_err(|source| JournalError::io(&self.path, source))?;
+        self.unsynced = None;
+        Ok(())
     }
 
     fn write_buffer(&mut self) -> Result<(), JournalError> {
@@ -217,6 +349,9 @@ impl Journal {
     }
 
     fn written(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.unsynced.get_or_insert_with(Instant::now);
+        }
         self.buffer.drain(..bytes);
         self.length += bytes as u64;
         if self.buffer.is_empty() && self.buffer.capacity() > 4 * WRITE_AT {
@@ -224,27 +359,62 @@ impl Journal {
         }
     }
 
+    /// Closes this segment and begins the next one.
     fn rotate(&mut self) -> Result<(), JournalError> {
+        self.allow_rotation()?;
         let path = segment_path(&self.directory, self.number + 1);
         let file = open_segment(&self.directory, &path)?;
         // A full segment is final, and an auditor's: have the disk keep it.
         self.file.sync_data().map_err(|source| JournalError::io(&self.path, source))?;
+        if let Some(key) = &self.options.key {
+            let statement = self.statement(SegmentState::Closed);
+            self.syncer
+                .close(&self.path, &statement, key)
+                .map_err(|source| JournalError::io(&self.path, source))?;
+        }
+        self.syncer.ask(sync::Job::Index(self.path.clone()));
         self.number += 1;
         self.path = path;
         self.file = file;
         self.length = 0;
-        self.retain()
+        self.entries = 0;
+        self.previous = self.head;
+        self.begun = Timestamp::now();
+        self.unsynced = None;
+        self.retain()?;
+        self.seal_open()
     }
 
-    fn retain(&mut self) -> Result<(), JournalError> {
-        let numbers = numbers(&self.directory)?;
-        let surplus = numbers.len().saturating_sub(self.options.segments.max(1));
-        for number in numbers.into_iter().take(surplus) {
-            let path = segment_path(&self.directory, number);
-            std::fs::remove_file(&path).map_err(|source| JournalError::io(&path, source))?;
-            self.removed += 1;
+    /// What there is to say of the segment; only true while nothing is gathered.
+    fn statement(&self, state: SegmentState) -> Statement {
+        Statement {
+            segment: self.number,
+            state,
+            previous: self.previous.to_string(),
+            chain: self.head.to_string(),
+            entries: self.entries,
+            bytes: self.length,
+            oldest: self.oldest().unwrap_or(self.number),
+            time: Timestamp::now(),
+            public_key: self
+                .options
+                .key
+                .as_ref()
+                .map(|key| key.public().to_base64())
+                .unwrap_or_default(),
         }
-        Ok(())
+    }
+
+    fn seal_open(&self) -> Result<(), JournalError> {
+        let Some(key) = self.options.key.as_ref().filter(|_| !self.is_dirty()) else {
+            return Ok(());
+        };
+        let sealed = seal::write(&self.path, &self.statement(SegmentState::Open), key, false);
+        match sealed.map_err(|source| JournalError::io(&self.path, source)) {
+            // The events are more important; the next one seals again.
+            Err(error) if error.is_full() => Ok(()),
+            result => result,
+        }
     }
 }
 
@@ -261,17 +431,19 @@ impl Drop for Journal {
 /// # Errors
 /// [`JournalError::Io`] and the like when the directory cannot be read.
 pub fn segments(directory: &Path) -> Result<Vec<PathBuf>, JournalError> {
-    Ok(numbers(directory)?.into_iter().map(|number| segment_path(directory, number)).collect())
+    let numbers = numbers(directory, SEGMENT)?;
+    Ok(numbers.into_iter().map(|number| segment_path(directory, number)).collect())
 }
 
-fn numbers(directory: &Path) -> Result<Vec<u64>, JournalError> {
+/// The numbers of the files in `directory` with this ending, ascending.
+fn numbers(directory: &Path, ending: &str) -> Result<Vec<u64>, JournalError> {
     let io = |source| JournalError::io(directory, source);
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(io)? {
         let name = entry.map_err(io)?.file_name();
         let number = name
             .to_str()
-            .and_then(|name| name.strip_prefix("journal-")?.strip_suffix(".jsonl"))
+            .and_then(|name| name.strip_prefix("journal-")?.strip_suffix(ending))
             .filter(|digits| digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit()));
         numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
     }
@@ -279,11 +451,25 @@ fn numbers(directory: &Path) -> Result<Vec<u64>, JournalError> {
     Ok(numbers)
 }
 
+/// The number in the name of a segment.
+fn number_of(segment: &Path) -> Option<u64> {
+    segment.file_stem()?.to_str()?.strip_prefix("journal-")?.parse().ok()
+}
+
 /// Digits of a segment's number, so that names sort as numbers do.
 const DIGITS: usize = 12;
+/// Endings of the files of a segment: itself, and what is signed of it.
+const SEGMENT: &str = ".jsonl";
+const SEAL: &str = ".seal";
+/// How often the age of segments is looked at.
+const AGE_INTERVAL: Duration = Duration::from_secs(60);
 
 fn segment_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("journal-{number:0DIGITS$}.jsonl"))
+}
+
+fn nofollow() -> i32 {
+    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
 }
 
 fn open_segment(directory: &Path, path: &Path) -> Result<File, JournalError> {
@@ -291,7 +477,7 @@ fn open_segment(directory: &Path, path: &Path) -> Result<File, JournalError> {
         .append(true)
         .create(true)
         .mode(0o600)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .custom_flags(nofollow())
         .open(path)
         .map_err(|source| JournalError::io(path, source))?;
     // The name has to survive a power cut too.
@@ -302,5 +488,11 @@ fn open_segment(directory: &Path, path: &Path) -> Result<File, JournalError> {
 }
 
 #[cfg(test)]
+mod query_tests;
+#[cfg(test)]
+mod retain_tests;
+#[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+#[cfg(test)]
+mod verify_tests;

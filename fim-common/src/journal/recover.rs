@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::JournalError;
+use super::chain::{self, Head};
 
 /// How the last run left the end of the journal, when it was not with a whole line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,10 @@ pub(super) struct Checked {
     pub(super) length: u64,
     /// `event.sequence` of its last line.
     pub(super) last_sequence: Option<u64>,
+    /// Its lines.
+    pub(super) entries: u64,
+    /// The chain of its last line, where that has one.
+    pub(super) chain: Option<Head>,
     pub(super) torn: Option<Torn>,
 }
 
@@ -61,31 +66,48 @@ pub(super) fn check(path: &Path) -> Result<Checked, JournalError> {
     let mut buffer = Vec::new();
     let (mut number, mut offset) = (0_u64, 0_u64);
     let mut last_sequence = None;
+    let mut chain = None;
     loop {
         buffer.clear();
         // Not one line of a foreign file of any size into memory: an event has a few kilobytes.
         let length =
             reader.by_ref().take(MAXIMUM_LINE).read_until(b'\n', &mut buffer).map_err(io)? as u64;
         if length == 0 {
-            return Ok(Checked { length: offset, last_sequence, torn: None });
+            return Ok(Checked {
+                length: offset,
+                last_sequence,
+                entries: number,
+                chain,
+                torn: None,
+            });
         }
         number += 1;
         let whole = buffer.last() == Some(&b'\n');
         let parsed = serde_json::from_slice::<Line>(&buffer);
         let last = reader.fill_buf().map_err(io)?.is_empty();
         match parsed {
-            Ok(line) if whole => last_sequence = Some(line.event.sequence),
+            Ok(line) if whole => {
+                last_sequence = Some(line.event.sequence);
+                chain = chain::claimed(buffer.strip_suffix(b"\n").unwrap_or(&buffer));
+            }
             Ok(line) if last => {
                 complete(path, reader.into_inner())?;
                 let torn = Some(Torn::Completed { segment: path.to_owned() });
                 let last_sequence = Some(line.event.sequence);
-                return Ok(Checked { length: offset + length + 1, last_sequence, torn });
+                return Ok(Checked {
+                    length: offset + length + 1,
+                    last_sequence,
+                    entries: number,
+                    chain: chain::claimed(&buffer),
+                    torn,
+                });
             }
             // A file without one good line is not a journal with a torn end, unless that is all
             // that was ever written to it.
             Err(_) if last && (number > 1 || begins_like_an_event(&buffer)) => {
                 let torn = Some(set_aside(path, reader.into_inner(), offset)?);
-                return Ok(Checked { length: offset, last_sequence, torn });
+                let entries = number - 1;
+                return Ok(Checked { length: offset, last_sequence, entries, chain, torn });
             }
             Err(error) if number == 1 => {
                 let why = format!("its first line is not an event: {error}");
@@ -103,7 +125,7 @@ pub(super) fn check(path: &Path) -> Result<Checked, JournalError> {
 
 /// Bytes in a line; the largest event has an argument vector of 2 MiB (`ARG_MAX`), which JSON can
 /// swell sixfold.
-const MAXIMUM_LINE: u64 = 16 * 1024 * 1024;
+pub(super) const MAXIMUM_LINE: u64 = 16 * 1024 * 1024;
 
 fn damaged(path: &Path, line: u64, offset: u64, why: String) -> JournalError {
     JournalError::Damaged { path: path.to_owned(), line, offset, why }
@@ -127,7 +149,7 @@ fn open(path: &Path) -> Result<File, JournalError> {
     OpenOptions::new()
         .read(true)
         .write(true)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .custom_flags(super::nofollow())
         .open(path)
         .map_err(|source| JournalError::io(path, source))
 }

@@ -1,6 +1,5 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Arc;
 
 use super::*;
 use crate::baseline::test_volume::{tempdir, tmpfs};
@@ -9,7 +8,7 @@ use crate::event::{
 };
 use crate::time::Timestamp;
 
-fn event(sequence: u64) -> Event {
+pub(super) fn event(sequence: u64) -> Event {
     Event {
         timestamp: Timestamp::from_unix(1_700_000_000, sequence as u32),
         event: Meta {
@@ -32,8 +31,8 @@ fn event(sequence: u64) -> Event {
         user: None,
         container: None,
         kubernetes: None,
-        host: Arc::new(Host::default()),
-        agent: Arc::new(Agent::default()),
+        host: Host::default().into(),
+        agent: Agent::default().into(),
         fim: Fim::default(),
     }
 }
@@ -106,8 +105,10 @@ fn many_gathered_bytes_are_written_at_once() {
 #[test]
 fn segments_are_rotated_and_the_oldest_removed() {
     let directory = tempdir();
-    let line = serde_json::to_string(&event(1)).unwrap().len() as u64 + 1;
-    let options = JournalOptions { segment_bytes: 3 * line, segments: 4 };
+    // `,"chain":"…"`; the suffix has the two braces too.
+    let line = serde_json::to_string(&event(1)).unwrap().len() + chain::SUFFIX - 2 + 1;
+    let line = line as u64;
+    let options = JournalOptions { segment_bytes: 3 * line, segments: 4, ..options() };
     let mut journal = Journal::open(directory.path(), options.clone()).unwrap();
     for sequence in 1..=9 {
         journal.append(&event(sequence)).unwrap();

@@ -27,3 +27,13 @@ pub use unix::{Handle, hides_mapped_writes, stat, state};
 pub fn device_text(device: u64) -> String {
     format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
 }
+
+/// The SELinux label of an object, as `ls -Z` shows it: text among its extended attributes, with a
+/// NUL at its end.
+pub fn selinux_label(state: &crate::state::ObjectState) -> Option<String> {
+    use base64::Engine as _;
+    let value = state.xattrs.as_ref()?.get("security.selinux")?;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(value).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    Some(text.trim_end_matches('\0').to_owned())
+}

@@ -6,7 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, Statx, StatxAttributes as Flag, StatxFlags, StatxTimestamp, openat,
+    statx,
+};
 use rustix::io::Errno;
 
 use super::xattr;
@@ -102,13 +105,28 @@ impl Handle {
         Ok(from_stat(&rustix::fs::fstat(&self.fd)?))
     }
 
+    /// [`Handle::stat`] and the file attributes, where statx(2) is there to tell of them.
+    ///
+    /// # Errors
+    /// fstat(2)'s.
+    pub(crate) fn stat_with_attributes(&self) -> io::Result<ObjectState> {
+        match statx(&self.fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) {
+            Ok(stat) => Ok(from_statx(&stat)),
+            Err(_) => self.stat(),
+        }
+    }
+
     /// Everything but the content hash. ACL, xattrs and capabilities stay `None` where they
     /// cannot be read (no `/proc`, no permission); on a file system without them they are empty.
     ///
     /// # Errors
     /// fstat(2)'s and readlink(2)'s.
     pub fn state(&self) -> io::Result<ObjectState> {
-        let mut state = self.stat()?;
+        let mut state = match statx(&self.fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) {
+            Ok(found) => from_statx(&found),
+            // A kernel older than 4.11, or a sandbox that does not know it.
+            Err(_) => self.stat()?,
+        };
         self.complete(&mut state)?;
         Ok(state)
     }
@@ -122,7 +140,9 @@ impl Handle {
             let target = rustix::fs::readlinkat(&self.fd, c"", Vec::new())?;
             state.target_path = Some(PathBuf::from(OsString::from_vec(target.into_bytes())));
         }
-        state.attributes = attributes(&self.fd);
+        if state.attributes.is_none() {
+            state.attributes = attributes(&self.fd);
+        }
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -220,8 +240,11 @@ pub fn hides_mapped_writes(path: &Path) -> bool {
 /// What `chattr` sets, as far as statx(2) tells of it for any object; `None` where a kernel older
 /// than 4.11 does not.
 fn attributes(fd: &OwnedFd) -> Option<Vec<String>> {
-    use rustix::fs::{AtFlags, StatxAttributes as Flag, StatxFlags, statx};
-    let found = statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::empty()).ok()?.stx_attributes;
+    let found = statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::empty()).ok()?;
+    Some(attribute_names(found.stx_attributes))
+}
+
+fn attribute_names(found: Flag) -> Vec<String> {
     let names = [
         (Flag::APPEND, "append_only"),
         (Flag::COMPRESSED, "compressed"),
@@ -231,7 +254,7 @@ fn attributes(fd: &OwnedFd) -> Option<Vec<String>> {
         (Flag::VERITY, "verity"),
     ];
     let set = names.into_iter().filter(|(flag, _)| found.contains(*flag));
-    Some(set.map(|(_, name)| name.to_owned()).collect())
+    set.map(|(_, name)| name.to_owned()).collect()
 }
 
 fn open_reading<D: AsFd>(directory: D, name: &Path, extra: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -257,6 +280,26 @@ pub(crate) fn from_stat(stat: &rustix::fs::Stat) -> ObjectState {
         inode: Some(stat.st_ino as u64),
         device: Some(stat.st_dev as u64),
         nlink: Some(stat.st_nlink as u64),
+        ..ObjectState::default()
+    }
+}
+
+/// The state that `struct statx` tells, the attributes included.
+fn from_statx(stat: &Statx) -> ObjectState {
+    let time = |time: StatxTimestamp| Some(Timestamp::from_unix(time.tv_sec, time.tv_nsec));
+    let mode = u32::from(stat.stx_mode);
+    ObjectState {
+        kind: ObjectKind::from_mode(mode),
+        size: Some(stat.stx_size),
+        mode: Some(mode & 0o7777),
+        uid: Some(stat.stx_uid),
+        gid: Some(stat.stx_gid),
+        mtime: time(stat.stx_mtime),
+        ctime: time(stat.stx_ctime),
+        inode: Some(stat.stx_ino),
+        device: Some(rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor)),
+        nlink: Some(u64::from(stat.stx_nlink)),
+        attributes: Some(attribute_names(stat.stx_attributes)),
         ..ObjectState::default()
     }
 }

@@ -1,25 +1,29 @@
 //! From a draft to an event: what the object was, what it is, and what differs.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use super::output::new_id;
-use super::{Names, doubt};
+use super::{Names, doubt, suppressed};
 use crate::baseline::Baseline;
 use crate::event::actor::Actor;
 use crate::event::{
     Action, Agent, Category, Event, Fim, FoldedOperation, Hash, Host, Kind, Meta, Outcome,
-    Property, Provider, Rule, Side, Technique, Threat, Type, Writer, mode_text, path_base64,
-    path_text,
+    Property, Provider, Rule, Shared, Side, Technique, Threat, Type, Writer, mode_text,
+    path_base64, path_text,
 };
 use crate::hash::HashOutcome;
 use crate::object::Observer;
 use crate::operation::{Details, Failure, Operation, OperationKind};
-use crate::policy::Policy;
+use crate::policy::{self, Circumstances, Policy, Standing};
 use crate::scan::Difference;
 use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
 use crate::time::Timestamp;
 use crate::{diff, event, object};
+
+/// Until the output fills them in.
+static HOST: LazyLock<Shared<Host>> = LazyLock::new(Shared::default);
+static AGENT: LazyLock<Shared<Agent>> = LazyLock::new(Shared::default);
 
 /// What is known of a change of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +34,13 @@ pub(super) enum Content {
     Changed,
     /// A comparison decides.
     Doubtful,
+}
+
+/// What the policy says of an event.
+#[derive(Clone, Copy)]
+struct Judged<'p> {
+    rule: &'p policy::Rule,
+    standing: Standing<'p>,
 }
 
 /// An event in the making.
@@ -99,6 +110,25 @@ impl Draft {
         self.operations.iter().map(|folded| folded.count).sum()
     }
 
+    /// The rule that decides about it, and what that makes of it.
+    fn judged<'p>(&self, policy: &'p Policy) -> Option<Judged<'p>> {
+        let by = |path: &Path| {
+            let rule = policy.decide(path, self.action, &self.actor)?.rule;
+            let circumstances = Circumstances {
+                actor: &self.actor,
+                others: &self.writers,
+                // A comparison finds that something was changed, not when, nor how often.
+                time: (self.provider != Provider::Scan).then_some(self.time),
+            };
+            let standing = policy.standing(rule, path, self.action, circumstances);
+            Some(Judged { rule, standing })
+        };
+        by(&self.path)
+            .or_else(|| by(self.from.as_deref()?))
+            .or_else(|| by(self.judged_as.as_deref()?))
+            .or_else(|| by(self.link_path.as_deref()?))
+    }
+
     /// Whether nobody can tell if the object is open for writing.
     pub(super) fn may_be_open(&self) -> bool {
         // Or it was opened before anybody looked, or its opening was lost.
@@ -158,8 +188,8 @@ fn overlay(over: &ObjectState, under: &ObjectState) -> ObjectState {
     }
 }
 
-/// Completes a draft and brings the baseline up to date. `None`: nothing happened that a rule
-/// wants to know.
+/// Completes a draft; leaves in `to_know` what the baseline is to have of the path from now on, if
+/// that is new. `None`: nothing happened that a rule wants to know.
 pub(super) fn event(
     draft: Draft,
     outcome: Option<HashOutcome>,
@@ -168,25 +198,35 @@ pub(super) fn event(
     observer: &dyn Observer,
     names: &mut dyn Names,
     alert_severity: u8,
+    to_know: &mut Option<ObjectState>,
 ) -> Option<Event> {
     if !observer.observes() {
         return unobserved(draft, outcome, policy, names, alert_severity);
     }
-    let stored = baseline.get(&draft.path).unwrap_or_else(|error| {
-        tracing::error!(%error, "the baseline cannot be read");
-        None
-    });
-    let covered = policy.covers(&draft.path).is_some();
-    let was_known = stored.is_some();
-    let stale = stored.as_ref().filter(|_| draft.action == Action::AttributesModified).cloned();
-
+    let mut outcome = outcome;
+    let diff = outcome.as_mut().and_then(|outcome| outcome.diff.take());
     let (before, after, hash_state) = if draft.action == Action::Deleted {
-        if let Err(error) = baseline.remove(&draft.path) {
+        let stored = baseline.remove(&draft.path).unwrap_or_else(|error| {
             tracing::error!(%error, "the baseline cannot be written");
-        }
-        let before = overlay(&draft.before, &stored.unwrap_or_default());
+            None
+        });
+        let before = match stored {
+            Some(stored) => overlay(&draft.before, &stored),
+            None => draft.before.clone(),
+        };
         (Some(before), None, None)
     } else {
+        // What something new was before is not asked.
+        let stored = match draft.action {
+            Action::Created | Action::Linked | Action::Mounted | Action::Unmounted => None,
+            _ => baseline.get(&draft.path).unwrap_or_else(|error| {
+                tracing::error!(%error, "the baseline cannot be read");
+                None
+            }),
+        };
+        let covered = policy.covers(&draft.path).is_some();
+        let was_known = stored.is_some();
+        let stale = stored.as_ref().filter(|_| draft.action == Action::AttributesModified).cloned();
         let known = draft.known.clone().or(stored);
         let before = match draft.action {
             Action::Created | Action::Linked | Action::Mounted | Action::Unmounted => None,
@@ -214,16 +254,14 @@ pub(super) fn event(
         let only_linked = draft.action == Action::Linked && draft.link_path.is_some();
         if covered && !only_linked && !(draft.being_written && draft.action == Action::Updated) {
             let gone = hash_state == Some(HashState::Gone);
-            let result = if gone {
-                baseline.remove(&draft.path).map(drop)
-            } else {
-                match doubt::to_store(&draft, before.as_ref(), stale.as_ref(), &after, hash_state) {
-                    Some(state) => baseline.put(&draft.path, &state),
-                    None => Ok(()),
+            if gone {
+                if let Err(error) = baseline.remove(&draft.path) {
+                    tracing::error!(%error, "the baseline cannot be written");
                 }
-            };
-            if let Err(error) = result {
-                tracing::error!(%error, "the baseline cannot be written");
+            } else {
+                let stale = stale.as_ref();
+                let state = doubt::to_store(&draft, before.as_ref(), stale, &after, hash_state);
+                *to_know = state.map(Cow::into_owned);
             }
         }
         if hash_state == Some(HashState::Gone)
@@ -281,7 +319,15 @@ pub(super) fn event(
         }
         _ => {}
     }
-    assemble(draft, before, after, changes, hash_state, policy, names, alert_severity)
+    let judged = draft.judged(policy)?;
+    let mut event =
+        assemble(draft, before, after, changes, hash_state, judged, names, alert_severity);
+    // A file that came to be has nothing to differ from.
+    event.fim.diff = diff.filter(|diff| {
+        diff.from.as_deref() != Some(diff.to.as_str())
+            && (diff.from.is_some() || event.event.action == Action::Updated)
+    });
+    Some(event)
 }
 
 /// The state after, and how far its hash can be trusted.
@@ -329,15 +375,10 @@ pub(super) fn attempt(
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Option<Event> {
-    let verdict = policy
-        .verdict(&draft.path, draft.action)
-        .or_else(|| policy.verdict(draft.link_path.as_deref()?, draft.action))?;
-    if !verdict.rule.attempts {
-        return None;
-    }
+    let judged = draft.judged(policy).filter(|judged| judged.rule.attempts)?;
     // What there is now is what there was.
     let now = observer.state(&draft.path).ok();
-    let mut event = assemble(draft, None, now, Vec::new(), None, policy, names, alert_severity)?;
+    let mut event = assemble(draft, None, now, Vec::new(), None, judged, names, alert_severity);
     event.fim.after = None;
     Some(event)
 }
@@ -370,8 +411,9 @@ fn unobserved(
     let (before, after) = (draft.before.clone(), draft.after.clone());
     let before = (before != ObjectState::default()).then_some(before);
     let after = (after != ObjectState::default()).then_some(after);
+    let judged = draft.judged(policy)?;
     let mut event =
-        assemble(draft, before, after, changes, hash_state, policy, names, alert_severity)?;
+        assemble(draft, before, after, changes, hash_state, judged, names, alert_severity);
     event.fim.unknown.entry("file".to_owned()).or_insert_with(|| "not_observable".to_owned());
     Some(event)
 }
@@ -407,7 +449,9 @@ pub(super) fn moved_along(
     draft.from = from;
     let before = difference.after.clone();
     let (changes, hash_state) = (vec![Property::Path], difference.hash_state);
-    assemble(draft, before, difference.after, changes, hash_state, policy, names, alert_severity)
+    let judged = draft.judged(policy)?;
+    let after = difference.after;
+    Some(assemble(draft, before, after, changes, hash_state, judged, names, alert_severity))
 }
 
 /// An event about what a scan found.
@@ -457,16 +501,17 @@ pub(super) fn difference(
         after: ObjectState::default(),
         operations: Vec::new(),
     };
-    assemble(
+    let judged = draft.judged(policy)?;
+    Some(assemble(
         draft,
         difference.before,
         difference.after,
         difference.changes,
         difference.hash_state,
-        policy,
+        judged,
         names,
         alert_severity,
-    )
+    ))
 }
 
 #[allow(clippy::too_many_arguments, reason = "the parts of one event, put together once")]
@@ -476,16 +521,13 @@ fn assemble(
     after: Option<ObjectState>,
     changes: Vec<Property>,
     hash_state: Option<HashState>,
-    policy: &Policy,
+    judged: Judged<'_>,
     names: &mut dyn Names,
     alert_severity: u8,
-) -> Option<Event> {
-    let verdict = policy
-        .verdict(&draft.path, draft.action)
-        .or_else(|| policy.verdict(draft.from.as_deref()?, draft.action))
-        .or_else(|| policy.verdict(draft.judged_as.as_deref()?, draft.action))
-        .or_else(|| policy.verdict(draft.link_path.as_deref()?, draft.action))?;
-    let rule = verdict.rule;
+) -> Event {
+    let Judged { rule, standing } = judged;
+    let is_alert = standing.is_alert(rule.severity, alert_severity);
+    let (expectation, suppress) = suppressed::said(&standing);
     let shown = after.as_ref().or(before.as_ref());
     let actor = &draft.actor;
     let primary = actor.process.as_ref();
@@ -525,14 +567,16 @@ fn assemble(
         original_path: details.original_path,
         token: actor.token.clone(),
         unknown,
+        expectation,
+        suppress,
         ..Fim::default()
     };
-    Some(Event {
+    Event {
         timestamp: draft.time,
         event: Meta {
-            id: new_id(),
+            id: String::new(),
             sequence: 0,
-            kind: if rule.severity >= alert_severity { Kind::Alert } else { Kind::Event },
+            kind: if is_alert { Kind::Alert } else { Kind::Event },
             category: vec![Category::File],
             types: vec![match draft.action {
                 Action::Created | Action::Linked => Type::Creation,
@@ -554,10 +598,10 @@ fn assemble(
         user: actor.user.clone(),
         container: actor.container.clone(),
         kubernetes: actor.kubernetes.clone(),
-        host: Arc::new(Host::default()),
-        agent: Arc::new(Agent::default()),
+        host: HOST.clone(),
+        agent: AGENT.clone(),
         fim,
-    })
+    }
 }
 
 fn file(

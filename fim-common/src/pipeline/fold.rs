@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Pipeline;
+use super::attempts::attempted;
 use super::change::{Content, Draft};
-use crate::collector::Observation;
+use super::mounts::mounted;
+use super::renames::{renamed, renamed_around};
 use crate::event::actor::Actor;
 use crate::event::{Action, FoldedOperation};
 use crate::ledger::Stage;
 use crate::operation::{Modified, Operation, OperationKind};
-use crate::state::{HashState, ObjectKind, ObjectState};
+use crate::state::{HashState, ObjectKind};
 use crate::time::Timestamp;
 
 /// A file that is modified without a pause is told of at least this often.
@@ -91,7 +93,7 @@ pub(super) struct Sessions {
     /// Operations on a path whose event waits for its hash.
     held: HashMap<PathBuf, Vec<Operation>>,
     /// The first half of an exchange of names, already done to the baseline.
-    exchanged: Option<(PathBuf, PathBuf)>,
+    pub(super) exchanged: Option<(PathBuf, PathBuf)>,
     /// Operations of sessions that ended with nothing to tell.
     quiet: u64,
 }
@@ -168,12 +170,31 @@ impl Sessions {
     }
 
     fn remove(&mut self, path: &Path) -> Option<Session> {
-        self.set_due(path, None);
-        let session = self.by_path.remove(path)?;
+        let (_, session) = self.take(path)?;
+        self.end(&session);
+        Some(session)
+    }
+
+    /// A session, to be put back or ended.
+    fn take(&mut self, path: &Path) -> Option<(PathBuf, Session)> {
+        let (path, mut session) = self.by_path.remove_entry(path)?;
+        let Some(due) = session.due.take() else { return Some((path, session)) };
+        let key = (due, path);
+        self.due.remove(&key);
+        Some((key.1, session))
+    }
+
+    /// One that is there no more.
+    fn end(&mut self, session: &Session) {
         if session.pending.is_none() {
             self.quiet += session.count();
         }
-        Some(session)
+    }
+
+    /// One that is not there (any more), and when something has to be told of it.
+    fn put(&mut self, path: PathBuf, session: Session, due: Instant) {
+        self.due.insert((due, path.clone()));
+        self.by_path.insert(path, Session { due: Some(due), ..session });
     }
 }
 
@@ -200,9 +221,9 @@ pub(super) fn note(operations: &mut Vec<FoldedOperation>, operation: &Operation)
 }
 
 /// Takes in one operation.
-pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
+pub(super) fn take(pipeline: &mut Pipeline, operation: Box<Operation>) {
     if matches!(operation.kind, OperationKind::Registry(_)) {
-        return super::registry::take(pipeline, operation);
+        return super::registry::take(pipeline, *operation);
     }
     let Some(path) = operation.path.clone() else {
         return pipeline.ledger.add(Stage::Nameless, 1);
@@ -215,9 +236,9 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
     if !covered && !from_covered {
         // What a directory above or below a watched one does may still concern what is in it.
         match operation.kind {
-            OperationKind::Mount => return mounted(pipeline, Action::Mounted, operation, &path),
+            OperationKind::Mount => return mounted(pipeline, Action::Mounted, *operation, &path),
             OperationKind::Unmount => {
-                return mounted(pipeline, Action::Unmounted, operation, &path);
+                return mounted(pipeline, Action::Unmounted, *operation, &path);
             }
             OperationKind::Rename { .. } if operation.failure.is_none() => {
                 renamed_around(pipeline, &operation, &path);
@@ -227,24 +248,24 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
         return pipeline.ledger.add(Stage::Uncovered, 1);
     }
     if operation.failure.is_some() {
-        return attempted(pipeline, operation);
+        return attempted(pipeline, *operation);
     }
     let removes = matches!(operation.kind, OperationKind::Delete | OperationKind::Rename { .. });
     if !removes && pipeline.tickets.contains_key(&path) {
-        pipeline.sessions.held.entry(path).or_default().push(operation);
+        pipeline.sessions.held.entry(path).or_default().push(*operation);
         return;
     }
     match &operation.kind {
         OperationKind::Create => created(pipeline, path, operation),
         OperationKind::Link { first: true, .. } => created(pipeline, path, operation),
-        OperationKind::Link { first: false, .. } => linked(pipeline, operation),
-        OperationKind::OpenWrite { .. } => opened(pipeline, path, &operation),
+        OperationKind::Link { first: false, .. } => linked(pipeline, *operation),
+        OperationKind::OpenWrite { .. } => opened(pipeline, path, operation),
         OperationKind::Modify | OperationKind::Truncate => modified(pipeline, path, operation),
         OperationKind::CloseWrite { writers, modified } => {
             let (writers, modified) = (*writers, *modified);
             closed(pipeline, path, operation, writers, modified);
         }
-        OperationKind::Map => mapped(pipeline, path, &operation),
+        OperationKind::Map => mapped(pipeline, path, operation),
         OperationKind::SetAttributes
         | OperationKind::SetFlags
         | OperationKind::SetSecurity
@@ -258,15 +279,15 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
                 // The creation tells the state that this leads to.
                 return note(&mut session.operations, &operation);
             }
-            immediate(pipeline, Action::AttributesModified, operation);
+            immediate(pipeline, Action::AttributesModified, *operation);
         }
         OperationKind::Delete => {
             settle_before(pipeline, &path);
-            immediate(pipeline, Action::Deleted, operation);
+            immediate(pipeline, Action::Deleted, *operation);
         }
-        OperationKind::Rename { .. } => renamed(pipeline, path, operation),
-        OperationKind::Mount => mounted(pipeline, Action::Mounted, operation, &path),
-        OperationKind::Unmount => mounted(pipeline, Action::Unmounted, operation, &path),
+        OperationKind::Rename { .. } => renamed(pipeline, path, *operation),
+        OperationKind::Mount => mounted(pipeline, Action::Mounted, *operation, &path),
+        OperationKind::Unmount => mounted(pipeline, Action::Unmounted, *operation, &path),
         OperationKind::EndGroup => {
             pipeline.ledger.add(Stage::Quiet, 1);
             if pipeline.sessions.by_path.contains_key(&path) {
@@ -276,77 +297,6 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
         // Taken above.
         OperationKind::Registry(_) => {}
     }
-}
-
-/// A failed attempt: it is told at once and by itself, and changes nothing that is known.
-fn attempted(pipeline: &mut Pipeline, operation: Operation) {
-    let Some(failure) = operation.failure else { return };
-    let action = match &operation.kind {
-        OperationKind::Create => Action::Created,
-        OperationKind::OpenWrite { .. }
-        | OperationKind::Modify
-        | OperationKind::CloseWrite { .. }
-        | OperationKind::Truncate
-        | OperationKind::Map => Action::Updated,
-        OperationKind::SetAttributes
-        | OperationKind::SetFlags
-        | OperationKind::SetSecurity
-        | OperationKind::SetEa
-        | OperationKind::SetXattr { .. }
-        | OperationKind::RemoveXattr { .. } => Action::AttributesModified,
-        OperationKind::Rename { .. } => Action::Moved,
-        OperationKind::Link { .. } => Action::Linked,
-        OperationKind::Delete => Action::Deleted,
-        OperationKind::Mount => Action::Mounted,
-        OperationKind::Unmount => Action::Unmounted,
-        // These are no attempts.
-        OperationKind::EndGroup | OperationKind::Registry(_) => return,
-    };
-    let mut operations = Vec::new();
-    if !failure.summary {
-        note(&mut operations, &operation);
-    }
-    if failure.folded > 0 {
-        operations.push(FoldedOperation {
-            operation: "attempts_not_told".to_owned(),
-            count: failure.folded,
-            bytes: None,
-            first: operation.time,
-            last: operation.time,
-        });
-    }
-    let from = match &operation.kind {
-        OperationKind::Rename { from, .. } => from.clone(),
-        _ => None,
-    };
-    if let Some(mut draft) = Draft::new(action, operation, operations) {
-        if let Some(from) = from {
-            // It still is where it was.
-            draft.link_path = Some(std::mem::replace(&mut draft.path, from));
-        }
-        pipeline.attempt(draft);
-    }
-}
-
-/// Something was mounted or unmounted in, on or above something watched. What is there now is
-/// compared with the baseline.
-fn mounted(pipeline: &mut Pipeline, action: Action, operation: Operation, point: &Path) {
-    let hides = pipeline
-        .policy
-        .watches()
-        .into_iter()
-        .map(|watch| watch.base)
-        .find(|base| base.starts_with(point));
-    if hides.is_none() && pipeline.policy.covers(point).is_none() {
-        return pipeline.ledger.add(Stage::Uncovered, 1);
-    }
-    let mut operations = Vec::new();
-    note(&mut operations, &operation);
-    if let Some(mut draft) = Draft::new(action, operation, operations) {
-        draft.judged_as = hides;
-        pipeline.complete(draft, None);
-    }
-    pipeline.recheck_mounted(point.to_owned());
 }
 
 /// Another name: of a watched file, or a watched name of a file.
@@ -372,11 +322,11 @@ fn immediate(pipeline: &mut Pipeline, action: Action, operation: Operation) {
     }
 }
 
-fn created(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
+fn created(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
     let now = pipeline.now();
     if matches!(operation.after.kind, Some(kind) if kind != ObjectKind::File) {
         settle_before(pipeline, &path);
-        return immediate(pipeline, Action::Created, operation);
+        return immediate(pipeline, Action::Created, *operation);
     }
     settle_before(pipeline, &path);
     let mut session = Session::new(now);
@@ -384,31 +334,30 @@ fn created(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     session.writer(&operation.actor);
     session.created = true;
     session.content = Content::Changed;
-    session.pending = Some(Box::new(operation));
-    pipeline.sessions.by_path.insert(path.clone(), session);
-    pipeline.sessions.set_due(&path, Some(now + pipeline.fold));
+    session.pending = Some(operation);
+    pipeline.sessions.put(path, session, now + pipeline.fold);
 }
 
-fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
+fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
     let now = pipeline.now();
     let session =
         pipeline.sessions.by_path.entry(path.clone()).or_insert_with(|| Session::new(now));
     session.open = true;
     session.writer(&operation.actor);
     // Opening alone is nothing to tell; it is told with the modification that follows.
-    note(&mut session.operations, operation);
+    note(&mut session.operations, &operation);
     session.seen = session.seen.or(operation.after.mtime);
-    session.opener = Some(Box::new(operation.clone()));
+    session.opener = Some(operation);
     if session.due.is_none() {
-        pipeline.sessions.set_due(&path, Some(now + pipeline.settle));
+        pipeline.sessions.set_due(&path, Some(pipeline.now() + pipeline.settle));
     }
 }
 
 /// A file that is open for writing was mapped: from now on its content may change without a trace.
-fn mapped(pipeline: &mut Pipeline, path: PathBuf, operation: &Operation) {
+fn mapped(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
     opened(pipeline, path.clone(), operation);
+    let hidden = pipeline.observer.hides_mapped_writes(&path);
     if let Some(session) = pipeline.sessions.by_path.get_mut(&path) {
-        let hidden = pipeline.observer.hides_mapped_writes(&path);
         session.mapped = hidden.then_some(pipeline.settle.max(POLL));
     }
 }
@@ -449,12 +398,12 @@ fn poll(pipeline: &mut Pipeline, path: &Path) {
         modified(
             pipeline,
             path.to_owned(),
-            Operation { kind: OperationKind::Modify, time, ..*opener },
+            Box::new(Operation { kind: OperationKind::Modify, time, ..*opener }),
         );
     }
 }
 
-fn modified(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
+fn modified(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
     let now = pipeline.now();
     let (fold, settle) = (pipeline.fold, pipeline.settle);
     let session =
@@ -464,11 +413,11 @@ fn modified(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     session.content = Content::Changed;
     if session.opener.is_none() {
         // Through a description of which nobody saw the opening.
-        session.opener = Some(Box::new(operation.clone()));
+        session.opener = Some(operation.clone());
     }
     let due = if session.pending.is_none() {
         session.since = now;
-        session.pending = Some(Box::new(operation));
+        session.pending = Some(operation);
         Some(now + if session.reported { settle } else { fold })
     } else if session.reported {
         Some((now + settle).min(session.since + STEADY))
@@ -482,7 +431,7 @@ fn modified(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
 fn closed(
     pipeline: &mut Pipeline,
     path: PathBuf,
-    operation: Operation,
+    operation: Box<Operation>,
     writers: Option<u32>,
     modified: Modified,
 ) {
@@ -506,7 +455,7 @@ fn closed(
         if content != Content::Unchanged {
             session.content = content;
             session.since = now;
-            session.pending = Some(Box::new(operation));
+            session.pending = Some(operation);
         }
     }
     if last {
@@ -518,129 +467,9 @@ fn closed(
     }
 }
 
-fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
-    let OperationKind::Rename { from, exchange, .. } = &operation.kind else { return };
-    let (from, exchange) = (from.clone(), *exchange);
-    // The second half of an exchange follows on the first, whose event may wait for its hash.
-    let pair = (path.clone(), from.clone().unwrap_or_default());
-    let second = exchange && pipeline.sessions.exchanged.take() == Some(pair);
-    if !second {
-        if let Some(from) = &from {
-            settle_before(pipeline, from);
-        }
-        settle_before(pipeline, &path);
-    }
-    let observes = pipeline.observer.observes();
-    let directory = operation.after.kind == Some(ObjectKind::Dir) && observes;
-    let whole = directory.then(|| operation.clone());
-    let mut contents = Vec::new();
-    let covered = pipeline.policy.covers(&path).is_some();
-    let from_covered = from.as_ref().is_some_and(|from| pipeline.policy.covers(from).is_some());
-
-    let mut operations = Vec::new();
-    note(&mut operations, &operation);
-    let Some(mut draft) = Draft::new(Action::Moved, operation, operations) else { return };
-    let result = (|| {
-        if !observes {
-            return Ok(());
-        }
-        if exchange {
-            if let Some(from) = &from
-                && !second
-            {
-                pipeline.baseline.exchange_trees(from, &path)?;
-                pipeline.sessions.exchanged = Some((from.clone(), path.clone()));
-            }
-            draft.known = pipeline.baseline.get(&path)?;
-            return Ok(());
-        }
-        draft.replaced = pipeline.baseline.get(&path)?;
-        if let Some(from) = &from
-            && from_covered
-        {
-            draft.known = pipeline.baseline.get(from)?;
-            if covered {
-                pipeline.baseline.remove_tree(&path)?;
-                pipeline.baseline.rename_tree(from, &path)?;
-            } else {
-                contents = pipeline.baseline.remove_tree(from)?;
-            }
-        }
-        Ok::<(), crate::baseline::BaselineError>(())
-    })();
-    if let Err(error) = result {
-        tracing::error!(%error, "the baseline could not follow a rename");
-    }
-    draft.from.clone_from(&from);
-    pipeline.hash_then_complete(draft);
-    let Some(whole) = whole else { return };
-    pipeline.tree_moved(&path);
-    if covered && exchange {
-        // What is in it came along.
-        pipeline.observe(Observation::Recheck(path));
-    } else if covered && !from_covered {
-        // What came along is told as moved, too, once it has been found.
-        pipeline.recheck_moved(whole);
-    } else if let Some(from) = from
-        && !covered
-    {
-        for (was, state) in contents {
-            if was != from {
-                moved_away(pipeline, &whole, &from, &path, was, state);
-            }
-        }
-    }
-}
-
-/// Something that was in a directory which was moved out of scope.
-fn moved_away(
-    pipeline: &mut Pipeline,
-    whole: &Operation,
-    from: &Path,
-    to: &Path,
-    was: PathBuf,
-    state: ObjectState,
-) {
-    let Ok(below) = was.strip_prefix(from) else { return };
-    let mut operations = Vec::new();
-    note(&mut operations, whole);
-    let operation = Operation {
-        path: Some(to.join(below)),
-        object: state.id(),
-        before: ObjectState::default(),
-        after: ObjectState { sha256: None, ..state.clone() },
-        ..whole.clone()
-    };
-    if let Some(mut draft) = Draft::new(Action::Moved, operation, operations) {
-        pipeline.ledger.add(Stage::Found, 1);
-        draft.from = Some(was);
-        draft.known = Some(state);
-        pipeline.complete(draft, None);
-    }
-}
-
-/// A directory that is not watched itself was renamed: away from over watched ones, or to where
-/// they are expected. What they hold is compared with the baseline.
-fn renamed_around(pipeline: &mut Pipeline, operation: &Operation, path: &Path) {
-    let from = match &operation.kind {
-        OperationKind::Rename { from, .. } => from.as_deref(),
-        _ => None,
-    };
-    let concerned: Vec<PathBuf> = pipeline
-        .policy
-        .watches()
-        .into_iter()
-        .map(|watch| watch.base)
-        .filter(|base| base.starts_with(path) || from.is_some_and(|from| base.starts_with(from)))
-        .collect();
-    for base in concerned {
-        pipeline.observe(Observation::Recheck(base));
-    }
-}
-
 /// Something is about to be told that puts an end to what `path` named: first what is still to be
 /// told of that, as far as it is known.
-fn settle_before(pipeline: &mut Pipeline, path: &Path) {
+pub(super) fn settle_before(pipeline: &mut Pipeline, path: &Path) {
     while pipeline.tickets.contains_key(path) {
         pipeline.hurry(path);
     }
@@ -672,20 +501,19 @@ fn draft_of(session: &mut Session) -> Option<Draft> {
 
 /// Tells what a session has to tell. `closed`: nobody writes any more, and the session ends.
 fn flush(pipeline: &mut Pipeline, path: &Path, closed: bool) {
-    pipeline.sessions.set_due(path, None);
-    let Some(session) = pipeline.sessions.by_path.get_mut(path) else { return };
+    let Some((path, mut session)) = pipeline.sessions.take(path) else { return };
     let being_written = session.open && !closed && !session.reported;
-    let draft = draft_of(session);
+    let draft = draft_of(&mut session);
     session.reported = true;
     // fanotify does not tell who has it open: steady writing without an end is told as rarely as
     // if it did.
     let unsure = draft.as_ref().is_some_and(Draft::may_be_open);
     if closed || !(session.open || unsure) {
-        pipeline.sessions.remove(path);
+        pipeline.sessions.end(&session);
     } else {
-        session.seen = pipeline.observer.stat(path).ok().and_then(|state| state.mtime);
+        session.seen = pipeline.observer.stat(&path).ok().and_then(|state| state.mtime);
         let next = pipeline.now() + pipeline.settle.max(POLL);
-        pipeline.sessions.set_due(path, Some(next));
+        pipeline.sessions.put(path, session, next);
     }
     if let Some(mut draft) = draft {
         draft.being_written = being_written;
@@ -713,7 +541,13 @@ impl Pipeline {
 
     /// Tells everything that is left.
     pub(super) fn flush_all(&mut self) {
-        let mut paths: Vec<PathBuf> = self.sessions.by_path.keys().cloned().collect();
+        self.flush_where(|_| true);
+    }
+
+    /// Tells what is left of these paths.
+    pub(super) fn flush_where(&mut self, wanted: impl Fn(&Path) -> bool) {
+        let paths = self.sessions.by_path.keys().filter(|path| wanted(path));
+        let mut paths: Vec<PathBuf> = paths.cloned().collect();
         paths.sort_unstable();
         for path in paths {
             while self.tickets.contains_key(&path) {
@@ -728,7 +562,7 @@ impl Pipeline {
         let Some(held) = self.sessions.held.remove(path) else { return };
         for operation in held {
             // One that starts another wait makes the rest wait again.
-            take(self, operation);
+            take(self, Box::new(operation));
         }
     }
 }

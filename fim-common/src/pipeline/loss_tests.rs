@@ -29,7 +29,7 @@ fn about(events: &[Event], name: &str) -> Vec<(Action, bool)> {
 
 impl Bench {
     /// Waits until there are so many events in the journal: by the ledger.
-    async fn events(&self, count: u64) {
+    pub(super) async fn events(&self, count: u64) {
         let limit = tokio::time::Instant::now() + Duration::from_secs(30);
         while self.ledger.counts().get(Stage::Events) < count {
             assert!(tokio::time::Instant::now() < limit, "{:?}", self.ledger.counts());

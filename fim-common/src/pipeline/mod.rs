@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, LastChange};
 use crate::collector::{Fences, Observation};
-use crate::event::Action;
+use crate::content::Contents;
+use crate::event::{Action, Event, Provider, Window};
 use crate::hash::{HashOutcome, HashPool, Job};
 use crate::ignored::Ignored;
 use crate::ledger::{Ledger, Stage};
@@ -29,27 +30,43 @@ use crate::loss::Losses;
 use crate::object::Observer;
 use crate::operation::{Operation, OperationKind};
 use crate::policy::Policy;
-use crate::scan::{Difference, ScanRule};
+use crate::scan::{Difference, Root, ScanRule};
 use crate::state::HashState;
 use crate::time::Timestamp;
 
+mod aside;
+mod attempts;
 mod change;
+mod diffs;
 mod doubt;
 mod fold;
+mod ids;
+mod mounts;
 mod output;
 mod recheck;
 mod registry;
+mod reload;
+mod renames;
 mod replay;
 mod rescan;
+pub use replay::{Replay, ReplayError, ReplayOptions};
+mod runs;
+mod suppressed;
+mod verdict;
+mod verifier;
+mod verify;
 
 #[cfg(test)]
 mod tests;
 
 use change::Draft;
+pub use diffs::keep_contents;
 use fold::Sessions;
-pub use output::{Format, Output, OutputOptions, Sinks};
-pub use replay::{Replay, ReplayError, ReplayOptions};
+pub use output::{Format, Output, OutputOptions, Sinks, Stopping, own_event};
+pub use reload::{Refused, Reload, Reloader};
 pub use rescan::{Scanner, scope_of};
+pub use runs::{PackageOptions, Processes};
+use verify::Verify;
 
 /// Names of ids, from the host's user database; `None`: the id has none.
 pub trait Names: Send {
@@ -89,13 +106,29 @@ pub struct Options {
     pub fences: Fences,
     /// Counted here.
     pub ledger: Arc<Ledger>,
+    /// What is done about packages; `None`: nothing.
+    pub packages: Option<PackageOptions>,
+    /// The time within which all content is compared with the disk once; `None`: never.
+    pub verify: Option<Duration>,
+    /// Notified when what [`Pipeline::begin`] was to compare is compared.
+    pub compared: Arc<tokio::sync::Notify>,
+    /// Earlier contents, for rules with `content_diff`; `None`: there is no such rule.
+    pub contents: Option<Arc<Contents>>,
+    /// Larger files are hashed aside; bytes.
+    pub large: u64,
 }
 
 /// Files being written that are remembered at most; beyond, the quiet ones are forgotten, and
 /// their next modification begins a new one.
 const SESSIONS_MAX: usize = 65_536;
+/// A collector that hands over one operation at a time would have this thread woken for each, which
+/// costs more than the operation. Once all that there is has been taken, more is left to gather for
+/// this long.
+const GATHER: Duration = Duration::from_millis(1);
 /// How often the ledger is told what waits.
 const NOTE: Duration = Duration::from_millis(500);
+/// How often an agent leaves word that it lives, for the one that is started after it was killed.
+const ALIVE: Duration = Duration::from_secs(30);
 /// Events that wait for their hash at most.
 const WAITING_MAX: usize = 65_536;
 
@@ -119,26 +152,42 @@ pub struct Pipeline {
     next_ticket: u64,
     hashed: mpsc::UnboundedReceiver<(u64, HashOutcome)>,
     hashed_sender: mpsc::UnboundedSender<(u64, HashOutcome)>,
+    contents: Option<Arc<Contents>>,
+    large: u64,
+    /// Events whose hash is still to come, by ticket.
+    unhashed: HashMap<u64, aside::Told>,
     scanner: Scanner,
     found: std_mpsc::Receiver<rescan::Found>,
     scan_wake: Arc<tokio::sync::Notify>,
     losses: Losses,
     fences: Fences,
-    ledger: Arc<Ledger>,
-    rechecks: recheck::Rechecks,
-    /// When the ledger was told last what waits.
-    noted: Instant,
     /// The time it is in what is replayed; `None`: it is now.
     replayed: Option<Instant>,
+    ledger: Arc<Ledger>,
+    rechecks: recheck::Rechecks,
+    suppression: suppressed::Suppression,
+    reloads: reload::Reloads,
+    /// When the ledger was told last what waits.
+    noted: Instant,
+    runs: Option<runs::Runs>,
+    /// When the baseline was told last that the agent lives.
+    alive: Option<Instant>,
+    verify: Option<Verify>,
+    compared: Arc<tokio::sync::Notify>,
 }
 
 impl Pipeline {
     /// Ready to run.
-    pub fn new(options: Options) -> Self {
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn new(options: Options) -> std::io::Result<Self> {
+        let runs = options.packages.map(runs::Runs::new).transpose()?;
         let (hashed_sender, hashed) = mpsc::unbounded_channel();
         let mut scanner = options.scanner;
         let (found, scan_wake) = scanner.take_results();
-        Self {
+        let verify = options.verify.map(|interval| Verify::new(interval, &options.baseline));
+        Ok(Self {
             policy: options.policy,
             baseline: options.baseline,
             output: options.output,
@@ -155,6 +204,9 @@ impl Pipeline {
             next_ticket: 0,
             hashed,
             hashed_sender,
+            contents: options.contents,
+            large: options.large,
+            unhashed: HashMap::new(),
             scanner,
             found,
             scan_wake,
@@ -162,22 +214,25 @@ impl Pipeline {
             fences: options.fences,
             ledger: options.ledger,
             rechecks: recheck::Rechecks::default(),
+            suppression: suppressed::Suppression::default(),
+            reloads: reload::Reloads::default(),
             noted: Instant::now(),
+            runs,
+            alive: None,
+            verify,
+            compared: options.compared,
             replayed: None,
-        }
+        })
     }
 
-    /// The time by which operations are folded.
-    fn now(&self) -> Instant {
-        self.replayed.unwrap_or_else(Instant::now)
-    }
-
-    /// Writes what a scan at start found, and says that the agent watches.
-    pub fn begin(&mut self, message: String, differences: Vec<Difference>) {
-        self.output.agent(Action::AgentStarted, message);
-        for difference in differences {
-            self.difference(difference);
-        }
+    /// Says that the agent watches, and has `compare` compared with what was known when the last
+    /// agent stopped: `down`, where that is known.
+    ///
+    /// Operations since the hooks were armed wait in the queue. They are told as what they are,
+    /// and what is left then is told as found by the scan: nothing twice, and nothing not at all.
+    pub fn begin(&mut self, message: String, down: Option<Window>, compare: Vec<Root>) {
+        self.output.started(message, down);
+        self.recheck_start(compare, down.and_then(|down| down.from));
         self.output.flush();
     }
 
@@ -191,11 +246,16 @@ impl Pipeline {
     ) {
         let scan_wake = Arc::clone(&self.scan_wake);
         let losses = self.losses.clone();
+        let mut gathering: Option<Instant> = None;
         loop {
             let due = self.sessions.next_due();
             let flush = self.output.flush_due();
             let note = Some(self.noted + NOTE);
-            let wake = [due, flush, self.rechecks.due(), note].into_iter().flatten().min();
+            let suppressed = self.suppression.due();
+            let runs = self.runs.as_ref().and_then(runs::Runs::due);
+            let verify = self.verify.as_ref().map(Verify::due);
+            let wake = [due, flush, self.rechecks.due(), note, gathering, suppressed, runs, verify];
+            let wake = wake.into_iter().flatten().min();
             let sleep = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -205,13 +265,17 @@ impl Pipeline {
             tokio::select! {
                 biased;
                 () = losses.reported() => self.take_losses(),
+                command = self.reloads.next() => self.reload(command),
                 Some((ticket, outcome)) = self.hashed.recv() => self.hashed(ticket, outcome),
-                observation = observations.recv() => match observation {
+                observation = observations.recv(), if gathering.is_none() => match observation {
                     Some(observation) => {
                         self.observe(observation);
                         // One pass over the clock for many observations.
                         for round in 0..256 {
-                            let Ok(observation) = observations.try_recv() else { break };
+                            let Ok(observation) = observations.try_recv() else {
+                                gathering = Some(Instant::now() + GATHER);
+                                break;
+                            };
                             self.observe(observation);
                             if round % 16 == 0 {
                                 // A slow machine takes a second for all of them.
@@ -223,14 +287,27 @@ impl Pipeline {
                     None => break,
                 },
                 () = scan_wake.notified() => self.take_found(),
+                Some(answer) = runs::answer(&mut self.runs) => self.package_answer(answer),
                 () = sleep => {}
             }
             let now = Instant::now();
+            gathering = gathering.filter(|until| *until > now);
             self.flush_due(now);
             self.recheck_due(now);
+            if self.suppression.due().is_some_and(|due| due <= now) {
+                self.tell_suppressed();
+            }
+            self.runs_due(now);
+            self.verify_due(now);
             self.output.flush_if_due();
             if now.duration_since(self.noted) >= NOTE {
                 self.noted = now;
+                if self.alive.is_none_or(|at| now.duration_since(at) >= ALIVE) {
+                    self.alive = Some(now);
+                    if let Err(error) = self.baseline.set_alive(Timestamp::now()) {
+                        tracing::error!(%error, "the baseline cannot be written");
+                    }
+                }
                 // Others read it, and an agent that is killed loses what is not committed.
                 if let Err(error) = self.baseline.flush() {
                     tracing::error!(%error, "the baseline cannot be written");
@@ -257,6 +334,8 @@ impl Pipeline {
         for ticket in left {
             self.give_up(ticket, HashState::Skipped);
         }
+        self.give_up_aside();
+        self.finish_runs(end).await;
         self.scanner.stop();
         if let Err(error) = self.baseline.flush() {
             tracing::error!(%error, "the baseline cannot be written");
@@ -265,20 +344,27 @@ impl Pipeline {
             tracing::error!(%error, "the baseline cannot be written");
         }
         self.note_pending();
+        self.tell_suppressed();
         self.output.agent(Action::AgentStopped, message());
         self.output.finish();
     }
 
     fn observe(&mut self, observation: Observation) {
         match observation {
-            Observation::Operation(operation) => self.operation(*operation),
+            Observation::Operation(operation) => self.operation(operation),
             Observation::Recheck(path) => self.recheck(vec![path], false),
             Observation::Fence(number) => self.fence(number),
         }
     }
 
-    fn operation(&mut self, operation: Operation) {
+    /// The time by which operations are folded.
+    fn now(&self) -> Instant {
+        self.replayed.unwrap_or_else(Instant::now)
+    }
+
+    fn operation(&mut self, operation: Box<Operation>) {
         self.ledger.add(Stage::Taken, 1);
+        self.reloads.note(&operation);
         // A rename to there from elsewhere takes something away.
         let from = match &operation.kind {
             OperationKind::Rename { from: Some(from), .. } => Some(from),
@@ -298,25 +384,46 @@ impl Pipeline {
 
     /// Hashes what a draft is about, if it has content that a rule wants hashed; then completes it.
     fn hash_then_complete(&mut self, draft: Draft) {
-        let limit = match self.policy.covers(&draft.path) {
-            Some(rule) if rule.hash && draft.wants_hash() && self.observer.observes() => {
-                rule.max_hash_size
-            }
+        let rule = draft.wants_hash().then(|| self.policy.covers(&draft.path)).flatten();
+        let rule = match rule {
+            Some(rule) if rule.hash && self.observer.observes() => rule,
             _ => return self.complete(draft, None),
         };
-        let expected = draft.object;
-        let job = Job { path: draft.path.clone(), expected, limit };
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+        let mut job = Job {
+            path: draft.path.clone(),
+            expected: draft.object,
+            limit: rule.max_hash_size,
+            compare: None,
+            aside: None,
+        };
+        let severity = rule.severity;
+        let keep = rule.content_diff.then(|| rule.keep(&draft.path));
+        if self.is_large(&draft, job.limit) {
+            job.aside = Some(severity);
+            return self.complete_then_hash(draft, job);
+        }
+        job.compare = keep.and_then(|keep| self.compare(&draft, keep));
+        let ticket = self.ticket();
         self.tickets.insert(draft.path.clone(), ticket);
         self.waiting.insert(ticket, draft);
-        let sender = self.hashed_sender.clone();
         if self.waiting.len() > WAITING_MAX {
             // More files change than can be hashed for minutes: their events are told now.
             self.output.metrics().dropped("hash", "queue_full", 1);
             return self.give_up(ticket, HashState::Skipped);
         }
-        self.output.metrics().set_queue_depth("hash", self.waiting.len());
+        self.submit(ticket, job);
+    }
+
+    fn ticket(&mut self) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        ticket
+    }
+
+    /// Has a job done by the pool.
+    fn submit(&self, ticket: u64, job: Job) {
+        self.note_waiting();
+        let sender = self.hashed_sender.clone();
         let hashes = Arc::clone(&self.hashes);
         tokio::spawn(async move {
             // Waits aside for a slot in the pool, so that the events of other files go on.
@@ -328,10 +435,18 @@ impl Pipeline {
         });
     }
 
+    fn note_waiting(&self) {
+        let waiting = self.waiting.len() + self.unhashed.len();
+        self.output.metrics().set_queue_depth("hash", waiting);
+    }
+
     fn hashed(&mut self, ticket: u64, outcome: HashOutcome) {
+        if let Some(told) = self.unhashed.remove(&ticket) {
+            return self.follow_up(told, outcome);
+        }
         // Gone: something else happened to the path, and the event did not wait.
         let Some(draft) = self.waiting.remove(&ticket) else { return };
-        self.output.metrics().set_queue_depth("hash", self.waiting.len());
+        self.note_waiting();
         if self.tickets.get(&draft.path) == Some(&ticket) {
             self.tickets.remove(&draft.path);
         }
@@ -360,13 +475,23 @@ impl Pipeline {
     }
 
     fn complete_unhashed(&mut self, draft: Draft, state: HashState) {
-        let outcome = HashOutcome { state, sha256: None, after: None, bytes: 0, seconds: 0.0 };
+        let outcome = HashOutcome::unread(state, None);
         self.complete(draft, Some(outcome));
     }
 
     fn complete(&mut self, draft: Draft, outcome: Option<HashOutcome>) {
         let count = draft.count();
-        let Some(event) = change::event(
+        match self.event(draft, outcome) {
+            Some(event) => self.tell(event, count),
+            None => self.ledger.add(Stage::Unchanged, count),
+        }
+    }
+
+    /// The event of a draft, and with it what the baseline has from now on.
+    fn event(&mut self, draft: Draft, outcome: Option<HashOutcome>) -> Option<Event> {
+        let path = draft.path.clone();
+        let mut known = None;
+        let mut event = change::event(
             draft,
             outcome,
             &self.policy,
@@ -374,11 +499,22 @@ impl Pipeline {
             self.observer.as_ref(),
             self.names.as_mut(),
             self.alert_severity,
-        ) else {
-            return self.ledger.add(Stage::Unchanged, count);
-        };
-        self.ledger.add(Stage::Told, count);
-        self.output.event(event);
+            &mut known,
+        );
+        if let Some(event) = &mut event {
+            event.event.id = self.output.new_id();
+        }
+        if let Some(state) = known {
+            // Who changed it last is remembered only with an event that was told.
+            let result = match event.as_ref().and_then(LastChange::of) {
+                Some(last) => self.baseline.put_by(&path, &state, &last),
+                None => self.baseline.put(&path, &state),
+            };
+            if let Err(error) = result {
+                tracing::error!(%error, "the baseline cannot be written");
+            }
+        }
+        event
     }
 
     /// Tells of a failed attempt.
@@ -386,8 +522,7 @@ impl Pipeline {
         let (observer, names) = (self.observer.as_ref(), self.names.as_mut());
         let event = change::attempt(draft, &self.policy, observer, names, self.alert_severity);
         let Some(event) = event else { return self.ledger.add(Stage::Unchanged, 1) };
-        self.ledger.add(Stage::Told, 1);
-        self.output.event(event);
+        self.tell(event, 1);
     }
 
     /// Tells what a scan found.
@@ -395,18 +530,43 @@ impl Pipeline {
         if self.ignore.contains(&difference.path) {
             return;
         }
-        let arrival = self.rechecks.arrival(&difference.path);
+        let path = difference.path.clone();
+        let arrival = self.rechecks.arrival(&path);
+        let diff = self.diff_found(&difference);
         let (policy, names) = (&self.policy, self.names.as_mut());
+        let window = self.rechecks.window();
         let event = match arrival {
             Some(whole) => {
                 change::moved_along(difference, &whole, policy, names, self.alert_severity)
             }
             None => change::difference(difference, policy, names, self.alert_severity),
         };
-        if let Some(event) = event {
-            self.output.event(event);
+        if let Some(mut event) = event {
+            event.fim.diff = diff;
+            event.event.id = self.output.new_id();
+            if event.event.provider == Some(Provider::Scan) {
+                event.fim.window = Some(window);
+            }
+            if event.event.action != Action::Deleted
+                && let Some(last) = LastChange::of(&event)
+                && let Err(error) = self.baseline.set_last_change(&path, &last)
+            {
+                tracing::error!(%error, "the baseline cannot be written");
+            }
+            // What a scan found is no operation that was counted before.
+            self.tell(event, 0);
         }
     }
+}
+
+/// The event of a difference that a scan found outside of an agent; `None`: no rule wants to know.
+pub fn scan_event(
+    difference: Difference,
+    policy: &Policy,
+    names: &mut dyn Names,
+    alert_severity: u8,
+) -> Option<Event> {
+    change::difference(difference, policy, names, alert_severity)
 }
 
 /// Whether an object is scanned, and how, by the policy.

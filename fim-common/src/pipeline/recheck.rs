@@ -21,14 +21,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Pipeline;
-use super::rescan::{Found, Proposal};
+use super::reload::Newly;
+use super::rescan::{Found, Proposal, Request};
 use crate::collector::Gap;
-use crate::event::{Action, Property};
+use crate::event::{Action, Property, Window};
 use crate::ledger::Stage;
 use crate::loss::joined;
 use crate::operation::Operation;
-use crate::scan::{Difference, absent, significant};
+use crate::scan::{Difference, Root, absent, significant};
 use crate::state::{HashState, ObjectKind, ObjectState};
+use crate::time::Timestamp;
 use crate::{baseline::BaselineError, object};
 
 /// A scan that failed is tried again after this long.
@@ -43,6 +45,10 @@ pub(super) struct Rechecks {
     for_loss: bool,
     /// A scan is under way, up to its end.
     running: bool,
+    /// What the one under way is for.
+    purpose: Purpose,
+    /// To be compared first, and since when nobody looked.
+    start: Option<(Vec<Root>, Option<Timestamp>)>,
     /// Number of the last fence.
     fence: u64,
     /// A batch that waits for its fence.
@@ -57,6 +63,22 @@ pub(super) struct Rechecks {
     /// unmounted, of which the next scan or the one under way finds the rest.
     next: Arrivals,
     now: Arrivals,
+    /// Places that are watched since a reload, of which the next scan or the one under way takes the
+    /// baseline.
+    newly_next: Vec<Newly>,
+    newly_now: Vec<Newly>,
+}
+
+/// Why a scan is done.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Something was lost since then, or has appeared.
+    #[default]
+    Unseen,
+    /// The agent was down since then.
+    Start(Option<Timestamp>),
+    /// It is a part of the regular comparison, of which the last one began then.
+    Verify(Option<Timestamp>),
 }
 
 /// What is told of otherwise than as found by a scan.
@@ -101,6 +123,31 @@ impl Rechecks {
     /// Whether what is at `path` itself has been told as mounted or unmounted.
     fn is_mount_point(&self, path: &Path) -> bool {
         self.now.mounted.iter().chain(&self.next.mounted).any(|point| point == path)
+    }
+
+    /// Has the next scan take the baseline of what is newly watched.
+    pub(super) fn expect_new(&mut self, newly: Newly) {
+        self.newly_next.push(newly);
+    }
+
+    /// Whether what a scan found was not watched before: that it is there is no news.
+    fn is_new(&self, found: &Difference) -> bool {
+        let mut newly = self.newly_now.iter().chain(&self.newly_next);
+        found.before.is_none() && newly.any(|newly| newly.is_new(&found.path))
+    }
+
+    /// When what the scan under way finds was done.
+    pub(super) fn window(&self) -> Window {
+        let from = match self.purpose {
+            Purpose::Start(from) | Purpose::Verify(from) => from,
+            Purpose::Unseen => self.open.as_ref().map(|gap| gap.from),
+        };
+        Window { from, to: Timestamp::now() }
+    }
+
+    /// Nothing is compared, and nothing waits to be.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.running && self.wanted.is_none() && self.retry.is_none()
     }
 
     /// What is below a directory may be elsewhere by now than where a scan looked.
@@ -156,11 +203,32 @@ impl Pipeline {
         if self.rechecks.running || self.rechecks.retry.is_some() {
             return;
         }
+        if let Some((roots, from)) = self.rechecks.start.take() {
+            return self.scan(Purpose::Start(from), Request { roots: Some(roots), deep: false });
+        }
         if let Some(paths) = self.rechecks.wanted.take() {
-            self.rechecks.running = true;
             self.rechecks.now = std::mem::take(&mut self.rechecks.next);
+            let newly = std::mem::take(&mut self.rechecks.newly_next);
+            self.rechecks.newly_now.extend(newly);
             self.rechecks.for_loss = false;
-            self.scanner.request(paths);
+            let roots = paths.into_iter().map(|path| Root { path, depth: None }).collect();
+            let roots = Some(roots).filter(|roots: &Vec<Root>| !roots.is_empty());
+            self.scan(Purpose::Unseen, Request { roots, deep: false });
+        }
+    }
+
+    /// Has something compared now: nothing is being compared.
+    pub(super) fn scan(&mut self, purpose: Purpose, request: Request) {
+        self.rechecks.running = true;
+        self.rechecks.purpose = purpose;
+        self.scanner.request(request);
+    }
+
+    /// Has compared what may have changed since `from`, while nobody looked.
+    pub(super) fn recheck_start(&mut self, roots: Vec<Root>, from: Option<Timestamp>) {
+        if !roots.is_empty() {
+            self.rechecks.start = Some((roots, from));
+            self.start_scan();
         }
     }
 
@@ -191,7 +259,7 @@ impl Pipeline {
         }
     }
 
-    fn request_fence(&mut self) -> u64 {
+    pub(super) fn request_fence(&mut self) -> u64 {
         self.rechecks.fence += 1;
         (self.fences)(self.rechecks.fence);
         self.rechecks.fence
@@ -200,16 +268,19 @@ impl Pipeline {
     /// Everything before the fence has been taken in.
     pub(super) fn fence(&mut self, number: u64) {
         self.take_losses();
+        self.runs_fenced(number);
         if self.rechecks.behind_loss.take_if(|fence| *fence <= number).is_some() {
             self.sessions.doubt_open();
         }
-        if let Some((_, proposals)) = self.rechecks.proposed.take_if(|(fence, _)| *fence == number)
+        if let Some((_, proposals)) = self.rechecks.proposed.take_if(|(fence, _)| *fence <= number)
         {
             let again = proposals.into_iter().filter_map(|proposal| self.confirm(proposal));
             let again = again.collect();
             self.scanner.answer(again);
         }
-        if self.rechecks.end == End::Fence(number) {
+        self.reload_behind(number);
+        // A later fence stands for an earlier one, which it may have replaced.
+        if matches!(self.rechecks.end, End::Fence(fence) if fence <= number) {
             self.rechecks.end = End::Folding(Instant::now() + self.fold);
         }
     }
@@ -235,7 +306,13 @@ impl Pipeline {
     fn scan_ended(&mut self) {
         self.rechecks.end = End::Not;
         self.rechecks.running = false;
+        if matches!(self.rechecks.purpose, Purpose::Start(_)) {
+            self.compared.notify_one();
+        }
         self.rechecks.now = Arrivals::default();
+        for newly in std::mem::take(&mut self.rechecks.newly_now) {
+            newly.finish(&self.baseline);
+        }
         self.take_losses();
         if !self.rechecks.for_loss
             && let Some(gap) = self.rechecks.open.take()
@@ -266,6 +343,7 @@ impl Pipeline {
         match self.adopt(difference) {
             // The mount says it.
             Ok(Some(difference)) if self.rechecks.is_mount_point(&difference.path) => {}
+            Ok(Some(difference)) if self.rechecks.is_new(&difference) => {}
             Ok(Some(difference)) => self.difference(difference),
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "the baseline cannot be brought up to date"),
@@ -286,6 +364,12 @@ impl Pipeline {
             }
             (None, Some(found)) => {
                 self.baseline.put(&path, found)?;
+                if matches!(self.rechecks.purpose, Purpose::Verify(_))
+                    && found.kind == Some(ObjectKind::Dir)
+                {
+                    // What is in it is in no directory that is known.
+                    self.recheck(vec![path.clone()], false);
+                }
                 vec![Property::Existence]
             }
             (Some(known), Some(found)) => {

@@ -1,10 +1,7 @@
 //! Registry operations: each is an event of its own.
 
-use std::sync::Arc;
-
 use super::Pipeline;
 use super::fold::note;
-use super::output::new_id;
 use crate::event::{
     self, Action, Agent, Category, Event, Fim, Host, Kind, Meta, Outcome, Property, Rule, Side,
     Technique, Threat, Type,
@@ -79,7 +76,7 @@ fn event(
     Event {
         timestamp: operation.time,
         event: Meta {
-            id: new_id(),
+            id: String::new(),
             sequence: 0,
             kind: if rule.severity >= alert_severity { Kind::Alert } else { Kind::Event },
             category: vec![Category::Registry],
@@ -109,8 +106,8 @@ fn event(
         user: actor.user.clone(),
         container: actor.container.clone(),
         kubernetes: actor.kubernetes.clone(),
-        host: Arc::new(Host::default()),
-        agent: Arc::new(Agent::default()),
+        host: Host::default().into(),
+        agent: Agent::default().into(),
         fim: Fim {
             original_path: details.original_path,
             token: actor.token.clone(),

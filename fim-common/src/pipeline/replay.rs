@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Format, Names, Options, Output, OutputOptions, Pipeline, Scanner};
+use super::{Format, Names, Options, Output, OutputOptions, Pipeline, Scanner, Stopping};
 use crate::baseline::{Baseline, BaselineError};
 use crate::collector::Gap;
 use crate::event::{Action, Agent, Host};
@@ -19,6 +19,7 @@ use crate::metrics::{Health, Metrics};
 use crate::object::NotObservable;
 use crate::operation::Operation;
 use crate::policy::Policy;
+use crate::scan::Limits;
 use crate::time::Timestamp;
 
 /// What a replay is made of.
@@ -94,9 +95,11 @@ impl Replay {
             ),
             health: Arc::new(Health::starting()),
             ledger: Arc::clone(&ledger),
+            heartbeat: None,
+            stopping: Stopping::default(),
         })?;
         let pipeline = Pipeline::new(Options {
-            scanner: Scanner::new(Arc::clone(&baseline), Policy::default())?,
+            scanner: Scanner::new(Arc::clone(&baseline), Policy::default(), Limits::default())?,
             policy: options.policy,
             baseline,
             output,
@@ -110,14 +113,19 @@ impl Replay {
             losses: Losses::default(),
             fences: Arc::new(|_| {}),
             ledger: Arc::clone(&ledger),
-        });
+            packages: None,
+            verify: None,
+            compared: Arc::default(),
+            contents: None,
+            large: u64::MAX,
+        })?;
         Ok(Self { pipeline, start: None, ledger })
     }
 
     /// Takes in the next operation; one with an earlier time counts as of the time it is.
     pub fn operation(&mut self, operation: Operation) {
         self.advance(operation.time);
-        self.pipeline.operation(operation);
+        self.pipeline.operation(Box::new(operation));
     }
 
     fn advance(&mut self, time: Timestamp) {

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::Notify;
@@ -16,13 +16,21 @@ use tokio::sync::Notify;
 use super::scan_rule;
 use crate::baseline::Baseline;
 use crate::policy::Policy;
-use crate::scan::{self, Difference, Mode, Root, Scope};
+use crate::scan::{self, Difference, Limits, Mode, Root, Scope};
 
 /// Proposals in a batch, some 1 KiB each: enough that the wait for a fence (20 ms) is shared by
 /// many, few enough that confirming them (30 µs each) does not keep the pipeline from its work.
 const BATCH: usize = 1024;
 /// How often an object that changes meanwhile is read.
 const ATTEMPTS: u32 = 4;
+
+/// What to look at.
+pub(super) struct Request {
+    /// Where; `None`: everything that is watched.
+    pub(super) roots: Option<Vec<Root>>,
+    /// Content too, where nothing says that it was touched.
+    pub(super) deep: bool,
+}
 
 /// What a scan hands back.
 pub(super) enum Found {
@@ -44,11 +52,12 @@ pub(super) struct Proposal {
 
 /// A thread that compares parts of the disk with the baseline, one request after the other.
 pub struct Scanner {
-    requests: Option<Sender<Vec<PathBuf>>>,
+    requests: Option<Sender<Request>>,
     answers: Option<Sender<Vec<PathBuf>>>,
     results: Option<Receiver<Found>>,
     wake: Arc<Notify>,
     cancel: Arc<AtomicBool>,
+    policy: Arc<Mutex<Policy>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -75,16 +84,19 @@ impl Scanner {
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn new(baseline: Arc<Baseline>, policy: Policy) -> std::io::Result<Self> {
-        let (requests, inbox) = channel::<Vec<PathBuf>>();
+    pub fn new(baseline: Arc<Baseline>, policy: Policy, limits: Limits) -> std::io::Result<Self> {
+        let (requests, inbox) = channel::<Request>();
         let (answers, answered) = channel();
         let (outbox, results) = channel();
         let wake = Arc::new(Notify::new());
         let cancel = Arc::new(AtomicBool::new(false));
+        let policy = Arc::new(Mutex::new(policy));
         let thread = std::thread::Builder::new().name("rescan".to_owned()).spawn({
             let (wake, cancel) = (Arc::clone(&wake), Arc::clone(&cancel));
+            let current = Arc::clone(&policy);
             move || {
-                while let Ok(paths) = inbox.recv() {
+                while let Ok(request) = inbox.recv() {
+                    let policy = lock(&current).clone();
                     let mut talk = Talk {
                         policy: &policy,
                         outbox: &outbox,
@@ -93,7 +105,7 @@ impl Scanner {
                         cancel: &cancel,
                         batch: Vec::new(),
                     };
-                    let complete = rescan(&baseline, &policy, &paths, &cancel, &mut talk);
+                    let complete = rescan(&baseline, &policy, request, limits, &mut talk);
                     let _ = outbox.send(Found::End { complete });
                     wake.notify_one();
                 }
@@ -105,8 +117,14 @@ impl Scanner {
             results: Some(results),
             wake,
             cancel,
+            policy,
             thread: Some(thread),
         })
+    }
+
+    /// What is requested from now on is scanned by this policy.
+    pub(super) fn set_policy(&self, policy: Policy) {
+        *lock(&self.policy) = policy;
     }
 
     /// The receiving end, once.
@@ -115,11 +133,11 @@ impl Scanner {
         (results, Arc::clone(&self.wake))
     }
 
-    /// Compares what is at and below `paths` (empty: everything) with the baseline.
-    pub(super) fn request(&self, paths: Vec<PathBuf>) {
+    /// Compares with the baseline what is requested.
+    pub(super) fn request(&self, request: Request) {
         if let Some(requests) = &self.requests {
             // An error means that the thread has ended, which it does on stop only.
-            let _ = requests.send(paths);
+            let _ = requests.send(request);
         }
     }
 
@@ -147,6 +165,11 @@ impl Drop for Scanner {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The policy is replaced as a whole: a panic elsewhere leaves it sound.
+fn lock(policy: &Mutex<Policy>) -> MutexGuard<'_, Policy> {
+    policy.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The thread's end of the talk with the pipeline.
@@ -204,32 +227,32 @@ impl Talk<'_> {
 fn rescan(
     baseline: &Baseline,
     policy: &Policy,
-    paths: &[PathBuf],
-    cancel: &AtomicBool,
+    request: Request,
+    limits: Limits,
     talk: &mut Talk<'_>,
 ) -> bool {
+    let Request { roots, deep } = request;
     let all = scope_of(policy);
-    let roots: Vec<Root> = if paths.is_empty() {
-        all.clone()
-    } else {
-        paths.iter().map(|path| Root { path: path.clone(), depth: None }).collect()
-    };
+    let roots = roots.unwrap_or_else(|| all.clone());
+    let cancel = talk.cancel;
     let rule = |path: &Path| scan_rule(policy, path);
     let descend = |path: &Path| may_hold(policy, &all, path);
     let scope = Scope { roots: &roots, rule: &rule, descend: &descend };
-    let options = scan::Options { threads: 0, deep: false, cancel, progress: &|_| {} };
+    let options = scan::Options { limits, deep, cancel, progress: &|_| {} };
     let result = scan::reconcile(baseline, scope, Mode::Propose, options, &mut |difference| {
         talk.propose(difference);
     });
     talk.finish();
     match result {
         Ok(summary) => {
-            tracing::info!(
-                objects = summary.objects,
-                proposed = summary.differences,
-                errors = summary.errors,
-                "compared with the baseline"
-            );
+            let (objects, proposed) = (summary.objects, summary.differences);
+            let errors = summary.errors;
+            // The regular comparison has thousands of parts.
+            if deep && proposed == 0 {
+                tracing::debug!(objects, errors, "a part of the baseline is verified");
+            } else {
+                tracing::info!(objects, proposed, errors, "compared with the baseline");
+            }
             !summary.cancelled
         }
         Err(error) => {

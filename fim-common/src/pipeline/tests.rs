@@ -18,6 +18,7 @@ use crate::ledger::{Identity, Stage};
 use crate::metrics::{Health, Metrics};
 use crate::operation::{Modified, OperationKind};
 use crate::policy::{Pattern, Rule};
+use crate::scan::{Limits, Root};
 use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
 
 struct NoNames;
@@ -38,6 +39,12 @@ struct Bench {
     ledger: Arc<Ledger>,
     /// What is under way to the pipeline when it asks for a fence, fence by fence.
     under_way: Arc<Mutex<VecDeque<UnderWay>>>,
+    /// In place of one rule for everything.
+    policy: Option<Policy>,
+    reloader: Mutex<Option<Reloader>>,
+    /// What is compared at the start.
+    start: (Option<Window>, Vec<Root>),
+    verify: Option<Duration>,
 }
 
 /// What a collector does before it answers a fence.
@@ -51,6 +58,10 @@ impl Bench {
             losses: Losses::default(),
             ledger: Arc::default(),
             under_way: Arc::default(),
+            policy: None,
+            reloader: Mutex::default(),
+            start: (None, Vec::new()),
+            verify: None,
         }
     }
 
@@ -59,6 +70,9 @@ impl Bench {
     }
 
     fn policy(&self) -> Policy {
+        if let Some(policy) = &self.policy {
+            return policy.clone();
+        }
         let pattern = Pattern::literal(self.watched.path().to_owned());
         Policy::new(vec![Rule::new("test", vec![pattern])])
     }
@@ -76,6 +90,8 @@ impl Bench {
             metrics: Arc::clone(&metrics),
             health: Arc::new(Health::starting()),
             ledger: Arc::clone(&self.ledger),
+            heartbeat: None,
+            stopping: Stopping::default(),
         })
         .unwrap();
         let policy = self.policy();
@@ -105,18 +121,26 @@ impl Bench {
             settle: Duration::from_millis(200),
             alert_severity: 70,
             ignore: Ignored::default(),
-            scanner: Scanner::new(Arc::clone(&baseline), policy).unwrap(),
+            scanner: Scanner::new(Arc::clone(&baseline), policy, Limits::default()).unwrap(),
             losses: self.losses.clone(),
             fences,
             ledger: Arc::clone(&self.ledger),
-        });
+            contents: None,
+            large: 1 << 30,
+            packages: None,
+            verify: self.verify,
+            compared: Arc::default(),
+        })
+        .unwrap();
+        *self.reloader.lock().unwrap() = Some(pipeline.reloader(vec![self.path("fim.toml")]));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
         runtime.block_on(async {
-            pipeline.begin("test".to_owned(), vec![]);
+            let (down, compare) = self.start.clone();
+            pipeline.begin("test".to_owned(), down, compare);
             let work =
                 tokio::spawn(pipeline.run(receiver, Duration::from_secs(10), || "end".to_owned()));
             steps(&sender).await;
@@ -150,10 +174,11 @@ fn object(path: &Path) -> Option<ObjectId> {
 }
 
 fn operation(kind: OperationKind, path: &Path, pid: u32) -> Operation {
-    let actor = Actor { process: Some(Process { pid, ..Process::default() }), ..Actor::default() };
+    let actor =
+        Actor { process: Some(Process { pid, ..Process::default() }.into()), ..Actor::default() };
     Operation {
         time: Timestamp::now(),
-        provider: crate::event::Provider::Bpf,
+        provider: Provider::Bpf,
         kind,
         path: Some(path.to_owned()),
         path_in_process: None,
@@ -312,3 +337,8 @@ fn a_rename_takes_the_known_state_along_and_tells_what_it_replaced() {
 
 #[path = "loss_tests.rs"]
 mod losses;
+#[path = "policy_tests.rs"]
+mod policy;
+
+#[path = "start_tests.rs"]
+mod start;

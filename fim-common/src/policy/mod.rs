@@ -3,7 +3,8 @@
 //!
 //! When several rules match, the one with the highest severity decides; among equals the one
 //! whose pattern is more specific (more literal text at its beginning), then the one defined
-//! first. An exclusion takes an object out of its own rule only.
+//! first. An exclusion takes an object out of its own rule only. What the deciding rule makes of an
+//! operation, by whom and when it was done, is its [`Standing`].
 //!
 //! Invariant: a verdict never depends on what exists on disk. A policy is matched against
 //! canonical paths, so symbolic links in its own paths are resolved once, by
@@ -14,13 +15,18 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::event::Action;
+use crate::event::actor::Actor;
 
 mod canonical;
+mod condition;
 mod explain;
 mod glob;
+pub mod maintenance;
 mod pattern;
-mod recommended;
+mod registry;
 mod rule;
+mod sets;
+mod standing;
 mod watch;
 mod windows;
 
@@ -28,11 +34,15 @@ mod windows;
 mod tests;
 
 pub use canonical::canonical;
+pub use condition::Condition;
 pub use explain::{Exclusion, Explanation, Match, Reason};
 pub use glob::{PatternError, PatternErrorKind};
+pub use maintenance::Window;
 pub use pattern::Pattern;
-pub use recommended::{RECOMMENDED_RULES, RecommendedRule, recommended};
+pub use registry::{RegistryError, RegistryPattern};
 pub use rule::{DEFAULT_MAX_HASH_SIZE, DEFAULT_SEVERITY, Operations, Rule};
+pub use sets::{BUILT_IN, BuiltIn, Platform, RegistryItem, Set, recommended, rules_of};
+pub use standing::{Circumstances, Expect, Standing};
 pub use watch::Watch;
 
 use pattern::trimmed;
@@ -40,12 +50,16 @@ use pattern::trimmed;
 /// All rules, in the order of their definition, ready to be asked.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
+    /// Paths are those of Windows, matched by their keys.
+    is_windows: bool,
     rules: Vec<Rule>,
+    /// In which changes are expected.
+    windows: Vec<Window>,
     /// All patterns by their base: a path asks for each of its ancestors, so that the cost grows
     /// with its depth and with the patterns that begin there, not with the number of rules.
     by_base: HashMap<Box<[u8]>, Vec<Slot>>,
-    /// Paths are those of Windows, matched by their keys.
-    windows: bool,
+    /// Whether a base is that long: most ancestors need not be asked for.
+    lengths: Vec<bool>,
 }
 
 /// One pattern of one rule.
@@ -84,13 +98,33 @@ impl Policy {
                 by_base.entry(trimmed(pattern.base()).into()).or_default().push(slot);
             }
         }
-        Self { rules, by_base, windows: false }
+        let mut lengths = vec![false; by_base.keys().map(|base| base.len() + 1).max().unwrap_or(0)];
+        for base in by_base.keys() {
+            lengths[base.len()] = true;
+        }
+        Self { rules, windows: Vec::new(), by_base, lengths, is_windows: false }
     }
 
     /// A policy for Windows paths, of rules whose patterns come from [`Pattern::parse_windows`].
     /// Nothing of it depends on the system on which it is asked.
-    pub fn windows(rules: Vec<Rule>) -> Self {
-        Self { windows: true, ..Self::new(rules) }
+    pub fn for_windows(rules: Vec<Rule>) -> Self {
+        Self { is_windows: true, ..Self::new(rules) }
+    }
+
+    /// The same policy with these maintenance windows.
+    #[must_use]
+    pub fn with_windows(self, windows: Vec<Window>) -> Self {
+        Self { windows, ..self }
+    }
+
+    /// What any of these asks for: to be watched, not to decide.
+    pub fn joined(policies: &[&Self]) -> Self {
+        Self::new(policies.iter().flat_map(|policy| policy.rules.iter().cloned()).collect())
+    }
+
+    /// The maintenance windows.
+    pub fn windows(&self) -> &[Window] {
+        &self.windows
     }
 
     /// The rules, in the order of their definition.
@@ -118,18 +152,55 @@ impl Policy {
         let rules = self.rules.iter().map(|rule| Rule {
             paths: resolve(&rule.paths),
             exclude: resolve(&rule.exclude),
+            only: rule.only.iter().map(|only| only.resolved(canonicalize)).collect(),
+            allow: rule.allow.iter().map(|allow| allow.resolved(canonicalize)).collect(),
+            suppress: rule.suppress.iter().map(|entry| entry.resolved(canonicalize)).collect(),
             ..rule.clone()
         });
-        Self::new(rules.collect())
+        Self::new(rules.collect()).with_windows(self.windows.clone())
     }
 
-    /// The rule that decides about `action` on the object at the canonical `path`; `None` when no
-    /// rule asks for it.
+    /// The rule that decides about `action` on the object at the canonical `path`, whoever does it;
+    /// `None` when no rule asks for it.
     pub fn verdict(&self, path: &Path, action: Action) -> Option<Verdict<'_>> {
         let (first, second) = self.best_two(path, |rule| rule.operations.contains(action));
         let first = first?;
         let runner_up = second.map(|second| second.rule);
         Some(Verdict { rule: first.rule, pattern: first.pattern, runner_up })
+    }
+
+    /// As [`Self::verdict`], for an operation by somebody: rules with `only` are asked too, and
+    /// count where one of its entries holds.
+    pub fn decide(&self, path: &Path, action: Action, actor: &Actor) -> Option<Verdict<'_>> {
+        let asks = |rule: &Rule| {
+            rule.operations.contains(action)
+                && (rule.only.is_empty()
+                    || rule.only.iter().any(|only| only.holds(path, action, actor)))
+        };
+        let (first, second) = self.best_two(path, asks);
+        let first = first?;
+        let runner_up = second.map(|second| second.rule);
+        Some(Verdict { rule: first.rule, pattern: first.pattern, runner_up })
+    }
+
+    /// The rule that decides about a registry key (`value` is `None`) or value, and the pattern of
+    /// it that matches. Rules are ranked as for files.
+    pub fn registry(
+        &self,
+        key: &str,
+        value: Option<&str>,
+        action: Action,
+    ) -> Option<(&Rule, &RegistryPattern)> {
+        let matching = self.rules.iter().enumerate().flat_map(|(index, rule)| {
+            let patterns = rule.registry.iter().filter(|pattern| pattern.matches(key, value));
+            patterns.map(move |pattern| {
+                ((rule.severity, pattern.specificity(), Reverse(index)), rule, pattern)
+            })
+        });
+        matching
+            .filter(|(_, rule, _)| rule.operations.contains(action))
+            .max_by_key(|&(rank, ..)| rank)
+            .map(|(_, rule, pattern)| (rule, pattern))
     }
 
     /// The rule that decides about the object at the canonical `path` as such, whatever happens
@@ -145,7 +216,7 @@ impl Policy {
         asks: impl Fn(&Rule) -> bool,
     ) -> (Option<Candidate<'_>>, Option<Candidate<'_>>) {
         let key;
-        let path = if self.windows {
+        let path = if self.is_windows {
             key = windows::key(&path.to_string_lossy());
             trimmed(Path::new(&key))
         } else {
@@ -182,6 +253,9 @@ impl Policy {
             return;
         }
         let mut ancestor = |end: usize| {
+            if self.lengths.get(end) != Some(&true) {
+                return;
+            }
             for &slot in self.by_base.get(&path[..end]).into_iter().flatten() {
                 let rule = &self.rules[slot.rule];
                 let pattern = &rule.paths[slot.pattern];

@@ -1,8 +1,12 @@
 //! A rule: which objects, and what to do when something happens to one of them.
 
+use std::path::Path;
+
+use crate::content::{self, Keep};
 use crate::event::Action;
 
 use super::pattern::Pattern;
+use super::{Condition, Expect, RegistryPattern};
 
 /// Severity of a rule that has none.
 pub const DEFAULT_SEVERITY: u8 = 50;
@@ -18,6 +22,8 @@ pub struct Rule {
     pub paths: Vec<Pattern>,
     /// Objects that this rule leaves out; other rules may still have them.
     pub exclude: Vec<Pattern>,
+    /// Registry keys and values; nothing but the Windows agent has them.
+    pub registry: Vec<RegistryPattern>,
     /// What has to happen to them.
     pub operations: Operations,
     /// 0 (informational) to 100 (critical).
@@ -34,6 +40,20 @@ pub struct Rule {
     pub max_hash_size: u64,
     /// Whether attempts that fail are told.
     pub attempts: bool,
+    /// The rule is about operations for which one of these holds; empty: all.
+    pub only: Vec<Condition>,
+    /// Operations that are expected: told, and no alert.
+    pub allow: Vec<Condition>,
+    /// Operations that are counted, and told in summaries only.
+    pub suppress: Vec<Condition>,
+    /// What is expected of the objects.
+    pub expect: Option<Expect>,
+    /// The maintenance windows in which changes are expected, by name; empty: all.
+    pub maintenance: Vec<String>,
+    /// Whether events say what text changed.
+    pub content_diff: bool,
+    /// Whether the content is secret; `None`: that of some well-known files is.
+    pub secret: Option<bool>,
 }
 
 impl Rule {
@@ -51,6 +71,22 @@ impl Rule {
             hash: true,
             max_hash_size: DEFAULT_MAX_HASH_SIZE,
             attempts: true,
+            content_diff: false,
+            secret: None,
+            registry: Vec::new(),
+            only: Vec::new(),
+            allow: Vec::new(),
+            suppress: Vec::new(),
+            expect: None,
+            maintenance: Vec::new(),
+        }
+    }
+
+    /// In which form the content of the object at `path` may be kept.
+    pub fn keep(&self, path: &Path) -> Keep {
+        match self.secret.unwrap_or_else(|| content::is_secret_by_default(path)) {
+            true => Keep::Digests,
+            false => Keep::Text,
         }
     }
 }
@@ -102,7 +138,14 @@ impl Operations {
             | Action::Gap
             | Action::GapClosed
             | Action::CanaryMissed
-            | Action::Heartbeat => false,
+            | Action::Suppressed
+            | Action::Heartbeat
+            | Action::PackageRun
+            | Action::BaselineCreated
+            | Action::BaselineAccepted
+            | Action::JournalDropped
+            | Action::JournalFull
+            | Action::JournalTruncated => false,
         }
     }
 

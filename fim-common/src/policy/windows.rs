@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn rules_match_whatever_the_case_and_the_separator() {
         let rule = |text: &str| Rule::new(text, Pattern::parse_windows(text).unwrap());
-        let policy = Policy::windows(vec![
+        let policy = Policy::for_windows(vec![
             rule("C:\\Windows\\System32\\drivers"),
             rule("c:/users/*/ntuser.dat"),
             rule("\\\\srv\\share\\**"),
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(rule("C:\\Users\\Ann\\x\\NTUSER.DAT"), None);
         assert_eq!(rule("\\\\SRV\\share\\a"), Some("\\\\srv\\share\\**"));
         assert_eq!(rule("HKLM\\Software\\x\\run"), Some("HKLM\\SOFTWARE\\*\\Run"));
-        let everything = Policy::windows(vec![Rule::new("all", vec![Pattern::everything()])]);
+        let everything = Policy::for_windows(vec![Rule::new("all", vec![Pattern::everything()])]);
         for path in ["C:\\x", "\\\\s\\x", "Software\\X", ""] {
             assert!(everything.covers(Path::new(path)).is_some(), "{path}");
         }

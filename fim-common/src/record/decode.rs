@@ -129,8 +129,25 @@ macro_rules! wire {
             fn take(cursor: &mut Cursor<'_>) -> Self {
                 Self { $($field: wire!(@ $kind cursor)),* }
             }
+
+            #[cfg(feature = "std")]
+            pub(super) fn put(&self, bytes: &mut std::vec::Vec<u8>) {
+                $(wire!(> $kind self.$field, bytes);)*
+            }
         })*
     };
+    (> bytes $self:ident.$field:ident, $bytes:ident) => { $bytes.extend($self.$field) };
+    (> ancestors $self:ident.$field:ident, $bytes:ident) => {
+        for ancestor in &$self.$field {
+            ancestor.put($bytes);
+        }
+    };
+    (> u16 $self:ident.$field:ident, $bytes:ident) => { $bytes.extend($self.$field.to_ne_bytes()) };
+    (> u32 $self:ident.$field:ident, $bytes:ident) => { $bytes.extend($self.$field.to_ne_bytes()) };
+    (> i32 $self:ident.$field:ident, $bytes:ident) => { $bytes.extend($self.$field.to_ne_bytes()) };
+    (> u64 $self:ident.$field:ident, $bytes:ident) => { $bytes.extend($self.$field.to_ne_bytes()) };
+    (> i64 $self:ident.$field:ident, $bytes:ident) => { $bytes.extend($self.$field.to_ne_bytes()) };
+    (> $other:ident $self:ident.$field:ident, $bytes:ident) => { $self.$field.put($bytes) };
     (@ u16 $cursor:ident) => { u16::from_ne_bytes($cursor.take()) };
     (@ u32 $cursor:ident) => { u32::from_ne_bytes($cursor.take()) };
     (@ i32 $cursor:ident) => { i32::from_ne_bytes($cursor.take()) };

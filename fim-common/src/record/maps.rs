@@ -23,8 +23,8 @@ pub struct FilterKey {
 const _: () = assert!(size_of::<FilterKey>() == 24);
 
 /// What the kernel knows of a directory that decides about scope. Keyed by the address of its
-/// inode, which an inotify watch of the agent keeps in memory; the identity guards against reuse
-/// of the address all the same.
+/// inode, which the agent keeps in memory; the identity guards against reuse of the address all the
+/// same.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RootEntry {

@@ -11,6 +11,8 @@
 use core::mem::size_of;
 
 pub mod decode;
+#[cfg(feature = "std")]
+pub mod encode;
 pub mod maps;
 
 /// Bumped whenever the layout changes; a record of another version is refused.

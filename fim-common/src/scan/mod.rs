@@ -17,12 +17,15 @@ use crate::baseline::BaselineError;
 use crate::event::Property;
 use crate::state::{HashState, ObjectState};
 
+mod limit;
 mod mounts;
 mod queue;
 mod reconcile;
 mod walk;
 mod worker;
 
+pub use limit::Limits;
+pub(crate) use limit::Throttle;
 pub(crate) use reconcile::{absent, significant};
 pub use reconcile::{read_again, reconcile};
 pub use walk::walk;
@@ -64,8 +67,8 @@ pub struct Scope<'a> {
 /// How it is scanned.
 #[derive(Clone, Copy)]
 pub struct Options<'a> {
-    /// Threads that walk and hash; 0: one for each core.
-    pub threads: usize,
+    /// What it may take of the machine.
+    pub limits: Limits,
     /// Compare contents also where size, times and identity say that nothing was touched.
     pub deep: bool,
     /// Ends the scan soon after it becomes true.

@@ -57,8 +57,17 @@ pub fn reconcile(
         differences: 0,
         forgotten: 0,
     };
-    let (mut summary, visited) =
-        run(scope, options, known.then_some(baseline), &mut |finding| side.take(finding))?;
+    // Nothing else asks for objects yet.
+    let fresh = mode == Mode::First && !known && baseline.count()? == 0;
+    if fresh {
+        baseline.drop_index()?;
+    }
+    let result = run(scope, options, known.then_some(baseline), &mut |finding| side.take(finding));
+    if fresh {
+        side.write()?;
+        baseline.make_index()?;
+    }
+    let (mut summary, visited) = result?;
     if known && !summary.cancelled {
         for root in distinct(scope.roots) {
             side.unvisited(root, &visited)?;
@@ -67,6 +76,7 @@ pub fn reconcile(
     side.write()?;
     if mode != Mode::Compare {
         baseline.flush()?;
+        baseline.shrink()?;
     }
     summary.differences = side.differences;
     summary.forgotten = side.forgotten;
@@ -117,7 +127,8 @@ impl Side<'_> {
                 }
             }
             Finding::Renumbered { path, device } => {
-                if matches!(self.mode, Mode::First | Mode::Update)
+                // No change that anybody is told of, so it is not proposed either.
+                if self.mode != Mode::Compare
                     && let Some(before) = self.baseline.get(&path)?
                 {
                     let after = ObjectState { device, ..before.clone() };
@@ -151,7 +162,10 @@ impl Side<'_> {
         mut hash: Option<HashState>,
     ) -> Result<(), ScanError> {
         if self.mode == Mode::Propose {
-            self.changed(path, before, after, hash);
+            // A deep scan reads also what is as it was.
+            if before.as_ref() != Some(&after) {
+                self.changed(path, before, after, hash);
+            }
             return Ok(());
         }
         let mut current = before;
@@ -251,6 +265,10 @@ impl Side<'_> {
     fn unvisited(&mut self, root: &Root, visited: &Visited) -> Result<(), ScanError> {
         let mut last: Option<Vec<u8>> = None;
         while let Some(directory) = self.baseline.directory_after(&root.path, last.as_deref())? {
+            if root.depth == Some(1) && directory != root.path.as_os_str().as_encoded_bytes() {
+                // What is below it, which may be much, is not wanted.
+                break;
+            }
             let path = crate::baseline::path_of(&directory);
             let levels =
                 path.strip_prefix(&root.path).map_or(0, |below| below.components().count());

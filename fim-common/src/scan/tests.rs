@@ -39,7 +39,12 @@ impl Bed {
     }
 
     fn options(&self) -> Options<'static> {
-        Options { threads: 3, deep: self.deep, cancel: &NEVER, progress: &|_| {} }
+        Options {
+            limits: Limits { threads: 3, ..Limits::default() },
+            deep: self.deep,
+            cancel: &NEVER,
+            progress: &|_| {},
+        }
     }
 
     fn reconcile(&self, mode: Mode, rule: &RuleOf<'_>) -> (Summary, Vec<String>) {
@@ -418,10 +423,14 @@ fn a_wide_and_deep_tree_does_not_use_up_descriptors() {
     let most = Cell::new(0);
     let roots = [Root { path: bed.path(""), depth: None }];
     let scope = Scope { roots: &roots, rule: &all, descend: &|_| true };
-    let summary = walk(scope, Options { threads: 1, ..bed.options() }, &mut |_, _, _| {
-        let open = fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count());
-        most.set(most.get().max(open));
-    })
+    let summary = walk(
+        scope,
+        Options { limits: Limits { threads: 1, ..Limits::default() }, ..bed.options() },
+        &mut |_, _, _| {
+            let open = fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count());
+            most.set(most.get().max(open));
+        },
+    )
     .unwrap();
     assert_eq!((summary.objects, summary.errors), (1401, 0));
     // Other tests run in this process and have theirs.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::queue::Queue;
 use super::worker::Worker;
-use super::{Counters, Options, ScanError, Scope, Summary, distinct};
-use crate::baseline::Baseline;
+use super::{Counters, Limits, Options, ScanError, Scope, Summary, Throttle, distinct};
+use crate::baseline::{Baseline, BaselineError};
 use crate::state::{HashState, ObjectState};
 
 /// Batches of findings that may wait for the calling thread; then the threads wait for it.
@@ -84,17 +84,16 @@ pub(super) fn run(
     let roots = distinct(scope.roots);
     let shared = Shared {
         scope,
-        options: Flags { deep: options.deep, cancel: options.cancel },
+        options: Flags { deep: options.deep, cancel: options.cancel, limits: options.limits },
+        throttle: Throttle::new(options.limits.bytes_per_second),
         stop: AtomicBool::new(false),
         queue: Queue::new(Vec::new()),
         counters: Counters::default(),
         hasher: RandomState::new(),
         visited: Mutex::default(),
+        failure: Mutex::default(),
     };
-    let threads = match options.threads {
-        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        threads => threads,
-    };
+    let threads = options.limits.threads();
     let mut readers = Vec::with_capacity(threads);
     for _ in 0..threads {
         readers.push(baseline.map(Baseline::reader).transpose()?);
@@ -142,6 +141,9 @@ pub(super) fn run(
     });
     (options.progress)(shared.counters.progress());
     result?;
+    if let Some(error) = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error.into());
+    }
     let progress = shared.counters.progress();
     let summary = Summary {
         objects: progress.objects,
@@ -178,23 +180,33 @@ fn collect(
 pub(super) struct Flags<'a> {
     pub(super) deep: bool,
     pub(super) cancel: &'a AtomicBool,
+    pub(super) limits: Limits,
 }
 
 /// What all threads work on.
 pub(super) struct Shared<'a> {
     pub(super) scope: Scope<'a>,
     pub(super) options: Flags<'a>,
+    pub(super) throttle: Throttle,
     /// The calling thread wants no more.
     pub(super) stop: AtomicBool,
     pub(super) queue: Queue,
     pub(super) counters: Counters,
     hasher: RandomState,
     visited: Mutex<HashSet<u64>>,
+    failure: Mutex<Option<BaselineError>>,
 }
 
 impl Shared<'_> {
     pub(super) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.options.cancel.load(Ordering::Relaxed)
+    }
+
+    /// The baseline cannot be read: then nothing can be said of what is in it.
+    pub(super) fn fail(&self, error: BaselineError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        self.stop.store(true, Ordering::Relaxed);
     }
 
     /// What the baseline has in this directory needs no looking up afterwards.

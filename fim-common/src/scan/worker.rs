@@ -11,11 +11,12 @@ use std::sync::mpsc::SyncSender;
 use rustix::fs::{AtFlags, CWD, FileType, RawDir, statat};
 use rustix::io::Errno;
 
+use super::limit::Duty;
 use super::queue::{Entry, EntryKind, Job, Listing};
 use super::walk::{Finding, Found, Shared};
 use super::{Counters, Root, ScanError, ScanRule, mounts};
 use crate::baseline::{BaselineError, Fingerprint, Reader};
-use crate::hash;
+use crate::hash::{self, Reading};
 use crate::object::{Handle, from_stat};
 use crate::state::{HashState, ObjectKind, ObjectState};
 
@@ -32,6 +33,7 @@ pub(super) struct Worker<'a> {
     pub(super) findings: Vec<Finding>,
     buffer: Vec<u8>,
     entries: Vec<MaybeUninit<u8>>,
+    duty: Duty,
 }
 
 impl<'a> Worker<'a> {
@@ -48,10 +50,18 @@ impl<'a> Worker<'a> {
             findings: Vec::new(),
             buffer: vec![0; BUFFER],
             entries: vec![MaybeUninit::uninit(); 64 * 1024],
+            duty: Duty::new(shared.options.limits.cpu_percent),
         }
     }
 
     pub(super) fn work(mut self) {
+        let nice = self.shared.options.limits.nice;
+        // Of this thread alone: Linux keeps the value for each (setpriority(2), NOTES).
+        if nice > 0
+            && let Err(error) = rustix::process::setpriority_process(None, i32::from(nice))
+        {
+            tracing::warn!(%error, nice, "the scan cannot be made nice");
+        }
         while let Some((job, _taken)) = self.shared.queue.take() {
             // Also while stopping every job is taken, so that the others see an empty queue.
             if !self.shared.stopped() {
@@ -190,12 +200,8 @@ impl<'a> Worker<'a> {
             Some(reader) => {
                 match reader.entries(listing.path.as_os_str().as_bytes(), low, names(to)) {
                     Ok(rows) => rows,
-                    Err(error) => {
-                        // A damaged page: nothing is known here, so nothing is said, but counted.
-                        tracing::error!(%error, directory = %listing.path.display(), "the baseline cannot be read");
-                        Counters::add(&self.shared.counters.errors, 1);
-                        return;
-                    }
+                    // A damaged page.
+                    Err(error) => return self.shared.fail(error),
                 }
             }
             None => Vec::new(),
@@ -213,8 +219,9 @@ impl<'a> Worker<'a> {
             }
             let row = rows.next_if(|row| row.name.as_slice() == name);
             path.push(std::ffi::OsStr::from_bytes(name));
-            self.entry(listing, entry.kind, &path, row.as_ref(), &mut jobs);
+            self.entry(listing, (entry.kind, name), &path, row.as_ref(), &mut jobs);
             path.pop();
+            self.duty.rest(self.shared.options.cancel);
         }
         for row in rows {
             self.absent(child(&listing.path, &row.name), None);
@@ -225,7 +232,7 @@ impl<'a> Worker<'a> {
     fn entry(
         &mut self,
         listing: &Arc<Listing>,
-        kind: EntryKind,
+        (kind, name): (EntryKind, &[u8]),
         path: &Path,
         row: Option<&Fingerprint>,
         jobs: &mut Vec<Job>,
@@ -238,7 +245,7 @@ impl<'a> Worker<'a> {
             }
             return;
         }
-        let name = Path::new(path.file_name().unwrap_or_default());
+        let name = Path::new(std::ffi::OsStr::from_bytes(name));
         // A file that has to be read anyway is opened at once: fstat(2) tells the same.
         if let (EntryKind::Regular, None, Some(rule)) = (kind, row, rule)
             && rule.hash
@@ -304,10 +311,7 @@ impl<'a> Worker<'a> {
         }
         let before = match self.before(path, row) {
             Ok(before) => before,
-            Err(error) => {
-                tracing::error!(%error, path = %path.display(), "the baseline cannot be read");
-                return Counters::add(&self.shared.counters.errors, 1);
-            }
+            Err(error) => return self.shared.fail(error),
         };
         if stat.kind == Some(ObjectKind::File) && rule.hash {
             match Handle::open_regular_at(directory, name) {
@@ -362,7 +366,8 @@ impl<'a> Worker<'a> {
         before: Option<ObjectState>,
     ) {
         let cancel = self.shared.options.cancel;
-        let outcome = hash::handle_content(handle, rule.max_size, &mut self.buffer, cancel);
+        let reading = Reading { cancel, throttle: Some(&self.shared.throttle) };
+        let outcome = hash::handle_content(handle, rule.max_size, &mut self.buffer, reading);
         Counters::add(&self.shared.counters.bytes, outcome.bytes);
         if cancel.load(Ordering::Relaxed) {
             return;

@@ -14,20 +14,22 @@ use fim_common::event::Provider;
 use fim_common::ledger::Ledger;
 use fim_common::loss::Losses;
 use fim_common::operation::{Failure, Operation, OperationKind};
-use fim_common::policy::Watch;
+use fim_common::policy::{Policy, Watch};
 use fim_common::record::decode::{Body, decode};
 use fim_common::record::{Counters, FileBody, HOOKS, Hook, Object, flag};
 use fim_common::state::{ObjectId, ObjectKind};
 use rustix::event::EventfdFlags;
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::links::Links;
 use super::loader::{LoadError, ProgramStatus, Programs, Selection};
 use super::losses::{self, Tally};
 use super::mounting::{self, Mounting};
 use super::processes;
-use super::reader::{self, Ended, Item, Progress};
+use super::reader::{self, Ended, Item, Progress, Source};
+use super::replay::Replay;
 use super::resolve;
 use super::roots::Roots;
 use crate::canary::{Exempt, Post};
@@ -40,6 +42,10 @@ use crate::shares::Shares;
 const TEND: Duration = Duration::from_millis(250);
 /// Records between the two threads; with 300 bytes each some 80 MiB at the most.
 const QUEUE: usize = 262_144;
+
+/// While the pipeline does not take everything, it is asked again after this long: a full queue lasts
+/// a hundred times longer.
+const FULL: Duration = Duration::from_millis(1);
 
 /// Failed attempts of one process told within a second.
 const ATTEMPTS: u32 = 100;
@@ -102,6 +108,24 @@ struct Shared {
 }
 
 impl Shared {
+    /// Of no programs and no roots yet.
+    fn new(losses: Losses, post: Arc<Post>, roots: Roots) -> Self {
+        Self {
+            programs: Mutex::new(None),
+            roots: Mutex::new(roots),
+            links: Mutex::default(),
+            progress: Arc::default(),
+            counters: Mutex::new([Counters::default(); HOOKS]),
+            status: Vec::new(),
+            post,
+            shares: Arc::new(Shares::new(QUEUE)),
+            losses,
+            tally: Mutex::new(Tally::new()),
+            missed: AtomicU64::new(0),
+            unplaced: AtomicU64::new(0),
+        }
+    }
+
     fn read_counters(&self) -> [Counters; HOOKS] {
         if let Some(programs) = lock(&self.programs).as_ref()
             && let Ok(counters) = programs.counters()
@@ -120,6 +144,12 @@ impl Shared {
         let (missed, unplaced) =
             (self.missed.load(Ordering::Relaxed), self.unplaced.load(Ordering::Relaxed));
         if let Some(gap) = tally.look(&counters, &self.progress, missed, unplaced) {
+            if gap.hooks.iter().any(|hook| hook == losses::MISSED) {
+                // A rename may be among them, after which nothing holds that is cached of places.
+                if let Some(programs) = lock(&self.programs).as_mut() {
+                    programs.void_verdicts();
+                }
+            }
             self.losses.report(gap);
         }
     }
@@ -226,18 +256,33 @@ impl BpfCollector {
 
         let shared = Arc::new(Shared {
             programs: Mutex::new(Some(programs)),
-            roots: Mutex::new(roots),
-            links: Mutex::default(),
-            progress: Arc::default(),
-            counters: Mutex::new([Counters::default(); HOOKS]),
             status,
-            shares: Arc::new(Shares::new(QUEUE)),
-            losses: options.losses,
-            post: options.post,
-            tally: Mutex::new(Tally::new()),
-            missed: AtomicU64::new(0),
-            unplaced: AtomicU64::new(0),
+            ..Shared::new(options.losses, options.post, roots)
         });
+        Self::read(shared, ring, options.ring_bytes, options.table, options.sender)
+    }
+
+    /// Reads records that were made beforehand, as if the programs had written them.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub(crate) fn replay(replay: Replay, options: Options) -> Result<Self, BpfError> {
+        let shared = Arc::new(Shared {
+            counters: Mutex::new(replay.counters()),
+            ..Shared::new(options.losses, options.post, Roots::replayed(replay.root())?)
+        });
+        let replay = replay.through(&shared.shares, &shared.progress);
+        Self::read(shared, replay, options.ring_bytes, options.table, options.sender)
+    }
+
+    /// Starts the threads.
+    fn read(
+        shared: Arc<Shared>,
+        source: impl Source + Send + 'static,
+        ring_bytes: u32,
+        table: Arc<Mutex<Table>>,
+        sender: ObservationSender,
+    ) -> Result<Self, BpfError> {
         let wake = Arc::new(
             rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(std::io::Error::from)?,
         );
@@ -246,9 +291,9 @@ impl BpfCollector {
         let threads = vec![
             spawn("ring", {
                 let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
-                let ring_bytes = u64::from(options.ring_bytes);
                 let shares = Arc::clone(&shared.shares);
-                move || reader::empty_ring(ring, ring_bytes, &wake, &records, &shares, &progress)
+                let ring_bytes = u64::from(ring_bytes);
+                move || reader::empty_ring(source, ring_bytes, &wake, &records, &shares, &progress)
             })?,
             spawn("mounts", {
                 let (progress, wake) = (Arc::clone(&shared.progress), Arc::clone(&wake));
@@ -260,7 +305,7 @@ impl BpfCollector {
             })?,
             spawn("resolve", {
                 let shared = Arc::clone(&shared);
-                move || Resolver::new(shared, options.table, options.sender).run(&receiver)
+                move || Resolver::new(shared, table, sender).run(&receiver)
             })?,
         ];
         Ok(Self { shared, wake, threads, tending: Some(tending) })
@@ -306,6 +351,19 @@ impl Collector for BpfCollector {
         for (path, id) in files {
             link(programs, &mut links, roots.kernel_identity(id), &path);
         }
+    }
+
+    fn rescope(&mut self, policy: &Policy) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut programs = lock(&self.shared.programs);
+        let Some(programs) = programs.as_mut() else { return Ok(()) };
+        let mut settings = programs.settings()?;
+        settings.attempts = if wants_attempts(policy) { ATTEMPTS } else { 0 };
+        settings.epoch += 1 << 20;
+        programs.set_settings(settings)?;
+        let mut roots = lock(&self.shared.roots);
+        roots.rescope(watches(policy, &self.shared.post), policy.prunes());
+        roots.refresh(programs)?;
+        Ok(())
     }
 
     fn summary(&self) -> String {
@@ -361,6 +419,18 @@ impl Drop for BpfCollector {
             tracing::error!(%error, "the bpf collector did not stop cleanly");
         }
     }
+}
+
+/// What to watch for this policy, and for the canary.
+pub fn watches(policy: &Policy, post: &Post) -> Vec<Watch> {
+    let canaries = post.directories().iter();
+    let canaries = canaries.map(|base| Watch { base: base.clone(), depth: None, first: None });
+    policy.watches().into_iter().chain(canaries).collect()
+}
+
+/// Whether anybody wants to know of attempts that fail.
+pub fn wants_attempts(policy: &Policy) -> bool {
+    policy.rules().iter().any(|rule| rule.attempts)
 }
 
 /// Keeps only the process table, for the fanotify backend: the tracepoint programs and their
@@ -454,11 +524,27 @@ impl Resolver {
     }
 
     fn run(mut self, receiver: &Receiver<Item>) {
+        let mut taken = 0_u64;
         loop {
-            match reader::next(receiver, TEND) {
+            // As long as one comes after the other, a look at the clock for each would cost more than
+            // decoding it.
+            let next = match receiver.try_recv() {
+                Ok(item) => {
+                    taken += 1;
+                    Ok(Some(item))
+                }
+                Err(_) => {
+                    taken = 0;
+                    reader::next(receiver, TEND)
+                }
+            };
+            match next {
                 Ok(Some(Item::Record(bytes))) => {
                     self.shared.shares.leave(&reader::process(&bytes));
                     self.resolve(&bytes);
+                    if !taken.is_multiple_of(64) {
+                        continue;
+                    }
                 }
                 Ok(Some(Item::Fence(number))) => {
                     // What was lost before the fence is told before it.
@@ -484,9 +570,14 @@ impl Resolver {
     }
 
     fn send(&self, observation: Observation) {
-        // Blocks while the pipeline is busy: the ring is emptied by another thread. An error
-        // means that the pipeline has ended, and with it the interest.
-        let _ = self.sender.blocking_send(observation);
+        let mut observation = observation;
+        // An error means that the pipeline has ended, and with it the interest.
+        while let Err(TrySendError::Full(again)) = self.sender.try_send(observation) {
+            // The ring is emptied by another thread. Being woken for each place that becomes free
+            // costs both sides more than all the rest of an operation.
+            std::thread::sleep(FULL);
+            observation = again;
+        }
     }
 
     fn resolve(&mut self, bytes: &[u8]) {

@@ -1,6 +1,7 @@
 //! Which kernel fields the programs read, and where the running kernel has them.
 
 use super::btf::Btf;
+use super::programs::TASK_BTF;
 
 /// What an offset is when the kernel has no such field; the programs know it by the same name.
 pub const ABSENT: u32 = u32::MAX;
@@ -127,7 +128,7 @@ impl Layout {
     /// # Errors
     /// The fields without which nothing works.
     pub fn resolve(btf: &Btf) -> Result<Self, Vec<String>> {
-        let mut globals = Vec::with_capacity(FIELDS.len() + 1);
+        let mut globals = Vec::with_capacity(FIELDS.len() + 2);
         let (mut missing, mut fatal) = (Vec::new(), Vec::new());
         for field in FIELDS {
             let offset = field.names.iter().find_map(|name| btf.offset(field.structure, name));
@@ -138,6 +139,7 @@ impl Layout {
             globals.push((field.global, offset.unwrap_or(ABSENT)));
         }
         globals.push(("OFF_UPID_SIZE", btf.size("upid").unwrap_or(ABSENT)));
+        globals.push(("HAS_TASK_BTF", u32::from(btf.function(TASK_BTF).is_some())));
         if fatal.is_empty() { Ok(Self { globals, missing }) } else { Err(fatal) }
     }
 }
@@ -233,6 +235,7 @@ mod tests {
         ("OFF_RENAME_NEW_DENTRY", [24, 40, 40, 32, 32]),
         ("OFF_RENAME_FLAGS", [40, 56, 56, 48, 48]),
         ("OFF_UPID_SIZE", [16, 16, 16, 16, 16]),
+        ("HAS_TASK_BTF", [0, 1, 1, 1, 1]),
     ];
 
     #[test]
@@ -257,7 +260,7 @@ mod tests {
             layout.globals.iter().map(|&(global, value)| (global, value.to_ne_bytes())).collect();
         let globals: HashMap<_, _> =
             values.iter().map(|(global, value)| (*global, (&value[..], true))).collect();
-        assert_eq!(globals.len(), FIELDS.len() + 1, "a global stands for two fields");
+        assert_eq!(globals.len(), FIELDS.len() + 2, "a global stands for two fields");
         // Fails for a global that is not there or of another size.
         fixtures::object().patch_map_data(globals).unwrap();
     }

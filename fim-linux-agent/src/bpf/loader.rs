@@ -345,6 +345,19 @@ impl Programs {
     pub fn remove_root(&mut self, inode: u64) {
         // The only error is ENOENT.
         let _ = self.roots.remove(&inode);
+        self.void_verdicts();
+    }
+
+    /// Makes the programs forget what they know of directories.
+    pub fn void_verdicts(&mut self) {
+        let voided = self.settings().and_then(|mut settings| {
+            // Far ahead, so that an increment of the kernel between read and write is not undone.
+            settings.epoch += 1 << 20;
+            self.set_settings(settings)
+        });
+        if let Err(error) = voided {
+            tracing::error!(%error, "places that the kernel remembers may be old");
+        }
     }
 }
 

@@ -12,6 +12,9 @@ use fim_common::time::Timestamp;
 
 use super::reader::Progress;
 
+/// What calls in which a program did not run are told as.
+pub(super) const MISSED: &str = "missed";
+
 /// How often operations too deep to be placed make everything be compared with the baseline.
 const UNPLACED: Duration = Duration::from_secs(60);
 
@@ -54,7 +57,7 @@ impl Tally {
         lost.push(("queue", progress.overflowed.load(Ordering::Relaxed)));
         lost.push(("decode", progress.malformed.load(Ordering::Relaxed)));
         lost.push(("sequence", self.unexplained(counters, progress)));
-        lost.push(("missed", missed));
+        lost.push((MISSED, missed));
         // Each makes everything be looked at: not again and again.
         if self.unplaced_reported.is_none_or(|at| at.elapsed() >= UNPLACED) {
             lost.push(("depth", unplaced));

@@ -3,8 +3,9 @@
 //! `ring => decode => resolve => Operation`: [`reader`] empties the ring on one thread,
 //! [`collector`] decodes and resolves on another. [`loader`] loads each program on its own, with
 //! field offsets from [`layout`] and the fitting variant from [`programs`]; [`scope`] says which
-//! directories the kernel has to know, [`roots`] makes them known. [`links`] has the other names of
-//! watched files, [`mounting`] who mounted what. [`losses`] finds what is missing.
+//! directories the kernel has to know, [`roots`] makes them known and [`pin`] keeps them in memory.
+//! [`links`] has the other names of watched files, [`mounting`] who mounted what. [`losses`] finds
+//! what is missing. [`replay`] stands in for the ring, to measure everything behind it.
 
 pub mod btf;
 pub mod collector;
@@ -15,9 +16,11 @@ mod links;
 pub mod loader;
 mod losses;
 mod mounting;
+mod pin;
 pub mod processes;
 pub mod programs;
 mod reader;
+pub(crate) mod replay;
 pub mod resolve;
 mod roots;
 mod scope;

@@ -4,6 +4,9 @@ use fim_common::record::Hook;
 
 use super::btf::{Btf, Prototype};
 
+/// The helper that gives the current task as a pointer whose type the verifier knows.
+pub(super) const TASK_BTF: &str = "bpf_get_current_task_btf";
+
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {

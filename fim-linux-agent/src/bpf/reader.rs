@@ -106,9 +106,39 @@ impl Numbers {
     }
 }
 
+/// Where records come from: the kernel's ring, or a replay of one.
+pub(super) trait Source {
+    /// Takes the next record out, if there is one.
+    fn take<T>(&mut self, look: impl FnOnce(&[u8]) -> T) -> Option<T>;
+
+    /// Waits until there may be one, `wake` is written to, or [`POLL`] is over.
+    fn wait(&mut self, wake: &OwnedFd);
+}
+
+impl Source for RingBuf<MapData> {
+    fn take<T>(&mut self, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        self.next().map(|record| look(&record))
+    }
+
+    fn wait(&mut self, wake: &OwnedFd) {
+        let mut fds = [
+            PollFd::new(self, PollFlags::IN),
+            PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN),
+        ];
+        poll(&mut fds);
+    }
+}
+
+/// Waits for one of these, or until [`POLL`] is over.
+pub(super) fn poll(fds: &mut [PollFd<'_>]) {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: POLL.as_nanos() as i64 };
+    // A signal is as good a reason to look as any.
+    let _ = rustix::event::poll(fds, Some(&timeout));
+}
+
 /// Empties the ring until told to stop, and once more after that.
 pub(super) fn empty_ring(
-    mut ring: RingBuf<MapData>,
+    mut ring: impl Source,
     ring_bytes: u64,
     wake: &OwnedFd,
     sender: &SyncSender<Item>,
@@ -130,18 +160,25 @@ pub(super) fn empty_ring(
         // Whoever fills the ring as fast as it is emptied does not keep a fence waiting: more than
         // it holds cannot have been in it.
         while (ripe.is_none() && mounts.is_none()) || taken < ring_bytes {
-            let Some(item) = ring.next() else { break };
-            Progress::add(&progress.received, 1);
-            progress.numbered.store(numbers.note(&item), Ordering::Relaxed);
-            taken += item.len() as u64;
-            if !shares.enter(&process(&item)) {
-                Progress::add(&progress.overflowed, 1);
-                continue;
-            }
-            match sender.try_send(Item::Record(Box::from(&*item))) {
+            let record = ring.take(|record| {
+                Progress::add(&progress.received, 1);
+                progress.numbered.store(numbers.note(record), Ordering::Relaxed);
+                taken += record.len() as u64;
+                if shares.enter(&process(record)) {
+                    Some(Bytes::from(record))
+                } else {
+                    Progress::add(&progress.overflowed, 1);
+                    None
+                }
+            });
+            let Some(record) = record else { break };
+            let Some(record) = record else { continue };
+            match sender.try_send(Item::Record(record)) {
                 Ok(()) => {}
-                Err(TrySendError::Full(_)) => {
-                    shares.leave(&process(&item));
+                Err(TrySendError::Full(item)) => {
+                    if let Item::Record(record) = item {
+                        shares.leave(&process(&record));
+                    }
                     Progress::add(&progress.overflowed, 1);
                 }
                 Err(TrySendError::Disconnected(_)) => return,
@@ -162,13 +199,7 @@ pub(super) fn empty_ring(
         if stopping {
             return;
         }
-        let timeout = Timespec { tv_sec: 0, tv_nsec: POLL.as_nanos() as i64 };
-        let mut fds = [
-            PollFd::new(&ring, PollFlags::IN),
-            PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN),
-        ];
-        // A signal is as good a reason to look as any.
-        let _ = rustix::event::poll(&mut fds, Some(&timeout));
+        ring.wait(wake);
     }
 }
 

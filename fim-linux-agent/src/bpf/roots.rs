@@ -3,12 +3,12 @@
 //!
 //! The kernel's identity of a directory is learnt by opening it while the programs are told to
 //! take down what this thread opens: that is right on btrfs (where several subvolumes share
-//! inode and device numbers) and overlayfs too. An inotify watch then keeps the inode in memory,
-//! so that its address stays its identity, without making the file system busy.
+//! inode and device numbers) and overlayfs too. The inode is then kept in memory ([`Pins`]), so that
+//! its address stays its identity.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -17,10 +17,10 @@ use fim_common::record::Object;
 use fim_common::record::decode::components;
 use fim_common::record::maps::{Armed, FilterKey, RootEntry};
 use fim_common::state::ObjectId;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{Mode, OFlags};
 
 use super::loader::{LoadError, Programs};
+use super::pin::Pins;
 use super::scope::{self, Directory, Existing};
 use crate::mounts::{self, Mount};
 
@@ -29,9 +29,13 @@ struct Root {
     armed: Armed,
     /// `st_dev`: on btrfs not the kernel's own device number.
     device: u64,
-    watch: i32,
+    /// Of inotify, where that keeps the inode.
+    watch: Option<i32>,
     directory: Directory,
 }
+
+/// The id of the root of a replay.
+pub(super) const REPLAYED: u32 = 1;
 
 /// The roots of one agent.
 pub struct Roots {
@@ -41,7 +45,7 @@ pub struct Roots {
     ids: HashMap<PathBuf, u32>,
     next_id: u32,
     mounts: Vec<Mount>,
-    inotify: OwnedFd,
+    pins: Pins,
     /// Device numbers of the kernel that stat(2) does not show.
     hidden: HashSet<u32>,
     /// Paths whose appearance, disappearance or renaming changes what has to be armed.
@@ -61,10 +65,30 @@ impl Roots {
             ids: HashMap::new(),
             next_id: 1,
             mounts: Vec::new(),
-            inotify: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
+            pins: Pins::new()?,
             hidden: HashSet::new(),
             pivotal: HashSet::new(),
         })
+    }
+
+    /// Watches something else; [`Self::refresh`] arms it.
+    pub fn rescope(&mut self, watches: Vec<Watch>, prunes: Vec<PathBuf>) {
+        (self.watches, self.prunes) = (watches, prunes);
+    }
+
+    /// One root that no program knows: that of a replay.
+    ///
+    /// # Errors
+    /// When the directory, or the mounts, cannot be looked at, or inotify is exhausted.
+    pub(super) fn replayed(path: &Path) -> std::io::Result<Self> {
+        let device = rustix::fs::stat(path)?.st_dev;
+        let directory = Directory { depth: u32::MAX, ..Directory::default() };
+        let root =
+            Root { path: path.to_owned(), armed: Armed::default(), device, watch: None, directory };
+        let mut roots = Self::new(Vec::new(), Vec::new())?;
+        roots.mounts = mounts::visible()?;
+        roots.roots.insert(REPLAYED, root);
+        Ok(roots)
     }
 
     /// Brings the kernel's set of roots in line with what exists now. Returns the directories
@@ -98,11 +122,13 @@ impl Roots {
             self.forget(id, programs);
         }
         let mut appeared = Vec::new();
+        self.pins.begin();
         for (path, directory) in plan {
             if self.arm(&path, directory, programs)? {
                 appeared.push(path);
             }
         }
+        self.pins.settle();
         // Cached verdicts were made with another set of roots. Far ahead, so that an increment of
         // the kernel between read and write is not undone.
         let mut settings = programs.settings()?;
@@ -172,7 +198,7 @@ impl Roots {
         &self,
         path: &Path,
         programs: &mut Programs,
-    ) -> Result<std::io::Result<(Armed, u64, i32)>, LoadError> {
+    ) -> Result<std::io::Result<(Armed, u64, Option<i32>)>, LoadError> {
         programs.clear_armed()?;
         let mut settings = programs.settings()?;
         settings.arm_tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
@@ -196,12 +222,7 @@ impl Roots {
             Ok(stat) => stat.st_dev,
             Err(error) => return Ok(Err(error.into())),
         };
-        let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-        let flags = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
-        Ok(match inotify::add_watch(&self.inotify, link, flags) {
-            Ok(watch) => Ok((armed, device, watch)),
-            Err(error) => Err(error.into()),
-        })
+        Ok(self.pins.pin(directory.as_fd()).map(|watch| (armed, device, watch)))
     }
 
     fn forget(&mut self, id: u32, programs: &mut Programs) {
@@ -214,8 +235,10 @@ impl Roots {
             self.ids.remove(&root.path);
         }
         // Two paths may be one directory (a bind mount) with one watch.
-        if !self.roots.values().any(|other| other.watch == root.watch) {
-            let _ = inotify::remove_watch(&self.inotify, root.watch);
+        if let Some(watch) = root.watch
+            && !self.roots.values().any(|other| other.watch == root.watch)
+        {
+            self.pins.release(watch);
         }
     }
 

@@ -35,6 +35,8 @@ const PART: &str = "canary";
 #[derive(Debug, Default)]
 pub struct Post {
     directories: Vec<PathBuf>,
+    /// The agent's process id: asking for it is a system call.
+    own: u32,
     /// A round is under way.
     listening: AtomicBool,
     seen: Mutex<HashMap<PathBuf, Vec<(OperationKind, Instant)>>>,
@@ -44,7 +46,7 @@ pub struct Post {
 impl Post {
     /// For canaries in these directories.
     pub fn new(directories: Vec<PathBuf>) -> Self {
-        Self { directories, ..Self::default() }
+        Self { directories, own: std::process::id(), ..Self::default() }
     }
 
     /// Where the canaries are.
@@ -60,7 +62,7 @@ impl Post {
     /// Takes what a canary did; `false`: it is somebody else's.
     pub fn take(&self, operation: &Operation) -> bool {
         // What somebody else does in there is told.
-        let own = operation.actor.process.as_ref().is_some_and(|by| by.pid == std::process::id());
+        let own = operation.actor.process.as_ref().is_some_and(|by| by.pid == self.own);
         let Some(path) = operation.path.as_deref().filter(|path| own && self.is_below(path)) else {
             return false;
         };
@@ -262,9 +264,9 @@ mod tests {
             object: None,
             before: Default::default(),
             after: Default::default(),
-            failure: None,
-            actor: Arc::new(Actor { process: Some(process), ..Actor::default() }),
             details: None,
+            failure: None,
+            actor: Arc::new(Actor { process: Some(process.into()), ..Actor::default() }),
         }
     }
 

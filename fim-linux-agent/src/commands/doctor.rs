@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use fim_common::hash;
+use fim_common::packages::Databases;
 use serde::Serialize;
 
 use super::agent_status::AgentStatus;
@@ -21,7 +22,20 @@ struct Report {
     privileged: bool,
     sha256_hardware: bool,
     backends: Vec<Backend>,
+    packages: Vec<PackageDatabase>,
     agent: AgentStatus,
+}
+
+/// What verdicts are made of.
+#[derive(Serialize)]
+struct PackageDatabase {
+    manager: &'static str,
+    path: String,
+    usable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packages: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -64,6 +78,7 @@ pub fn doctor(out: &mut dyn Write, json: bool, agent: SocketAddr) -> Result<u8> 
             bpf("bpf process tracepoints", Selection::Processes),
             fanotify(),
         ],
+        packages: package_databases(),
         agent: AgentStatus::ask(agent),
     };
     let works = report
@@ -112,7 +127,31 @@ fn text(out: &mut dyn Write, report: &Report) -> std::io::Result<()> {
             }
         }
     }
+    writeln!(out)?;
+    if report.packages.is_empty() {
+        writeln!(out, "packages: no database of dpkg, rpm or apk: changes have no verdict")?;
+    }
+    for database in &report.packages {
+        let state = match (&database.packages, &database.reason) {
+            (Some(count), _) => format!("{count} packages"),
+            (None, reason) => format!("NOT usable: {}", reason.as_deref().unwrap_or("unknown")),
+        };
+        writeln!(out, "packages of {}: {state} ({})", database.manager, database.path)?;
+    }
     report.agent.write(out)
+}
+
+fn package_databases() -> Vec<PackageDatabase> {
+    let status = Databases::new("/").status().into_iter();
+    status
+        .map(|status| PackageDatabase {
+            manager: status.manager.as_str(),
+            path: status.path.display().to_string(),
+            usable: status.packages.is_ok(),
+            packages: status.packages.as_ref().ok().copied(),
+            reason: status.packages.err().map(|error| error.to_string()),
+        })
+        .collect()
 }
 
 fn bpf(name: &'static str, selection: Selection) -> Backend {

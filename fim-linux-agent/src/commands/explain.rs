@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fim_common::config::Config;
-use fim_common::policy::{self, Explanation, Match, Operations, Policy, Reason};
+use fim_common::policy::{self, Condition, Expect, Explanation, Match, Operations, Policy, Reason};
 use serde::Serialize;
 
 use super::policy::{clean, quietly};
@@ -70,7 +70,10 @@ struct Answer<'p> {
     watched: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     deciding: Option<Deciding<'p>>,
-    /// Why it comes before the first of the others.
+    /// The rule that would decide without it, the first of the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runner_up: Option<&'p str>,
+    /// Why it comes before that one.
     #[serde(skip_serializing_if = "Option::is_none")]
     because: Option<&'static str>,
     others: Vec<Other<'p>>,
@@ -89,6 +92,12 @@ struct Deciding<'p> {
     techniques: &'p [String],
     hash: bool,
     max_hash_size: u64,
+    /// What each event of it is measured by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expect: Option<&'static str>,
+    only: Vec<String>,
+    allow: Vec<String>,
+    suppress: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -146,8 +155,13 @@ impl<'p> Answer<'p> {
                 techniques: &found.rule.techniques,
                 hash: found.rule.hash,
                 max_hash_size: found.rule.max_hash_size,
+                expect: found.rule.expect.map(Expect::as_str),
+                only: found.rule.only.iter().map(Condition::describe).collect(),
+                allow: found.rule.allow.iter().map(Condition::describe).collect(),
+                suppress: found.rule.suppress.iter().map(Condition::describe).collect(),
             }),
             because,
+            runner_up: others.first().map(|found| found.rule.name.as_str()),
             others: others.into_iter().map(Other::new).collect(),
             excluded: excluded
                 .into_iter()
@@ -209,10 +223,27 @@ fn write_deciding(out: &mut dyn Write, answer: &Answer<'_>, deciding: &Deciding<
     if !techniques.is_empty() {
         writeln!(out, "  techniques  {}", techniques.join(" "))?;
     }
+    if let Some(expect) = deciding.expect {
+        writeln!(
+            out,
+            "  expects     {}",
+            match expect {
+                "never" => "no change: each is an alert",
+                _ => "changes in maintenance windows only: each other one is an alert",
+            }
+        )?;
+    }
+    let entries =
+        [("only", &deciding.only), ("allows", &deciding.allow), ("suppresses", &deciding.suppress)];
+    for (what, conditions) in entries {
+        for condition in conditions {
+            writeln!(out, "  {what:<11} {condition}")?;
+        }
+    }
     if let (Some(runner_up), Some(because)) = (answer.others.first(), answer.because) {
         let Other { rule, severity, .. } = runner_up;
         let pattern = pattern(runner_up);
-        writeln!(out, "  before      rule {rule:?}, severity {severity}, {pattern}: {because}")?;
+        writeln!(out, "  runner-up   rule {rule:?}, severity {severity}, {pattern}: {because}")?;
     }
     for other in answer.others.iter().skip(1) {
         writeln!(
@@ -257,6 +288,10 @@ mod tests {
         operations = ['updated', 'deleted']
         severity = 95
         tags = ['t']
+        expect = 'never'
+        [[rule.allow]]
+        executable = ['/opt/puppet']
+        user = ['root']
     ";
 
     fn explained(name: &str, json: bool) -> (String, String) {
@@ -281,8 +316,10 @@ mod tests {
             "  pattern     \"/real/*.conf\"\n",
             "  operations  updated, deleted\n",
             "  tags        t\n",
-            "  before      rule \"tree\", severity 80, \"/link\" (here /real): its severity is higher\n",
+            "  runner-up   rule \"tree\", severity 80, \"/link\" (here /real): its severity is higher\n",
             "About other operations",
+            "  expects     no change: each is an alert\n",
+            "  allows      executable /opt/puppet, user root\n",
         ] {
             assert!(text.contains(want), "{want}\nis not in\n{text}");
         }
@@ -311,6 +348,7 @@ mod tests {
         let (text, _) = explained("link/a.conf", true);
         let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(answer["answers"][0]["deciding"]["rule"], "conf");
+        assert_eq!(answer["answers"][0]["runner_up"], "tree");
         assert_eq!(answer["answers"][0]["others"][0]["base"], "/real");
     }
 

@@ -3,10 +3,18 @@
 
 mod accounts;
 mod agent_status;
+pub mod baseline;
+pub mod check;
 pub mod doctor;
+pub mod events;
 pub mod explain;
 pub mod policy;
+mod reload;
+mod replay;
+pub mod report;
 pub mod run;
+mod survey;
+pub mod verify;
 
 /// Exit codes, after sysexits.h where it has one.
 pub mod exit {
@@ -16,8 +24,14 @@ pub mod exit {
     pub const FAILURE: u8 = 1;
     /// Bad usage or configuration (EX_USAGE).
     pub const USAGE: u8 = 64;
+    /// The baseline is damaged, foreign, or of a later version (EX_DATAERR).
+    pub const DATA: u8 = 65;
+    /// There is no baseline (EX_NOINPUT).
+    pub const NO_INPUT: u8 = 66;
     /// No backend works here (EX_UNAVAILABLE).
     pub const UNAVAILABLE: u8 = 69;
+    /// `fim check`: something could not be read (EX_IOERR).
+    pub const INPUT_OUTPUT: u8 = 74;
     /// Not allowed (EX_NOPERM).
     pub const NOT_PERMITTED: u8 = 77;
 }
@@ -28,4 +42,14 @@ pub(crate) fn quiet_on_closed_pipe(result: std::io::Result<()>) -> std::io::Resu
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// Becomes true at SIGINT or SIGTERM: a command that scans ends in order, and keeps what it has.
+pub(crate) fn interrupted() -> std::sync::Arc<std::sync::atomic::AtomicBool> {
+    let cancel = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // Fails for signals that cannot be caught only.
+        let _ = signal_hook::flag::register(signal, std::sync::Arc::clone(&cancel));
+    }
+    cancel
 }

@@ -1,33 +1,39 @@
 //! `fim run`: monitors in the foreground.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
-use fim_common::config::{Backend, Config};
+use fim_common::collector::Gap;
+use fim_common::config::{Backend, Config, Loaded};
+use fim_common::content::Contents;
+use fim_common::event::Window;
+use fim_common::event::actor::Actor;
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
-use fim_common::journal::{Journal, JournalOptions, Torn};
+use fim_common::journal::{Journal, JournalOptions, Key, Torn};
 use fim_common::ledger::{Checker, Ledger};
 use fim_common::loss::Losses;
 use fim_common::metrics::{self, Health, Metrics};
+use fim_common::packages::Databases;
 use fim_common::pipeline::{
-    Format, Names, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner, scan_rule,
-    scope_of,
+    Format, Names, Options as PipelineOptions, Output, OutputOptions, PackageOptions, Pipeline,
+    Processes, Scanner, Stopping, keep_contents, scope_of,
 };
-use fim_common::policy::{self, Policy};
-use fim_common::scan::{self, Difference, Mode, Progress, Scope};
+use fim_common::policy::Policy;
+use fim_common::scan::{self, Limits, Mode, Root};
 use fim_common::time::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::accounts::Accountant;
-use super::exit;
+use super::reload::Reloading;
+use super::survey::Survey;
+use super::{exit, replay};
 use crate::backend::{self, Request};
 use crate::canary::{self, Canary, Place, Post};
 use crate::host;
@@ -37,7 +43,7 @@ use crate::process::{self, Table, users};
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// What the command line says.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Arguments {
     /// `--config`.
     pub config: Option<PathBuf>,
@@ -51,6 +57,15 @@ pub struct Arguments {
     pub state_dir: PathBuf,
     /// `--metrics`.
     pub metrics: Option<SocketAddr>,
+    /// `fim replay`: how many rounds, in place of a backend.
+    pub replay: Option<u32>,
+}
+
+impl Arguments {
+    /// `--watch` without `--config` takes the place of every file.
+    pub(super) fn has_no_file(&self) -> bool {
+        self.config.is_none() && !self.watch.is_empty()
+    }
 }
 
 /// Why the agent did not run, or stopped.
@@ -63,11 +78,11 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(code: u8, error: impl std::fmt::Display) -> Self {
+    pub(super) fn new(code: u8, error: impl std::fmt::Display) -> Self {
         Self { code, message: error.to_string() }
     }
 
-    fn runtime(error: impl std::fmt::Display) -> Self {
+    pub(super) fn runtime(error: impl std::fmt::Display) -> Self {
         Self::new(exit::FAILURE, error)
     }
 }
@@ -77,6 +92,23 @@ impl Failure {
 /// # Errors
 /// With the exit code for bad configuration.
 pub fn configuration(arguments: &Arguments) -> Result<Config, Failure> {
+    read_configuration(arguments).1
+}
+
+/// The configuration that the command line asks for, and the SHA-256 of its file.
+pub(super) fn read_configuration(
+    arguments: &Arguments,
+) -> (Option<String>, Result<Config, Failure>) {
+    if arguments.has_no_file() {
+        return (None, overridden(arguments, Config::from_watch_paths(Vec::new())));
+    }
+    let Loaded { sha256, config } = Loaded::read(arguments.config.as_deref());
+    let config = config.map_err(|error| Failure::new(exit::USAGE, error));
+    (sha256, config.and_then(|config| overridden(arguments, config)))
+}
+
+/// What the command line says in place of the file.
+fn overridden(arguments: &Arguments, mut config: Config) -> Result<Config, Failure> {
     let mut watch = Vec::with_capacity(arguments.watch.len());
     for path in &arguments.watch {
         let absolute = std::path::absolute(path).map_err(|error| {
@@ -84,14 +116,7 @@ pub fn configuration(arguments: &Arguments) -> Result<Config, Failure> {
         })?;
         watch.push(absolute);
     }
-    let mut config = if arguments.config.is_none() && !watch.is_empty() {
-        Config::from_watch_paths(watch)
-    } else {
-        let mut config = Config::load(arguments.config.as_deref())
-            .map_err(|error| Failure::new(exit::USAGE, error))?;
-        config.add_watch_paths(watch);
-        config
-    };
+    config.add_watch_paths(watch);
     if let Some(backend) = arguments.backend {
         config.backend = backend;
     }
@@ -107,7 +132,8 @@ pub fn configuration(arguments: &Arguments) -> Result<Config, Failure> {
 /// # Errors
 /// When the agent cannot start, or fails; with the exit code.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let config = configuration(arguments)?;
+    let (sha256, config) = read_configuration(arguments);
+    let config = config?;
     if !host::is_privileged() {
         return Err(Failure::new(
             exit::NOT_PERMITTED,
@@ -130,14 +156,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         false => None,
     };
     let baseline = Arc::new(Baseline::open(state.path()).map_err(Failure::runtime)?);
-    let journal = Journal::open(
-        &state.journal(),
-        JournalOptions {
-            segment_bytes: config.journal.max_segment_bytes,
-            segments: config.journal.max_segments as usize,
-        },
-    )
-    .map_err(Failure::runtime)?;
+    let journal = open_journal(&config, &state)?;
     match journal.torn() {
         Some(torn @ Torn::SetAside { .. }) => {
             tracing::warn!(?torn, "the journal ended in the middle of an event");
@@ -160,10 +179,29 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         baseline,
         journal,
         format: arguments.output.unwrap_or_else(Format::for_stdout),
+        arguments: arguments.clone(),
+        sha256,
+        replay: arguments.replay,
     }));
     // Tasks that serve metrics have nothing to lose.
     runtime.shutdown_timeout(Duration::from_millis(500));
     result
+}
+
+/// Opens the journal, to write to it.
+///
+/// # Errors
+/// When it, or the key that it is signed with, is damaged or cannot be read.
+pub(super) fn open_journal(config: &Config, state: &StateDir) -> Result<Journal, Failure> {
+    let options = JournalOptions {
+        segment_bytes: config.journal.max_segment_bytes,
+        segments: config.journal.max_segments as usize,
+        max_age: config.journal.max_age,
+        fsync: config.journal.fsync,
+        on_full: config.journal.on_full,
+        key: Some(Key::open(state.path()).map_err(Failure::runtime)?),
+    };
+    Journal::open(&state.journal(), options).map_err(Failure::runtime)
 }
 
 struct Agent {
@@ -175,10 +213,20 @@ struct Agent {
     baseline: Arc<Baseline>,
     journal: Journal,
     format: Format,
+    arguments: Arguments,
+    /// Of the configuration file.
+    sha256: Option<String>,
+    replay: Option<u32>,
 }
 
 /// Names of ids from the host's files.
-struct HostNames(users::Names);
+pub(super) struct HostNames(users::Names);
+
+impl HostNames {
+    pub(super) fn new() -> Self {
+        Self(users::Names::new(Path::new("/")))
+    }
+}
 
 impl Names for HostNames {
     fn user(&mut self, uid: u32) -> Option<String> {
@@ -192,13 +240,39 @@ impl Names for HostNames {
     }
 }
 
+/// The processes of the host, from the table.
+struct HostProcesses(Arc<Mutex<Table>>);
+
+impl Processes for HostProcesses {
+    fn is_running(&mut self, pid: u32, entity_id: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_running(pid, entity_id)
+    }
+
+    fn actor(&mut self, pid: u32, entity_id: &str) -> Option<Arc<Actor>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).actor_named(pid, entity_id)
+    }
+}
+
 async fn monitor(agent: Agent) -> Result<(), Failure> {
-    let Agent { config, state, metrics, health, listener, baseline, journal, format } = agent;
+    let Agent {
+        config,
+        state,
+        metrics,
+        health,
+        listener,
+        baseline,
+        journal,
+        format,
+        arguments,
+        sha256,
+        replay,
+    } = agent;
     // Before anything is armed: a signal from here on ends the agent in order.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::runtime)?;
 
-    let policy = config.policy().resolved(&policy::canonical);
+    let mut reloading = Reloading::new(arguments, &config, sha256).map_err(Failure::runtime)?;
+    let policy = reloading.policy().clone();
     let canary_places = canary_places(&config, &policy, &state);
     let directories: Vec<PathBuf> =
         canary_places.iter().map(|place| place.directory.clone()).collect();
@@ -206,18 +280,30 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let trees = [state.path().to_owned()].into_iter().chain(directories.iter().cloned()).collect();
     let ignore = Ignored::new(trees, &directories);
     let table = Arc::new(Mutex::new(Table::new(process::Options::default())));
+    let processes = Arc::clone(&table);
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
     let losses = Losses::default();
+    if let Some(from) = baseline.take_holding().map_err(Failure::runtime)? {
+        // The last agent was killed before it told of what it held.
+        losses.report(Gap {
+            from,
+            to: Timestamp::now(),
+            count: None,
+            hooks: vec!["packages".to_owned()],
+            scope: Vec::new(),
+        });
+    }
     let ledger = Arc::new(Ledger::default());
     let request = Request {
         backend: config.backend,
-        policy: &policy,
+        policy: &reloading.watched(),
         collector: config.collector,
         ignore: ignore.clone(),
         table,
         sender,
         losses: losses.clone(),
         post: Arc::clone(&post),
+        replay,
     };
     let mut running =
         tokio::task::block_in_place(|| backend::start(&request)).map_err(|error| {
@@ -239,6 +325,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         ..PoolOptions::default()
     })
     .map_err(Failure::runtime)?;
+    let stopping = Stopping::default();
     let output = Output::new(OutputOptions {
         journal: Some(journal),
         format,
@@ -247,16 +334,21 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         ledger: Arc::clone(&ledger),
+        heartbeat: config.journal.heartbeat,
+        stopping: stopping.clone(),
     })
     .map_err(Failure::runtime)?;
-    let scanner = Scanner::new(Arc::clone(&baseline), policy.clone()).map_err(Failure::runtime)?;
+    let contents = contents(&config, &policy, &state)?;
+    let scanner = Scanner::new(Arc::clone(&baseline), policy.clone(), config.scan.limits)
+        .map_err(Failure::runtime)?;
+    let compared = Arc::new(Notify::new());
     let mut pipeline = Pipeline::new(PipelineOptions {
         policy: policy.clone(),
         baseline: Arc::clone(&baseline),
         output,
         hashes,
         observer: Arc::new(fim_common::object::Disk),
-        names: Box::new(HostNames(users::Names::new(Path::new("/")))),
+        names: Box::new(HostNames::new()),
         fold: config.events.fold,
         settle: config.events.settle,
         alert_severity: config.events.alert_severity,
@@ -265,17 +357,41 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         losses: losses.clone(),
         fences: running.collector.fences(),
         ledger: Arc::clone(&ledger),
-    });
+        contents: contents.clone(),
+        large: config.hash.large,
+        verify: config.scan.verify,
+        compared: Arc::clone(&compared),
+        packages: config.packages.enabled.then(|| PackageOptions {
+            databases: Databases::new("/"),
+            processes: Box::new(HostProcesses(processes)),
+            hold: config.packages.hold,
+            details: config.packages.details,
+            alert_severity: config.packages.alert_severity,
+            limit: config.hash.max_size,
+        }),
+    })
+    .map_err(Failure::runtime)?;
+
+    pipeline.sum_up_every(config.events.suppressed_interval);
+    reloading.begin(&mut pipeline);
 
     // The scan can take minutes: a signal ends it.
     let cancel = Arc::new(AtomicBool::new(false));
     let scan = tokio::task::spawn_blocking({
         let (baseline, policy, cancel) =
             (Arc::clone(&baseline), policy.clone(), Arc::clone(&cancel));
-        move || catch_up(&baseline, &policy, &ignore, &cancel)
+        let (limits, contents) = (config.scan.limits, contents.clone());
+        move || {
+            let found = first_scan(&baseline, policy.clone(), ignore, limits, &cancel)
+                .map_err(Failure::runtime)?;
+            if let Some(contents) = &contents {
+                keep_contents(contents, &baseline, &policy, &cancel).map_err(Failure::runtime)?;
+            }
+            Ok::<_, Failure>(found)
+        }
     });
     let scanned = tokio::select! {
-        scanned = scan => Some(scanned.map_err(Failure::runtime)?.map_err(Failure::runtime)?),
+        scanned = scan => Some(scanned.map_err(Failure::runtime)??),
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
     };
@@ -286,9 +402,15 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     metrics.set_baseline_objects(baseline.count().unwrap_or_default());
     running.collector.watch_linked(baseline.linked().map_err(Failure::runtime)?);
     let message = format!("{}; watching {}", running.choice, places(&policy));
-    pipeline.begin(message, scanned.unwrap_or_default());
+    let (down, compare) = scanned.unwrap_or_default();
+    pipeline.begin(message, down, compare);
     health.started();
     notify("READY=1");
+    if let Some(contents) = contents.filter(|_| !stopped_early)
+        && let Err(error) = contents.sweep()
+    {
+        tracing::warn!(%error, "contents that no file has any more cannot be removed");
+    }
 
     let (closed, wait_closed) = tokio::sync::oneshot::channel::<()>();
     let server = listener.map(|listener| {
@@ -322,19 +444,40 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         baseline: Arc::clone(&baseline),
-        ledger,
+        ledger: Arc::clone(&ledger),
         losses,
         checker: Checker::default(),
     };
     let publish = tokio::spawn(accountant.run());
+    let replay = running.replay.take().map(|replay| replay::Watch::begin(replay, &ledger));
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
 
+    let mut is_full = false;
     if !stopped_early {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        loop {
+            let step = tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                () = stopping.wanted() => {
+                    is_full = true;
+                    break;
+                }
+                () = replay::over(replay.as_ref()) => break,
+                () = compared.notified() => {
+                    match baseline.linked() {
+                        // Among what was found there may be other names of files.
+                        Ok(linked) => running.collector.watch_linked(linked),
+                        Err(error) => tracing::error!(%error, "the baseline cannot be read"),
+                    }
+                    continue;
+                }
+                step = reloading.step() => step,
+            };
+            let collector = running.collector.as_mut();
+            tokio::task::block_in_place(|| reloading.take(step, collector, &baseline));
         }
     }
+    stopping.ask();
     tracing::info!("stopping");
     notify("STOPPING=1");
     // A second signal means: now.
@@ -360,7 +503,14 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         let _ = tokio::time::timeout(Duration::from_millis(200), server).await;
     }
     drop(state);
-    finished.map_err(|_| Failure::runtime("the pipeline has panicked"))
+    if let Some(replay) = replay {
+        replay.report(&ledger).map_err(Failure::runtime)?;
+    }
+    finished.map_err(|_| Failure::runtime("the pipeline has panicked"))?;
+    match is_full {
+        true => Err(Failure::runtime("the journal is full, and on_full = \"stop\"")),
+        false => Ok(()),
+    }
 }
 
 /// Makes the canary's directories, where that is possible.
@@ -382,7 +532,8 @@ fn canary_places(config: &Config, policy: &Policy, state: &StateDir) -> Vec<Plac
     places
 }
 
-fn start_id() -> String {
+/// A new `agent.ephemeral_id`.
+pub(super) fn start_id() -> String {
     // 122 random bits from the kernel, RFC 9562.
     std::fs::read_to_string("/proc/sys/kernel/random/uuid")
         .map_or_else(|_| Timestamp::now().as_nanos().to_string(), |id| id.trim().to_owned())
@@ -403,96 +554,62 @@ fn places(policy: &Policy) -> String {
     text
 }
 
-/// Takes the baseline at the first start, and at a later one finds what was changed while the
-/// agent was down.
-fn catch_up(
+/// Takes the baseline of what is watched for the first time. Returns since when nobody watched,
+/// and what has to be compared because of that, which the pipeline has done.
+fn first_scan(
     baseline: &Baseline,
-    policy: &Policy,
-    ignore: &Ignored,
+    policy: Policy,
+    ignore: Ignored,
+    limits: Limits,
     cancel: &AtomicBool,
-) -> Result<Vec<Difference>, scan::ScanError> {
-    let roots = scope_of(policy);
-    let ignored = |path: &Path| ignore.contains(path);
-    let rule = |path: &Path| scan_rule(policy, path).filter(|_| !ignored(path));
-    let descend = |path: &Path| {
-        (policy.covers(path).is_some() && !ignored(path))
-            || roots.iter().any(|root| path.starts_with(&root.path) || root.path.starts_with(path))
-    };
-    let scope = Scope { roots: &roots, rule: &rule, descend: &descend };
+) -> Result<(Option<Window>, Vec<Root>), scan::ScanError> {
+    let to = Timestamp::now();
+    let mut survey = Survey::new(policy, ignore);
     let mut fresh = Vec::new();
     let mut known = Vec::new();
-    for root in &roots {
+    for root in std::mem::take(&mut survey.roots) {
         match baseline.scan_complete(&root.path)? {
-            Some(_) => known.push(root.clone()),
-            None => fresh.push(root.clone()),
+            Some(_) => known.push(root),
+            None => fresh.push(root),
         }
     }
-    let bar = Bar::new();
-    let progress = |progress: Progress| bar.show(progress);
-    let options = scan::Options { threads: 0, deep: false, cancel, progress: &progress };
-    let mut differences = Vec::new();
-    for (roots, mode) in [(&fresh, Mode::First), (&known, Mode::Update)] {
-        if roots.is_empty() {
-            continue;
-        }
-        let summary = scan::reconcile(
-            baseline,
-            Scope { roots, ..scope },
-            mode,
-            options,
-            &mut |difference| differences.push(difference),
-        )?;
-        bar.clear();
+    survey.roots = fresh;
+    if !survey.roots.is_empty() {
+        let summary = survey.with_progress(limits, false, cancel, None, |scope, options| {
+            scan::reconcile(baseline, scope, Mode::First, options, &mut |_| {})
+        })?;
         tracing::info!(
             objects = summary.objects,
             bytes = summary.bytes,
-            differences = summary.differences,
             unreadable = summary.errors,
-            "{}",
-            if mode == Mode::First { "baseline taken" } else { "compared with the baseline" }
+            "baseline taken"
         );
         if !summary.cancelled {
-            for root in roots {
+            for root in &survey.roots {
                 baseline.set_scan_complete(&root.path, Timestamp::now())?;
             }
         }
     }
-    baseline.take_stopped()?;
+    let from = baseline.take_down_since()?;
     baseline.flush()?;
-    Ok(differences)
+    let down = (from.is_some() || !known.is_empty()).then_some(Window { from, to });
+    Ok((down, known))
 }
 
-/// The progress of a scan, on a terminal.
-struct Bar {
-    shown: bool,
-    since: Instant,
-}
-
-impl Bar {
-    fn new() -> Self {
-        Self { shown: std::io::stderr().is_terminal(), since: Instant::now() }
+/// Where earlier contents are kept, if a rule asks for it.
+fn contents(
+    config: &Config,
+    policy: &Policy,
+    state: &StateDir,
+) -> Result<Option<Arc<Contents>>, Failure> {
+    if !policy.rules().iter().any(|rule| rule.content_diff) {
+        return Ok(None);
     }
-
-    fn show(&self, progress: Progress) {
-        if !self.shown {
-            return;
-        }
-        let seconds = self.since.elapsed().as_secs_f64().max(0.001);
-        // A terminal that cannot be written to is no reason to stop.
-        let _ = write!(
-            std::io::stderr(),
-            "\r\x1b[Ktaking the baseline: {} objects, {} MiB, {:.0} objects/s",
-            progress.objects,
-            progress.bytes >> 20,
-            progress.objects as f64 / seconds
-        );
-    }
-
-    fn clear(&self) {
-        if self.shown {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-    }
+    let contents = Contents::open(state.path(), config.content).map_err(|error| {
+        let place = state.path().display();
+        Failure::runtime(format!("contents cannot be kept below {place}: {error}"))
+    })?;
+    Ok(Some(Arc::new(contents)))
 }
 
 /// Tells the service manager, if there is one: sd_notify(3).

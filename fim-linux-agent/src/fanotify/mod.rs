@@ -38,6 +38,7 @@ use fim_common::collector::{Collector, Fences, ObservationSender};
 use fim_common::event::Provider;
 use fim_common::ignored::Ignored;
 use fim_common::loss::Losses;
+use fim_common::policy::Policy;
 
 pub use outlet::Counters;
 pub use probe::probe;
@@ -139,9 +140,21 @@ impl Standing {
     }
 }
 
+/// What to watch for this policy, and for the canary: the scope, and the paths that hold it.
+pub fn scope_of(policy: &Policy, post: &Post) -> (Scope, Vec<PathBuf>) {
+    let watched = policy.watches().into_iter().map(|watch| match watch.first {
+        Some(first) => watch.base.join(first),
+        None => watch.base,
+    });
+    let watched = watched.chain(post.directories().iter().cloned()).collect();
+    let policy = policy.clone();
+    (Arc::new(move |path: &Path| policy.covers(path).is_some()), watched)
+}
+
 /// Watches by fanotify. Dropping it stops it.
 pub struct FanotifyCollector {
     features: Features,
+    post: Arc<Post>,
     commands: Commands,
     standing: Arc<Mutex<Standing>>,
     counters: Arc<Counters>,
@@ -164,6 +177,7 @@ impl FanotifyCollector {
 
     fn start_on(group: Group, features: Features, options: Options) -> Result<Self, FanotifyError> {
         let counters = Arc::new(Counters::default());
+        let post = Arc::clone(&options.post);
         let commands = Commands::new()?;
         let standing = Arc::new(Mutex::new(Standing::default()));
         let translator = Translator::new(
@@ -195,7 +209,7 @@ impl FanotifyCollector {
         }
         let thread =
             std::thread::Builder::new().name("fanotify".to_owned()).spawn(move || reader.run())?;
-        Ok(Self { features, commands, standing, counters, thread: Some(thread) })
+        Ok(Self { features, post, commands, standing, counters, thread: Some(thread) })
     }
 
     /// Watches something else from now on. What was queued before is still judged by the old
@@ -230,6 +244,11 @@ impl Collector for FanotifyCollector {
 
     fn roots(&self) -> Vec<PathBuf> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).roots.clone()
+    }
+
+    fn rescope(&mut self, policy: &Policy) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let (scope, watched) = scope_of(policy, &self.post);
+        Ok(self.update(scope, watched)?)
     }
 
     fn summary(&self) -> String {

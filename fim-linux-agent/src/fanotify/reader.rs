@@ -53,6 +53,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// A batch of nothing but writes is followed by a pause: the kernel merges the writes of one
 /// process to one file that come meanwhile, and a loop of small writes costs a handful of events.
 const WRITES_PAUSE: Duration = Duration::from_millis(5);
+/// How often the process records are taken in while there are no events: their ring is small.
+const SYNC: Duration = Duration::from_millis(500);
 /// While the pipeline does not take everything, it is asked again after this long.
 const SPILL_RETRY: Duration = Duration::from_millis(1);
 /// What is done is on the disk a moment before its event is queued; by then it is.
@@ -200,8 +202,13 @@ impl Reader {
         loop {
             let spilled = !self.translator.outlet.flush();
             let fence = self.fence.map(|(_, at)| at.saturating_duration_since(Instant::now()));
-            let timeout = [spilled.then_some(SPILL_RETRY), fence].into_iter().flatten().min();
+            let spill = spilled.then_some(SPILL_RETRY);
+            let timeout = [spill, fence, Some(SYNC)].into_iter().flatten().min();
             let (readable, mounts) = self.wait(timeout);
+            if !readable {
+                // What processes do is recorded although they do nothing to files.
+                (self.sync)();
+            }
             while let Some(command) = self.next_command() {
                 match command {
                     Command::Update { scope, watched, reply } => {

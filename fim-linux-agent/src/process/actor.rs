@@ -90,14 +90,15 @@ pub(super) fn build(parts: Parts<'_>) -> event::Actor {
             char_device: event::CharDevice { major: tty.major, minor: tty.minor },
         }),
         parent: parts.ancestors.first().map(|line| Box::new(parent(line, parts.boot))),
+        program: description.program,
     };
     event::Actor {
-        process: Some(process),
-        user: Some(user(parts.credentials, parts.names)),
+        process: Some(process.into()),
+        user: Some(user(parts.credentials, parts.names).into()),
         container: parts.container.0,
         kubernetes: parts.container.1,
-        ancestors: parts.ancestors.iter().map(ancestor).collect(),
         token: None,
+        ancestors: parts.ancestors.iter().map(ancestor).collect::<Vec<_>>().into(),
         unknown,
     }
 }
@@ -109,6 +110,7 @@ pub(super) fn bare(pid: u32, reason: &str) -> event::Actor {
     for field in ["process", "user"] {
         unknown.insert(field.to_owned(), reason.to_owned());
     }
+    let process = process.map(Into::into);
     event::Actor { process, unknown, ..event::Actor::default() }
 }
 
@@ -149,6 +151,7 @@ fn ancestor(line: &Line<'_>) -> event::Ancestor {
         entity_id: Some(line.entity_id.to_string()),
         name: described.and_then(name).or_else(|| text(line.comm)),
         executable: described.and_then(|d| d.exe.as_deref()).map(path_text),
+        program: described.and_then(|d| d.program),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use fim_common::packages::programs::{self, Program};
 use fim_common::record;
 
 /// One execution of one process. Process ids are reused and a process executes many programs; the
@@ -168,6 +169,8 @@ pub struct Description {
     pub kernel_thread: bool,
     /// Parent, its parent, and so on.
     pub ancestors: Vec<Ancestor>,
+    /// The program of the host that it runs, if it is one whose changes can be expected.
+    pub program: Option<&'static Program>,
 }
 
 impl Description {
@@ -190,7 +193,21 @@ impl Description {
             ns_pid: 0,
             kernel_thread: false,
             ancestors: Vec::new(),
+            program: None,
         }
+    }
+
+    /// The known program that it runs, if its executable's path is one of the host's: in a container
+    /// or a chroot, everybody can have a `/usr/bin/dpkg`.
+    pub(super) fn known_program(&self, elsewhere: bool) -> Option<&'static Program> {
+        let exe = self.exe.as_deref().filter(|_| !elsewhere && !self.exe_deleted)?;
+        if self.root.is_some() {
+            return None;
+        }
+        // Arguments that are cut at the end still begin with the script.
+        let args: Vec<&std::path::Path> =
+            self.args.iter().flatten().map(std::path::Path::new).collect();
+        programs::program(exe, &args)
     }
 
     /// Bytes of the arguments, each with its NUL.

@@ -6,7 +6,9 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use fim_common::event::actor::Actor;
 use fim_common::record::{ANCESTORS_MAX, ARGS_MAX};
 
 use super::actor;
@@ -154,8 +156,29 @@ impl Table {
         self.evict(time);
     }
 
+    /// Whether the execution `entity_id` of process `pid` goes on.
+    pub fn is_running(&self, pid: u32, entity_id: &str) -> bool {
+        let entries = self.entries.get(&pid).into_iter().flatten();
+        let mut same = entries.filter(|entry| *entry.entity_id == *entity_id);
+        same.any(|entry| {
+            entry.ended.is_none()
+                && procfs::stat(&self.options.proc, pid)
+                    .is_ok_and(|stat| entry.started(stat.start_ticks) && stat.state != b'Z')
+        })
+    }
+
+    /// Who the execution `entity_id` of process `pid` is, if it is known.
+    pub fn actor_named(&mut self, pid: u32, entity_id: &str) -> Option<Arc<Actor>> {
+        let entries = self.entries.get(&pid)?;
+        let entry = entries.iter().find(|entry| *entry.entity_id == *entity_id)?;
+        let (key, credentials) = (entry.key(), entry.description.credentials);
+        Some(self.actor(key, None, &credentials))
+    }
+
     pub(super) fn insert(&mut self, mut description: Description, origin: Origin) {
         let key = description.key;
+        description.program =
+            description.known_program(self.views.differs(description.namespaces.mnt));
         self.shorten(&mut description);
         let unnumbered = matches!(origin, Origin::Proc { .. }).then_some(&description);
         let entity_id = actor::entity_id(&self.boot_id, key, unnumbered);

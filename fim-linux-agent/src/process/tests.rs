@@ -185,7 +185,7 @@ fn what_is_not_known_is_said() {
         let actor = table.actor(key, None, &credentials());
         let process = actor.process.clone().unwrap();
         let unknown = actor.unknown.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>();
-        (process.name, process.args, unknown.join(" "))
+        (process.name.clone(), process.args.clone(), unknown.join(" "))
     };
     assert_eq!(unknown(key(7, 1)), (Some("a".into()), None, "process.args=not_resident".into()));
     assert_eq!(
@@ -290,7 +290,7 @@ fn long_arguments_are_bounded_together() {
     }
     let args = |table: &mut Table, tgid| {
         let actor = table.actor(key(tgid, 1), None, &credentials());
-        (actor.process.clone().unwrap().args.unwrap().len(), actor.unknown.len())
+        (actor.process.as_ref().unwrap().args.as_ref().unwrap().len(), actor.unknown.len())
     };
     assert_eq!(args(&mut table, 1), (2, 0));
     assert_eq!(args(&mut table, 2000), (1, 1), "and it is said");
@@ -364,4 +364,19 @@ fn an_execution_is_noticed_without_records() {
     assert_eq!(before.parent, after.parent);
     drop(input);
     child.wait().unwrap();
+}
+
+/// A path says which program it is only on the host itself.
+#[test]
+fn a_known_program_is_one_of_the_host() {
+    let mut description = Description::new(key(7, 1), "dpkg".into(), credentials());
+    assert!(description.known_program(false).is_none(), "by its name");
+    description.exe = Some("/usr/bin/dpkg".into());
+    let program = description.known_program(false).and_then(|program| program.manager());
+    assert_eq!(program, Some("dpkg"));
+    assert!(description.known_program(true).is_none(), "in another mount namespace");
+    let chrooted = Description { root: Some("/srv/root".into()), ..description.clone() };
+    assert!(chrooted.known_program(false).is_none(), "in another root");
+    let deleted = Description { exe_deleted: true, ..description };
+    assert!(deleted.known_program(false).is_none(), "removed");
 }

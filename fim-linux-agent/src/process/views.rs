@@ -40,7 +40,7 @@ impl Views {
     }
 
     /// Whether processes in the mount namespace `space` may see other paths than the host.
-    fn differs(&self, space: u32) -> bool {
+    pub(super) fn differs(&self, space: u32) -> bool {
         space != 0 && self.own != 0 && space != self.own
     }
 

@@ -158,7 +158,7 @@ fn policy(arguments: &Arguments, config: Option<&Config>) -> Result<Policy, BadP
     if rules.is_empty() {
         rules.push(Rule { severity: 0, ..Rule::new("everything", vec![Pattern::everything()]) });
     }
-    Ok(Policy::windows(rules))
+    Ok(Policy::for_windows(rules))
 }
 
 /// Where the trace was recorded, as far as it says it.

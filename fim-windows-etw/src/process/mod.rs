@@ -221,7 +221,7 @@ impl Processes {
             if who.sid.is_none() {
                 unknown("user", "not_recorded");
             }
-            actor.user = who.sid.as_deref().map(acting_user);
+            actor.user = who.sid.as_deref().map(acting_user).map(Into::into);
             return actor;
         };
         let found = self.find(pid, who.filetime, who.start_key);
@@ -255,7 +255,7 @@ impl Processes {
         }
         let owner = found.and_then(|found| found.user.clone());
         let acting = who.sid.as_deref().map(acting_user);
-        actor.user = match (owner, acting) {
+        let user = match (owner, acting) {
             // A thread that acts for somebody else, as a server does for its client.
             (Some(owner), Some(acting)) if acting.id.as_deref() != Some(&owner.id) => {
                 let effective = acting.id.map(|id| UserId { id, name: acting.name });
@@ -270,12 +270,13 @@ impl Processes {
                 None
             }
         };
+        actor.user = user.map(Into::into);
         if let Some(found) = found {
             actor.token.clone_from(&found.token);
             process.parent = self.parent(found, who.filetime);
-            actor.ancestors = self.ancestors(found, who.filetime);
+            actor.ancestors = self.ancestors(found, who.filetime).into();
         }
-        actor.process = Some(process);
+        actor.process = Some(process.into());
         actor
     }
 
@@ -311,6 +312,7 @@ impl Processes {
                 entity_id: parent.entity_id(),
                 name: parent.name.clone(),
                 executable: parent.executable.clone(),
+                program: None,
             });
             child = parent;
         }

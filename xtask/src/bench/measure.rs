@@ -16,7 +16,7 @@ use crate::{
         hooks, load,
         load::{Done, LOADS},
         peers::{self, Peer},
-        process,
+        process, replay,
         results::{Monitor, Results, Sample, Told},
     },
     workspace::{output, say},
@@ -128,6 +128,8 @@ fn extras(plan: &Plan, here: &Path, results: &mut Results) -> Result<()> {
     results.resident = Some(sum(&agent.metrics()?, resident) as u64);
     drop(agent);
     if plan.backend != "bpf" {
+        say("bench: a replay");
+        results.replays = replay::measure(&plan.fim, &many, &plan.state.join("replay"))?;
         return Ok(());
     }
     say("bench: the kernel's programs");

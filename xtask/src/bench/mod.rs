@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what watching costs, beside no monitor and beside those of Debian.
 //!
-//! `workloads (load.rs) x monitors (agent.rs, peers.rs), round by round (measure.rs)
-//! -> results -> targets.rs, page.rs`; in a machine the same program measures (guest.rs).
+//! `workloads (load.rs) x monitors (agent.rs, peers.rs), round by round (measure.rs), and a replay
+//! (replay.rs) -> results -> targets.rs, page.rs`; in a machine the same program measures (guest.rs).
 
 mod agent;
 mod guest;
@@ -11,7 +11,9 @@ mod measure;
 mod page;
 mod peers;
 mod process;
+mod replay;
 mod results;
+mod scan;
 mod targets;
 
 use std::{
@@ -20,7 +22,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::{
     ebpf,
@@ -35,7 +37,10 @@ pub(crate) use measure::Plan;
 
 /// What to measure.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Only on this machine, through fanotify, beside Debian's monitors. The page keeps the rest.
     #[arg(long, conflicts_with = "guest")]
     native: bool,
@@ -54,6 +59,13 @@ pub(crate) struct Options {
     page: bool,
 }
 
+/// A part with a page section of its own.
+#[derive(Debug, Subcommand)]
+enum What {
+    /// First scan and check of a tree, beside AIDE; the rest of the page stays as it is.
+    Scan(scan::Options),
+}
+
 /// Share of the full number of operations, and rounds.
 const NATIVE: (f64, u32) = (1.0, 5);
 const NATIVE_QUICK: (f64, u32) = (0.1, 5);
@@ -63,6 +75,9 @@ const GUEST_QUICK: (f64, u32) = (0.03, 3);
 
 /// Measures, and writes the page.
 pub(crate) fn bench(ws: &Workspace, options: &Options) -> Result<()> {
+    if let Some(What::Scan(options)) = &options.what {
+        return scan::bench(ws, options);
+    }
     let kept = ws.target.join("bench");
     if options.page {
         return write(ws, &kept);
@@ -129,8 +144,14 @@ fn write(ws: &Workspace, kept: &Path) -> Result<()> {
         guests.extend(read(&format!("guest-{}.json", kernel.name))?);
     }
     let path = ws.root.join("docs/benchmarks.md");
-    fs::write(&path, page::render(native.as_ref(), &guests))
-        .with_context(|| format!("writing {}", path.display()))?;
+    // What `bench scan` has written stays.
+    let old = fs::read_to_string(&path).unwrap_or_default();
+    let scan = scan::section_of(&old);
+    let mut page = page::render(native.as_ref(), &guests);
+    if !scan.is_empty() {
+        page.push_str(&format!("\n{scan}\n"));
+    }
+    fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
     say(format!("bench: {} is written", path.display()));
     Ok(())
 }

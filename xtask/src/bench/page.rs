@@ -30,6 +30,10 @@ it (as root, on Debian 12) and writes this page.
   after it. Due is one event for each file and directory created and deleted, and one for each file
   written to: the names in the journal are counted, each once. `not due` are those that
   an event names although nothing of the kind was done to them.
+- The replay stands for the bpf backend natively: records as the programs make them, of 10,000 files
+  that are each made, written and removed, go through the agent as fast as it takes them (`fim
+  replay`). The files are there, so that their state is read. A second without loss on one core is a
+  second of processor time of all its threads.
 - fanotify is measured natively. bpf is measured in QEMU, in a machine of one processor whose clock
   counts instructions (`-icount shift=0`): one nanosecond there is one instruction.
 
@@ -150,6 +154,12 @@ fn costs(page: &mut String, results: &Results) {
          10,000 watched files: {} MB.",
         number(results.resident.map(|bytes| bytes as f64 / 1e6), 1)
     ));
+    if let (Some(cost), Some(rate)) = (results.replay_per_event(), results.replay_rate()) {
+        page.push_str(&format!(
+            " In a replay an event takes {cost:.1} µs, and one core keeps up with {rate:.0} records \
+             a second."
+        ));
+    }
     if let Some(count) = results.ring_holds {
         page.push_str(&format!(" The default ring took {count} operations while it was stopped."));
     }
@@ -207,7 +217,7 @@ mod tests {
     use super::*;
     use crate::bench::{
         load::Done,
-        results::{Sample, Told},
+        results::{Replay, Sample, Told},
     };
 
     fn sample(round: u32, monitor: Monitor, load: &str, cpu_us: u64) -> Sample {
@@ -252,6 +262,13 @@ mod tests {
                     nanoseconds: 1000,
                 }],
             }],
+            replays: vec![Replay {
+                records: 300,
+                lost: 0,
+                events: 200,
+                processor_seconds: 0.001,
+                seconds: 1.0,
+            }],
             notes: vec!["auditd could not run".into()],
         }
     }
@@ -272,6 +289,12 @@ mod tests {
         ] {
             assert!(page.contains(&format!("{line}\n")), "no line {line}\nin\n{page}");
         }
+        let replayed =
+            "In a replay an event takes 5.0 µs, and one core keeps up with 300000 records";
+        assert!(page.contains(replayed), "{page}");
+        let mut lossy = results();
+        lossy.replays[0].lost = 1;
+        assert_eq!(lossy.replay_rate(), None);
         assert!(!page.contains("## Native"));
     }
 }

@@ -65,6 +65,21 @@ pub(crate) struct Told {
     pub(crate) gaps: u64,
 }
 
+/// What `fim replay` said: the agent on records made beforehand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Replay {
+    /// Read.
+    pub(crate) records: u64,
+    /// Of those: not told of.
+    pub(crate) lost: u64,
+    /// In the journal.
+    pub(crate) events: u64,
+    /// Of the whole agent.
+    pub(crate) processor_seconds: f64,
+    /// By the clock.
+    pub(crate) seconds: f64,
+}
+
 /// A program in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hook {
@@ -110,6 +125,8 @@ pub(crate) struct Results {
     /// Operations that the default ring took while nobody read it.
     pub(crate) ring_holds: Option<u64>,
     pub(crate) hooks: Vec<Hook>,
+    #[serde(default)]
+    pub(crate) replays: Vec<Replay>,
     /// What could not be measured, and why.
     pub(crate) notes: Vec<String>,
 }
@@ -144,6 +161,20 @@ impl Results {
             Some(sample.monitor_cpu_us? as f64 / events as f64)
         });
         median(costs.collect())
+    }
+
+    /// fim's processor time for an event of a replay, in microseconds.
+    pub(crate) fn replay_per_event(&self) -> Option<f64> {
+        let costs = self.replays.iter().map(|r| r.processor_seconds * 1e6 / r.events as f64);
+        median(costs.collect())
+    }
+
+    /// How many records one core takes to events in a second: as many as all threads together in
+    /// a second of processor time. `None` when any was lost.
+    pub(crate) fn replay_rate(&self) -> Option<f64> {
+        let whole = self.replays.iter().all(|replay| replay.lost == 0);
+        let rates = self.replays.iter().map(|r| r.records as f64 / r.processor_seconds);
+        median(rates.collect()).filter(|_| whole)
     }
 
     /// The monitor's processor time for one operation of the workload, in microseconds.

@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    arm64,
     kernels::{self, Kernel},
     setup::apt::Distribution,
     toolchain::{self, BpfToolchain, LLVM_MAJOR},
@@ -32,6 +33,12 @@ pub(crate) enum Need {
     Vm,
     /// The monitors that the benchmark compares with.
     Peers,
+    /// The scanners that its part about scans compares with.
+    Scanners,
+    /// Compiling for arm64.
+    Arm64,
+    /// A browser, for the report.
+    Browser,
     /// A kernel to boot in one.
     Kernel(&'static Kernel),
 }
@@ -172,7 +179,11 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
         items.extend(lint_tools(ws));
     }
     if needs.contains(&Need::Vm) {
+        items.push(program("rpmbuild", &["rpm"], "unit tests read a database that rpm has made"));
         items.extend(vm_tools());
+    }
+    if needs.contains(&Need::Browser) {
+        items.push(program("chromium", &["chromium"], "shows the report in the tests"));
     }
     if needs.contains(&Need::Peers) {
         let why = "`cargo xtask bench` compares with it";
@@ -181,6 +192,12 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
             program("fatrace", &["fatrace"], why),
             program("inotifywait", &["inotify-tools"], why),
         ]);
+    }
+    if needs.contains(&Need::Scanners) {
+        items.push(program("aide", &["aide"], "`cargo xtask bench scan` compares with it"));
+    }
+    if needs.contains(&Need::Arm64) {
+        items.extend(arm64_tools());
     }
     for need in needs {
         if let Need::Kernel(kernel) = need {
@@ -307,6 +324,26 @@ fn vm_tools() -> Vec<Item> {
         program("btrfs", &["btrfs-progs"], shipped),
         program("setfacl", &["acl"], shipped),
         program("setfattr", &["attr"], shipped),
+    ]
+}
+
+fn arm64_tools() -> Vec<Item> {
+    vec![
+        Item {
+            what: "the sources of Debian's Rust library".into(),
+            why: "the library for arm64 is built from them",
+            how: "Debian 12: apt-get install rustc-web rust-web-src".into(),
+            present: arm64::has_sources(),
+            fix: Fix::Packages(&["rustc-web", "rust-web-src"], Suite::Release),
+        },
+        Item {
+            what: "a C compiler for arm64".into(),
+            why: "some dependencies compile C",
+            how: "Debian and Ubuntu: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
+                .into(),
+            present: arm64::has_c(),
+            fix: Fix::Packages(&["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"], Suite::Release),
+        },
     ]
 }
 

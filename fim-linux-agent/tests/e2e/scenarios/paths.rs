@@ -25,6 +25,7 @@ pub(crate) static TABLE: Table = Table {
         Case::new("directory_above_renamed", prepare, directory_above_renamed),
         Case::new("directory_moved_in", prepare, directory_moved_in),
         Case::new("directory_moved_out", prepare, directory_moved_out),
+        Case::new("directory_made_again", nothing, directory_made_again),
         Case::new("name_reused", nothing, name_reused),
         Case::new("another_mount_namespace", nothing, another_mount_namespace),
         Case::new("another_root", nothing, another_root),
@@ -178,6 +179,8 @@ fn directory_moved_in(scene: &Scene<'_>) {
 /// What happens there is no longer of interest.
 fn directory_moved_out(scene: &Scene<'_>) {
     let (from, to) = (scene.path("d"), scene.outside.join("d"));
+    // The way to the directory below is known.
+    created(scene, &scene.path("d/sub/before"));
     let report = scene.operate(Op::Rename { from: Raw::from(&from), to: Raw::from(&to) });
     scene.change(&report, "moved", &to);
     let before = scene.settled().len();
@@ -189,6 +192,23 @@ fn directory_moved_out(scene: &Scene<'_>) {
     // The files that went along are told, if at all, as what they are: gone from here.
     for event in &scene.events()[before..] {
         assert_eq!(event.action(), "deleted", "{}", scene.dump());
+    }
+}
+
+/// The inode of a directory that is removed may be that of the next one, here as well as outside.
+fn directory_made_again(scene: &Scene<'_>) {
+    for round in 0..3 {
+        for place in [scene.outside.join("again"), scene.path(&format!("again-{round}"))] {
+            fs::create_dir(&place).unwrap();
+            let file = place.join("file");
+            if place.starts_with(&scene.outside) {
+                fs::write(&file, "x").unwrap();
+            } else {
+                created(scene, &file);
+            }
+            fs::remove_file(&file).unwrap();
+            fs::remove_dir(&place).unwrap();
+        }
     }
 }
 

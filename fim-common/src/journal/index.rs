@@ -1,0 +1,257 @@
+//! What may be in each block of a closed segment, so that most of a journal need not be read: a
+//! file beside the segment (`journal-000000000001.index`), made when it is closed, and anew when it
+//! is missing or does not fit. The journal is the truth: an index only says where not to look.
+//!
+//! Of each block of 256 KiB of lines: its times, and a Bloom filter over what its events have:
+//! paths with all their parents, users, processes, actions, rules.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::brief::Brief;
+use super::key::write_beside;
+use super::recover::MAXIMUM_LINE;
+
+/// Bytes of lines in a block. A block has some 170 events.
+const BLOCK: u64 = 256 * 1024;
+/// Bits of a Bloom filter for each term, and how many of them a term sets: one block in a hundred
+/// is read in vain.
+const BITS: usize = 10;
+const PROBES: u32 = 7;
+const MAGIC: &[u8; 8] = b"fimidx01";
+/// `2026-11-22T19:50:01.393327336Z`.
+const TIME: usize = 30;
+
+/// A time as a line has it: its order is that of the text.
+pub(super) type TimeText = [u8; TIME];
+
+/// What kind of thing a term is.
+#[derive(Clone, Copy)]
+pub(super) enum Term<'a> {
+    Path(&'a [u8]),
+    User(&'a str),
+    Process(&'a str),
+    Action(&'a str),
+    Rule(&'a str),
+}
+
+impl Term<'_> {
+    pub(super) fn hash(self) -> u64 {
+        let (kind, bytes) = match self {
+            Self::Path(bytes) => (b'd', bytes),
+            Self::User(text) => (b'u', text.as_bytes()),
+            Self::Process(text) => (b'p', text.as_bytes()),
+            Self::Action(text) => (b'a', text.as_bytes()),
+            Self::Rule(text) => (b'r', text.as_bytes()),
+        };
+        // FNV-1a, stirred: the same in every build, which std's hasher does not promise.
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for &byte in [kind].iter().chain(bytes) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        hash ^= hash >> 33;
+        hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+        hash ^ (hash >> 33)
+    }
+}
+
+/// One block.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    /// Times of its earliest and latest event.
+    pub(super) times: (TimeText, TimeText),
+    filter: Vec<u64>,
+}
+
+impl Block {
+    /// Whether it may have the term with this hash.
+    pub(super) fn may_have(&self, hash: u64) -> bool {
+        probes(hash, self.filter.len())
+            .all(|(word, bit)| self.filter.get(word).is_some_and(|filter| filter & bit != 0))
+    }
+}
+
+/// The places that a term sets in a filter of `words` words.
+fn probes(hash: u64, words: usize) -> impl Iterator<Item = (usize, u64)> {
+    let bits = (words.max(1) * 64) as u64;
+    let (first, step) = (hash & 0xffff_ffff, (hash >> 32) | 1);
+    (0..u64::from(PROBES)).map(move |n| {
+        let bit = first.wrapping_add(n.wrapping_mul(step)) % bits;
+        ((bit / 64) as usize, 1 << (bit % 64))
+    })
+}
+
+/// Where the index of a segment is.
+pub(super) fn path(segment: &Path) -> PathBuf {
+    segment.with_extension("index")
+}
+
+/// What has to be the same for an index to fit: length, and times of change in nanoseconds.
+fn fit(file: &File) -> io::Result<[u64; 3]> {
+    let metadata = file.metadata()?;
+    let nanos = |seconds: i64, nanos: i64| {
+        seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos).cast_unsigned()
+    };
+    Ok([
+        metadata.len(),
+        nanos(metadata.mtime(), metadata.mtime_nsec()),
+        nanos(metadata.ctime(), metadata.ctime_nsec()),
+    ])
+}
+
+/// The time of a line, if it begins with one.
+pub(super) fn time_of(line: &[u8]) -> Option<TimeText> {
+    let time = line.strip_prefix(b"{\"@timestamp\":\"")?.get(..TIME)?;
+    (time.last() == Some(&b'Z')).then(|| time.try_into().ok()).flatten()
+}
+
+/// Reads the index of a segment; `None` if there is none that fits.
+pub(super) fn read(segment: &Path) -> Option<Vec<Block>> {
+    let file = File::open(segment).ok()?;
+    let bytes = std::fs::read(path(segment)).ok()?;
+    let (bytes, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+    if Sha256::digest(bytes).as_slice() != sum {
+        return None;
+    }
+    let mut reader = Reader(bytes.strip_prefix(MAGIC)?);
+    for part in fit(&file).ok()? {
+        if reader.number()? != part {
+            return None;
+        }
+    }
+    let count = reader.number()?;
+    let mut blocks = Vec::new();
+    for _ in 0..count {
+        let (offset, length) = (reader.number()?, reader.number()?);
+        let times = (reader.time()?, reader.time()?);
+        let words = reader.number()?;
+        let filter = (0..words).map(|_| reader.number()).collect::<Option<_>>()?;
+        blocks.push(Block { offset, length, times, filter });
+    }
+    Some(blocks)
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn number(&mut self) -> Option<u64> {
+        let (number, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_le_bytes(*number))
+    }
+
+    fn time(&mut self) -> Option<TimeText> {
+        let (time, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*time)
+    }
+}
+
+/// Makes the index of a closed segment.
+///
+/// # Errors
+/// What the system says; then there is none, and the segment is read.
+pub(super) fn build(segment: &Path) -> io::Result<Vec<Block>> {
+    let file = File::open(segment)?;
+    let before = fit(&file)?;
+    let mut reader = BufReader::with_capacity(1 << 20, &file);
+    let mut blocks = Vec::new();
+    let mut building = Building::default();
+    let mut offset = 0;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let length = reader.by_ref().take(MAXIMUM_LINE).read_until(b'\n', &mut line)? as u64;
+        if length == 0 {
+            break;
+        }
+        building.line(line.trim_ascii_end());
+        building.length += length;
+        if building.length >= BLOCK {
+            let length = building.length;
+            blocks.push(building.block(offset));
+            offset += length;
+        }
+    }
+    if building.length > 0 {
+        blocks.push(building.block(offset));
+    }
+    if fit(&file)? != before {
+        return Err(io::Error::other("the segment was changed meanwhile"));
+    }
+    let mut bytes = MAGIC.to_vec();
+    for number in before.into_iter().chain([blocks.len() as u64]) {
+        bytes.extend(number.to_le_bytes());
+    }
+    for block in &blocks {
+        bytes.extend(block.offset.to_le_bytes());
+        bytes.extend(block.length.to_le_bytes());
+        bytes.extend(block.times.0);
+        bytes.extend(block.times.1);
+        bytes.extend((block.filter.len() as u64).to_le_bytes());
+        bytes.extend(block.filter.iter().flat_map(|word| word.to_le_bytes()));
+    }
+    let sum = Sha256::digest(&bytes);
+    bytes.extend(sum);
+    write_beside(&path(segment), &bytes, 0o600, false)?;
+    Ok(blocks)
+}
+
+/// A block that is gathered.
+#[derive(Default)]
+struct Building {
+    length: u64,
+    times: Option<(TimeText, TimeText)>,
+    terms: HashSet<u64>,
+    /// A line of it is no event, or has no time: it may have everything.
+    is_opaque: bool,
+}
+
+impl Building {
+    fn line(&mut self, line: &[u8]) {
+        let (Ok(brief), Some(time)) = (serde_json::from_slice::<Brief>(line), time_of(line)) else {
+            self.is_opaque = true;
+            return;
+        };
+        let (first, last) = self.times.unwrap_or((time, time));
+        self.times = Some((first.min(time), last.max(time)));
+        self.terms.insert(Term::Action(brief.event.action.as_str()).hash());
+        self.terms.extend(brief.rule.name.as_deref().map(|name| Term::Rule(name).hash()));
+        self.terms.extend(brief.users().map(|name| Term::User(name).hash()));
+        self.terms.extend(brief.process_names().map(|name| Term::Process(name).hash()));
+        for path in brief.paths() {
+            self.terms.insert(Term::Path(&path).hash());
+            for slash in memchr::memchr_iter(b'/', &path).filter(|at| *at > 0) {
+                self.terms.insert(Term::Path(path.get(..slash).unwrap_or_default()).hash());
+            }
+        }
+    }
+
+    fn block(&mut self, offset: u64) -> Block {
+        let done = std::mem::take(self);
+        let words = match done.is_opaque {
+            true => 1,
+            false => (done.terms.len() * BITS).div_ceil(64).max(1),
+        };
+        let mut filter = vec![if done.is_opaque { u64::MAX } else { 0 }; words];
+        if !done.is_opaque {
+            for term in done.terms {
+                for (word, bit) in probes(term, words) {
+                    if let Some(slot) = filter.get_mut(word) {
+                        *slot |= bit;
+                    }
+                }
+            }
+        }
+        let always = ([0; TIME], [u8::MAX; TIME]);
+        let times = done.times.filter(|_| !done.is_opaque).unwrap_or(always);
+        Block { offset, length: done.length, times, filter }
+    }
+}

@@ -1,0 +1,121 @@
+//! What is suppressed, and another policy between two operations.
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::event::{Configuration, Outcome};
+use crate::policy::Condition;
+
+fn rule(name: &str, directory: &Path) -> Rule {
+    Rule::new(name, vec![Pattern::literal(directory.to_owned())])
+}
+
+impl Bench {
+    fn reload(&self, policy: Policy) -> (oneshot::Receiver<()>, oneshot::Receiver<()>) {
+        let (in_force, told) = oneshot::channel();
+        let (baseline_taken, taken) = oneshot::channel();
+        self.reloader.lock().unwrap().as_ref().unwrap().reload(Reload {
+            policy,
+            fold: Duration::from_millis(20),
+            settle: Duration::from_millis(200),
+            alert_severity: 70,
+            suppressed_interval: Duration::from_secs(3600),
+            configuration: Configuration::default(),
+            message: "changed".to_owned(),
+            in_force,
+            baseline_taken,
+        });
+        (told, taken)
+    }
+}
+
+/// A file as its writer leaves it.
+async fn write(sender: &mpsc::Sender<Observation>, path: &Path, content: &str, pid: u32) {
+    let new = !path.exists();
+    fs::write(path, content).unwrap();
+    if new {
+        send(sender, operation(OperationKind::Create, path, pid)).await;
+    }
+    send(sender, operation(OPEN, path, pid)).await;
+    send(sender, operation(close(0, Modified::Yes), path, pid)).await;
+}
+
+#[test]
+fn what_is_suppressed_is_summed_up_and_known() {
+    let mut bench = Bench::new();
+    let entry = Condition {
+        paths: Pattern::parse(bench.path("*.log").to_str().unwrap()).unwrap(),
+        reason: Some("noise".to_owned()),
+        ..Condition::default()
+    };
+    let rule = Rule { suppress: vec![entry], ..rule("test", bench.watched.path()) };
+    bench.policy = Some(Policy::new(vec![rule]));
+    let (quiet, told) = (bench.path("a.log"), bench.path("a"));
+    let events = bench.run(async |sender| {
+        write(sender, &quiet, "1", 7).await;
+        write(sender, &told, "1", 7).await;
+    });
+    let actions: Vec<Action> = events.iter().map(|event| event.event.action).collect();
+    assert_eq!(actions, [Action::Created, Action::Suppressed]);
+    let [entry] = events[1].fim.suppressed.as_slice() else { panic!("{events:?}") };
+    assert_eq!((entry.rule.as_str(), entry.count), ("test", 1));
+    assert_eq!(entry.reason.as_deref(), Some("noise"));
+    assert_eq!(entry.paths, [quiet.to_str().unwrap()]);
+    assert_eq!(bench.ledger.counts().get(Stage::Suppressed), 3);
+    let baseline = Baseline::open(bench.state.path()).unwrap();
+    let known = baseline.get(&quiet).unwrap().unwrap();
+    let want = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b";
+    assert_eq!(known.sha256.as_deref(), Some(want));
+}
+
+#[test]
+fn another_policy_is_in_force_behind_what_was_done_before() {
+    let mut bench = Bench::new();
+    let (one, two) = (bench.path("one"), bench.path("two"));
+    for directory in [&one, &two] {
+        fs::create_dir(directory).unwrap();
+    }
+    fs::write(two.join("old"), "old").unwrap();
+    bench.policy = Some(Policy::new(vec![rule("one", &one)]));
+    // Done before the reload, and still under way to the pipeline.
+    let (late, not_watched, config) = (one.join("late"), two.join("early"), bench.path("fim.toml"));
+    bench.under_way.lock().unwrap().push_back(Box::new({
+        let (late, config) = (late.clone(), config.clone());
+        move |_| {
+            fs::write(&late, "x").unwrap();
+            fs::write(&not_watched, "x").unwrap();
+            fs::write(&config, "x").unwrap();
+            vec![
+                operation(OperationKind::Create, &late, 1),
+                operation(close(0, Modified::Yes), &late, 1),
+                operation(OperationKind::Create, &not_watched, 1),
+                operation(close(0, Modified::Yes), &config, 9),
+            ]
+        }
+    }));
+    let events = bench.run(async |sender| {
+        let (told, taken) = bench.reload(Policy::new(vec![rule("two", &two)]));
+        told.await.unwrap();
+        write(sender, &one.join("after"), "x", 1).await;
+        taken.await.unwrap();
+        write(sender, &two.join("old"), "new", 1).await;
+    });
+    let told: Vec<(Action, Option<&str>, Option<&str>)> = events
+        .iter()
+        .map(|event| {
+            let path = event.file.as_ref().and_then(|file| file.name.as_deref());
+            (event.event.action, path, event.rule.as_ref().map(|rule| rule.name.as_str()))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Action::Created, Some("late"), Some("one")),
+            (Action::ConfigChanged, None, None),
+            (Action::Updated, Some("old"), Some("two")),
+        ]
+    );
+    assert_eq!(events[1].event.outcome, Outcome::Success);
+    assert_eq!(events[1].process.as_ref().map(|process| process.pid), Some(9), "who changed it");
+    assert!(events[2].fim.before.as_ref().unwrap().sha256.is_some(), "it is in the baseline");
+}

@@ -1,0 +1,171 @@
+//! The page without a browser: what is in it, and what cannot get out of it.
+
+use super::*;
+use crate::event::actor::{Process, User};
+use crate::event::{
+    Action, Agent, Category, Event, File, Fim, Gap, Host, Kind, Meta, Outcome, Rule, Side, Type,
+};
+use crate::journal::verify::{self, Request};
+use crate::journal::{Journal, JournalOptions};
+
+/// What a file may be called to be more than a name.
+const HOSTILE: &str = "/etc/</code><script>alert(1)</script><img src=http://evil/x onerror=alert(2)>\u{202e}fdp.exe\u{2066}\x1b[31m\n\"'&amp;";
+
+fn event(sequence: u64, action: Action) -> Event {
+    Event {
+        timestamp: Timestamp::from_unix(1_700_000_000 + sequence as i64 * 60, 0),
+        event: Meta {
+            id: format!("id-{sequence}"),
+            sequence,
+            kind: Kind::Event,
+            category: vec![Category::File],
+            types: vec![Type::Change],
+            action,
+            outcome: Outcome::Success,
+            provider: None,
+            severity: Some(50),
+        },
+        rule: Some(Rule { name: "rule".to_owned(), category: None }),
+        tags: vec!["pci_dss_11.5.2".to_owned()],
+        threat: None,
+        registry: None,
+        file: Some(File { path: HOSTILE.to_owned(), ..File::default() }),
+        process: Some(
+            Process {
+                pid: 7,
+                name: Some("<b>vim</b>".to_owned()),
+                command_line: Some("vim <script>".to_owned()),
+                ..Process::default()
+            }
+            .into(),
+        ),
+        user: Some(User { name: Some("<i>ann</i>".to_owned()), ..User::default() }.into()),
+        container: None,
+        kubernetes: None,
+        host: (Host { name: Some("web<1>".to_owned()), ..Host::default() }).into(),
+        agent: (Agent { ephemeral_id: "start".to_owned(), ..Agent::default() }).into(),
+        fim: Fim::default(),
+    }
+}
+
+fn own(sequence: u64, action: Action, fim: Fim) -> Event {
+    let mut event = event(sequence, action);
+    (event.rule, event.file, event.process, event.user) = (None, None, None, None);
+    event.event.kind = Kind::State;
+    event.fim = fim;
+    event
+}
+
+fn made(events: &[Event], since: Option<Timestamp>) -> Report {
+    let directory = crate::baseline::test_volume::tempdir();
+    let mut journal = Journal::open(directory.path(), JournalOptions::default()).unwrap();
+    for event in events {
+        journal.append(event).unwrap();
+    }
+    drop(journal);
+    let options = Options {
+        journal: directory.path().to_owned(),
+        since,
+        until: Some(Timestamp::from_unix(1_700_000_000 + 6000, 0)),
+        config: Config::default(),
+        verification: verify::verify(directory.path(), &Request::default()).unwrap(),
+        host: Host::default(),
+        agent_version: "0".to_owned(),
+    };
+    report(&options).unwrap()
+}
+
+fn sample() -> Vec<Event> {
+    let started = Fim { message: Some("watching <everything>".to_owned()), ..Fim::default() };
+    let mut alert = event(10, Action::Updated);
+    alert.event.kind = Kind::Alert;
+    alert.event.severity = Some(90);
+    alert.fim.before = Some(Side { mode: Some("0600".to_owned()), ..Side::default() });
+    alert.fim.after = Some(Side { mode: Some("0666".to_owned()), ..Side::default() });
+    let mut denied = event(11, Action::Deleted);
+    denied.event.outcome = Outcome::Failure;
+    denied.fim.errno = Some("EACCES".to_owned());
+    let time = |minute: i64| Timestamp::from_unix(1_700_000_000 + minute * 60, 0);
+    let gap = Gap {
+        from: time(12),
+        to: time(13),
+        count: Some(41),
+        hooks: vec!["ring".to_owned()],
+        scope: vec![],
+    };
+    vec![
+        own(1, Action::AgentStarted, started),
+        event(2, Action::Created),
+        alert,
+        denied,
+        own(13, Action::Gap, Fim { gap: Some(gap.clone()), ..Fim::default() }),
+        own(14, Action::GapClosed, Fim { gap: Some(gap), ..Fim::default() }),
+        own(15, Action::AgentStopped, Fim::default()),
+    ]
+}
+
+#[test]
+fn everything_is_told() {
+    let report = made(&sample(), None);
+    assert_eq!((report.changes, report.alerts), (2, 1));
+    for needle in [
+        "0600",
+        "0666",
+        "EACCES",
+        "41",
+        "11.5.2",
+        "10.3.4",
+        "A.8.9",
+        "A.8.16",
+        "SI-7",
+        "system-programs",
+        "Whole and unaltered",
+        "id-10",
+        "all gaps closed",
+        "in order",
+    ] {
+        assert!(report.html.contains(needle), "{needle} is missing");
+    }
+    for (anchor, _) in sections::TITLES {
+        assert!(report.html.contains(&format!("id=\"{anchor}\"")), "{anchor}");
+    }
+}
+
+#[test]
+fn nothing_in_an_event_is_markup_or_turns_text_round() {
+    let html = made(&sample(), None).html;
+    for bad in ["<script", "<img", "<b>vim", "<i>ann", "\u{202e}", "\u{2066}", "\x1b", "web<1>"] {
+        assert!(!html.contains(bad), "{bad:?} is in the page");
+    }
+    assert!(html.contains("&lt;script&gt;alert(1)"), "the name is there, as a text");
+    for fetched in ["src=\"", "href=\"http", "url(http", "@import", "<link", "<script"] {
+        assert!(!html.contains(fetched), "{fetched}");
+    }
+}
+
+#[test]
+fn only_the_period_counts() {
+    let since = Some(Timestamp::from_unix(1_700_000_000 + 9 * 60, 0));
+    let report = made(&sample(), since);
+    assert_eq!(report.changes, 1);
+    assert!(
+        report.html.contains("watching &lt;everything&gt;"),
+        "the start before reaches into it"
+    );
+}
+
+#[test]
+fn the_page_has_a_bound() {
+    let mut events = Vec::new();
+    for number in 0..3000_u64 {
+        let mut event = event(number + 1, Action::Updated);
+        event.timestamp = Timestamp::from_unix(1_700_000_000 + number as i64, 0);
+        event.event.kind = Kind::Alert;
+        event.file = Some(File { path: format!("/srv/{number}/x"), ..File::default() });
+        events.push(event);
+    }
+    let report = made(&events, None);
+    assert_eq!(report.alerts, 3000);
+    assert!(report.html.contains("fim events --alerts"), "it says that some are left out");
+    assert!(report.html.len() < 400_000, "{}", report.html.len());
+}

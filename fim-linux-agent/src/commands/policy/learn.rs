@@ -1,0 +1,408 @@
+//! `--learn`: runs an agent of its own for a while, and says what fires how often, and why.
+//!
+//! It is this program again, with the built-in rules, and state in a directory of its own that is
+//! removed afterwards: a running agent and its baseline are not touched.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use fim_common::event::{Action, Event};
+use fim_common::policy::{self, Pattern, Set};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+/// Paths that a suggestion names one by one.
+const PATHS: usize = 8;
+/// Processes that are shown of an item.
+const SHOWN: usize = 3;
+
+/// What was seen.
+#[derive(Debug, Serialize)]
+pub(super) struct Learned {
+    /// For how long.
+    seconds: u64,
+    /// Changes.
+    events: u64,
+    /// Who changed what, most first.
+    sources: Vec<Source>,
+    /// What to add to the configuration; empty: nothing.
+    suggestion: String,
+    #[serde(skip)]
+    seen: Vec<Seen>,
+}
+
+/// How often an item fired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Noise {
+    events: u64,
+    /// Who, most first.
+    by: Vec<(String, u64)>,
+}
+
+/// Changes of one rule by one program and user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Source {
+    rule: String,
+    /// `None`: nobody could be named.
+    executable: Option<String>,
+    user: Option<String>,
+    events: u64,
+    paths: Vec<String>,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+struct Seen {
+    rule: String,
+    path: String,
+    executable: Option<String>,
+    user: Option<String>,
+}
+
+impl std::fmt::Display for Noise {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.events == 0 {
+            return f.write_str("quiet");
+        }
+        let by = self.by.iter().take(SHOWN).map(|(who, count)| format!("{who} ({count})"));
+        let by: Vec<String> = by.collect();
+        write!(f, "fired {} times: {}", self.events, by.join(", "))
+    }
+}
+
+impl Learned {
+    fn new(seen: Vec<Seen>, time: Duration) -> Self {
+        let sources = sources(&seen);
+        let suggestion = suggestion(&sources, time);
+        let events = seen.len() as u64;
+        Self { seconds: time.as_secs(), events, sources, suggestion, seen }
+    }
+
+    /// How often the item `path` of a rule fired.
+    pub(super) fn of(&self, rule: &str, path: &str) -> Noise {
+        let patterns = Pattern::parse(path).unwrap_or_default();
+        let rule = policy::Rule::new(rule, patterns);
+        let policy = policy::Policy::new(vec![rule.clone()]).resolved(&policy::canonical);
+        let mut by: BTreeMap<String, u64> = BTreeMap::new();
+        let of_it = self.seen.iter().filter(|seen| {
+            seen.rule == rule.name && policy.covers(Path::new(&seen.path)).is_some()
+        });
+        for seen in of_it {
+            let who = seen.executable.clone().unwrap_or_else(|| "nobody known".to_owned());
+            *by.entry(who).or_default() += 1;
+        }
+        let mut by: Vec<(String, u64)> = by.into_iter().collect();
+        by.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        Noise { events: by.iter().map(|(_, count)| count).sum(), by }
+    }
+
+    pub(super) fn write(&self, out: &mut dyn Write) -> Result<()> {
+        let Self { seconds, events, suggestion, .. } = self;
+        writeln!(out, "\nWatched for {seconds} s: {events} changes.")?;
+        if suggestion.is_empty() {
+            writeln!(out, "Nothing to suppress.")?;
+        } else {
+            writeln!(out, "To count these instead of telling each, if you know them, add to the")?;
+            writeln!(out, "configuration:\n\n{suggestion}")?;
+        }
+        Ok(())
+    }
+}
+
+/// By rule, program and user, most first.
+fn sources(seen: &[Seen]) -> Vec<Source> {
+    let mut sources: Vec<Source> = Vec::new();
+    for Seen { rule, path, executable, user } in seen {
+        let same = |source: &&mut Source| {
+            source.rule == *rule && source.executable == *executable && source.user == *user
+        };
+        match sources.iter_mut().find(same) {
+            Some(source) => {
+                source.events += 1;
+                if !source.paths.contains(path) {
+                    source.paths.push(path.clone());
+                }
+            }
+            None => sources.push(Source {
+                rule: rule.clone(),
+                executable: executable.clone(),
+                user: user.clone(),
+                events: 1,
+                paths: vec![path.clone()],
+            }),
+        }
+    }
+    for source in &mut sources {
+        source.paths.sort_unstable();
+    }
+    sources.sort_by(|a, b| b.events.cmp(&a.events).then_with(|| a.paths.cmp(&b.paths)));
+    sources
+}
+
+/// The configuration that suppresses these: as narrow as what was seen, by rule.
+fn suggestion(sources: &[Source], time: Duration) -> String {
+    let mut text = String::new();
+    let mut rules: Vec<&str> = sources.iter().map(|source| source.rule.as_str()).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    for rule in rules {
+        let _ = writeln!(text, "[[adjust]]\nrule = {}\n", quoted(rule));
+        for source in sources.iter().filter(|source| source.rule == rule) {
+            let paths = narrowed(&source.paths);
+            let _ = writeln!(text, "[[adjust.suppress]]");
+            if let Some(executable) = &source.executable {
+                let _ = writeln!(text, "executable = [{}]", quoted(&literal(executable)));
+            }
+            if let Some(user) = &source.user {
+                let _ = writeln!(text, "user = [{}]", quoted(user));
+            }
+            let _ = writeln!(
+                text,
+                "paths = [{}]",
+                paths.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(", ")
+            );
+            let reason = format!("{} changes in {} s were learned", source.events, time.as_secs());
+            let _ = writeln!(text, "reason = {}\n", quoted(&reason));
+        }
+    }
+    text
+}
+
+/// As they are, or the directories where there are many.
+fn narrowed(paths: &[String]) -> Vec<String> {
+    if paths.len() <= PATHS {
+        return paths.iter().map(|path| literal(path)).collect();
+    }
+    let directories = paths.iter().filter_map(|path| Path::new(path).parent());
+    let mut directories: Vec<String> =
+        directories.map(|path| format!("{}/*", literal(&path.to_string_lossy()))).collect();
+    directories.sort_unstable();
+    directories.dedup();
+    directories
+}
+
+/// The text of a pattern that matches this path and no other characters.
+fn literal(path: &str) -> String {
+    Pattern::literal(PathBuf::from(path)).source().to_owned()
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// A directory that goes when this does.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+        let path = std::env::temp_dir().join(format!("fim-learn-{}", id.trim()));
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("{} cannot be made", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "this directory is left");
+        }
+    }
+}
+
+/// An agent that ends when this does.
+struct Agent(Child);
+
+impl Agent {
+    fn ask_to_stop(&self) {
+        if let Ok(id) = i32::try_from(self.0.id())
+            && let Some(pid) = Pid::from_raw(id)
+        {
+            // It may have ended by itself, which its exit status will tell.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs an agent with these sets for `time`.
+pub(super) fn learn(sets: &[Set], time: Duration) -> Result<Learned> {
+    let scratch = Scratch::new()?;
+    let names: Vec<String> = sets.iter().map(|set| quoted(set.as_str())).collect();
+    let config = scratch.0.join("fim.toml");
+    // No canary: it would make directories on the watched file systems.
+    let text = format!(
+        "sets = [{}]\n[metrics]\nenabled = false\n[canary]\ninterval = 0\n",
+        names.join(", ")
+    );
+    std::fs::write(&config, text)?;
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600))?;
+    let log = scratch.0.join("log");
+    let child = Command::new("/proc/self/exe")
+        .args(["run", "--output", "json", "--config"])
+        .arg(&config)
+        .arg("--state-dir")
+        .arg(scratch.0.join("state"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&log)?)
+        .spawn()
+        .context("the agent cannot be started")?;
+    let mut agent = Agent(child);
+    let (sender, mut lines) = mpsc::unbounded_channel();
+    if let Some(stdout) = agent.0.stdout.take() {
+        std::thread::spawn(move || send_events(stdout, &sender));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (seen, took) = runtime.block_on(watch(&agent, &mut lines, time))?;
+    let status = agent.0.wait()?;
+    if !status.success() {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        let last = log.lines().last().unwrap_or("it says nothing").to_owned();
+        bail!("the agent that was to learn ended with {status}: {last}");
+    }
+    Ok(Learned::new(seen, took))
+}
+
+fn send_events(stdout: impl Read, sender: &mpsc::UnboundedSender<Event>) {
+    for line in BufReader::new(stdout).lines() {
+        let Ok(line) = line else { return };
+        if let Ok(event) = serde_json::from_str(&line)
+            && sender.send(event).is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Takes events until the time is over, or Ctrl-C; returns them, and how long it was.
+async fn watch(
+    agent: &Agent,
+    events: &mut mpsc::UnboundedReceiver<Event>,
+    time: Duration,
+) -> Result<(Vec<Seen>, Duration)> {
+    let mut seen = Vec::new();
+    let mut since = None;
+    let mut asked = None;
+    tracing::info!("taking a baseline of its own");
+    loop {
+        let end = async {
+            match since {
+                Some(since) if asked.is_none() => tokio::time::sleep_until(since + time).await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = events.recv() => match event {
+                None => break,
+                Some(event) if event.event.action == Action::AgentStarted => {
+                    tracing::info!(seconds = time.as_secs(), "learning; Ctrl-C ends it");
+                    since = Some(tokio::time::Instant::now());
+                }
+                Some(event) => seen.extend(of(&event)),
+            },
+            () = end => {
+                asked = Some(tokio::time::Instant::now());
+                agent.ask_to_stop();
+            }
+            _ = tokio::signal::ctrl_c(), if asked.is_none() => {
+                asked = Some(tokio::time::Instant::now());
+                agent.ask_to_stop();
+            }
+        }
+    }
+    let took = since.zip(asked).map(|(since, asked)| asked.duration_since(since));
+    Ok((seen, took.unwrap_or_default()))
+}
+
+fn of(event: &Event) -> Option<Seen> {
+    let user = event.user.as_ref().and_then(|user| user.effective.as_ref());
+    Some(Seen {
+        rule: event.rule.as_ref()?.name.clone(),
+        path: event.file.as_ref()?.path.clone(),
+        executable: event.process.as_ref().and_then(|process| process.executable.clone()),
+        user: user.map(|user| user.name.as_ref().unwrap_or(&user.id).clone()),
+    })
+}
+
+/// `10m`, `90s`, `1h30m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let duration = text.parse::<jiff::SignedDuration>();
+    let duration = duration.ok().and_then(|duration| Duration::try_from(duration).ok());
+    let within = duration.filter(|time| (1..=7 * 86_400).contains(&time.as_secs()));
+    within.ok_or_else(|| "a time from 1s to 168h, as in 10m or 1h30m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use fim_common::config::Config;
+
+    use super::*;
+
+    fn seen(rule: &str, path: &str, executable: Option<&str>) -> Seen {
+        Seen {
+            rule: rule.to_owned(),
+            path: path.to_owned(),
+            executable: executable.map(str::to_owned),
+            user: executable.map(|_| "root".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_suggestion_suppresses_what_was_seen_and_no_more() {
+        let mut all = vec![
+            seen("system-configuration", "/etc/resolv.conf", Some("/usr/sbin/NetworkManager")),
+            seen("system-configuration", "/etc/resolv.conf", Some("/usr/sbin/NetworkManager")),
+            seen("scheduled-jobs", "/etc/cron.daily/[x]", None),
+        ];
+        for number in 0..20 {
+            let path = format!("/usr/local/bin/tool{number}");
+            all.push(seen("local-programs", &path, Some("/usr/bin/rsync")));
+        }
+        let learned = Learned::new(all, Duration::from_secs(600));
+        assert_eq!(learned.events, 23);
+        let text = format!("sets = [\"recommended\"]\n{}", learned.suggestion);
+        let config = Config::parse(&text, Path::new("f")).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let named = |name: &str| config.rules.iter().find(|rule| rule.name == name).unwrap();
+        let entry = &named("system-configuration").suppress[0];
+        assert!(entry.executables[0].matches(Path::new("/usr/sbin/NetworkManager")));
+        assert!(entry.paths[0].matches(Path::new("/etc/resolv.conf")));
+        assert!(!entry.paths[0].matches(Path::new("/etc/other.conf")));
+        assert_eq!(entry.users, ["root"]);
+        let nobody = &named("scheduled-jobs").suppress[0];
+        assert!(nobody.executables.is_empty());
+        assert!(nobody.paths[0].matches(Path::new("/etc/cron.daily/[x]")));
+        let many = &named("local-programs").suppress[0];
+        assert_eq!(many.paths.len(), 1);
+        assert!(many.paths[0].matches(Path::new("/usr/local/bin/tool3")));
+
+        let noise = learned.of("system-configuration", "/etc/*.conf");
+        assert_eq!(noise.to_string(), "fired 2 times: /usr/sbin/NetworkManager (2)");
+        assert_eq!(learned.of("boot", "/boot").to_string(), "quiet");
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        for wrong in ["", "10", "0s", "-1m", "200h", "soon"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

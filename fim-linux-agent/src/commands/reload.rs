@@ -1,0 +1,435 @@
+//! Another configuration while the agent runs: on SIGHUP, and when the file changes.
+//!
+//! The steps are in `fim_common::pipeline::reload`. Here the file is watched and read, and the
+//! collector is told. A file that is wrong changes nothing, and is told.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use fim_common::baseline::Baseline;
+use fim_common::collector::Collector;
+use fim_common::config::{self, Config};
+use fim_common::event::Configuration;
+use fim_common::pipeline::{Pipeline, Refused, Reload, Reloader};
+use fim_common::policy::{self, Pattern, Policy, Rule};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::run::{Arguments, read_configuration};
+
+/// What is to be done next.
+pub(super) enum Step {
+    /// Read the file, because of a signal.
+    Hangup,
+    /// Read the file, because it may have changed.
+    File,
+    /// The new policy is in force; or the pipeline has ended.
+    InForce(bool),
+    /// What is newly watched is in the baseline.
+    Taken,
+}
+
+/// A policy on its way into force.
+struct Pending {
+    config: Config,
+    policy: Policy,
+    sha256: Option<String>,
+    in_force: oneshot::Receiver<()>,
+}
+
+/// What is in force, and how it is replaced.
+pub(super) struct Reloading {
+    arguments: Arguments,
+    config: Config,
+    policy: Policy,
+    sha256: Option<String>,
+    /// Of the file that was looked at last; a wrong one is told once.
+    seen: Option<String>,
+    /// The configuration file; `None`: the command line says it all.
+    file: Option<PathBuf>,
+    hangup: Signal,
+    watch: Option<Watch>,
+    reloader: Option<Reloader>,
+    pending: Option<Pending>,
+    taken: Option<oneshot::Receiver<()>>,
+}
+
+impl Reloading {
+    /// Of the configuration with which the agent starts.
+    ///
+    /// # Errors
+    /// When the system refuses to handle signals.
+    pub(super) fn new(
+        arguments: Arguments,
+        config: &Config,
+        sha256: Option<String>,
+    ) -> io::Result<Self> {
+        let default = Path::new(config::DEFAULT_PATH);
+        let file = arguments.config.as_deref().unwrap_or(default);
+        let file = (!arguments.has_no_file()).then(|| file.to_owned());
+        let watch = file.as_deref().and_then(|file| {
+            let watch = Watch::new(file);
+            let message = "the configuration file is not watched: send SIGHUP when it changes";
+            watch.inspect_err(|error| tracing::info!(%error, "{message}")).ok()
+        });
+        Ok(Self {
+            policy: config.policy().resolved(&policy::canonical),
+            config: config.clone(),
+            arguments,
+            seen: sha256.clone(),
+            sha256,
+            file,
+            hangup: signal(SignalKind::hangup())?,
+            watch,
+            reloader: None,
+            pending: None,
+            taken: None,
+        })
+    }
+
+    /// The policy in force, resolved.
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// What the collector has to watch: that, and the configuration file, so that who changes it
+    /// can be named.
+    pub(super) fn watched(&self) -> Policy {
+        Policy::joined(&[&self.policy, &self.own()])
+    }
+
+    fn own(&self) -> Policy {
+        let file = self.file.iter().map(|file| {
+            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            let pattern = Pattern::literal(file);
+            Rule { hash: false, ..Rule::new("the agent's configuration", vec![pattern]) }
+        });
+        Policy::new(file.collect()).resolved(&policy::canonical)
+    }
+
+    /// Before the pipeline runs.
+    pub(super) fn begin(&mut self, pipeline: &mut Pipeline) {
+        let own = self.own();
+        let names = own.rules().iter().flat_map(|rule| &rule.paths);
+        let names = names.map(|pattern| pattern.base().to_owned()).collect();
+        self.reloader = Some(pipeline.reloader(names));
+    }
+
+    /// Waits for something to do. What comes while a policy is on its way waits until it is there.
+    pub(super) async fn step(&mut self) -> Step {
+        if let Some(pending) = &mut self.pending {
+            return Step::InForce((&mut pending.in_force).await.is_ok());
+        }
+        let taken = async {
+            match &mut self.taken {
+                // Closed without a word: the pipeline has ended.
+                Some(taken) => taken.await.unwrap_or_default(),
+                None => std::future::pending().await,
+            }
+        };
+        let changed = async {
+            match &mut self.watch {
+                Some(watch) => watch.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(()) = self.hangup.recv() => Step::Hangup,
+            () = changed => Step::File,
+            () = taken => Step::Taken,
+        }
+    }
+
+    /// Does it. Blocks while the collector is told.
+    pub(super) fn take(&mut self, step: Step, collector: &mut dyn Collector, baseline: &Baseline) {
+        match step {
+            Step::Hangup if self.file.is_none() => {
+                tracing::warn!("SIGHUP: there is no configuration file; the command line says all");
+            }
+            Step::Hangup => self.read("SIGHUP", collector),
+            Step::File => self.read("file_change", collector),
+            Step::InForce(in_force) => self.in_force(in_force, collector),
+            Step::Taken => {
+                self.taken = None;
+                match baseline.linked() {
+                    Ok(files) => collector.watch_linked(files),
+                    Err(error) => tracing::error!(%error, "the baseline cannot be read"),
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, trigger: &str, collector: &mut dyn Collector) {
+        let (sha256, read) = read_configuration(&self.arguments);
+        if trigger == "file_change" && sha256 == self.seen {
+            return;
+        }
+        self.seen.clone_from(&sha256);
+        let file = self.file.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH));
+        let mut said = Configuration {
+            file: file.display().to_string(),
+            trigger: trigger.to_owned(),
+            before_sha256: self.sha256.clone(),
+            after_sha256: sha256.clone(),
+            ..Configuration::default()
+        };
+        // Without a file another policy would apply, which nobody has asked for.
+        let gone = sha256.is_none() && self.sha256.is_some();
+        let config = match read {
+            Ok(_) if gone => return self.refuse(said, "the file is gone"),
+            Ok(config) => config,
+            Err(error) => return self.refuse(said, &error.to_string()),
+        };
+        let policy = config.policy().resolved(&policy::canonical);
+        compare(&self.config, &config, &mut said);
+        let both = Policy::joined(&[&self.policy, &policy, &self.own()]);
+        if let Err(error) = collector.rescope(&both) {
+            let error = format!("it cannot be watched: {error}");
+            if let Err(error) = collector.rescope(&self.watched()) {
+                tracing::error!(%error, "what was watched may not be watched any more");
+            }
+            return self.refuse(said, &error);
+        }
+        let message = message(&said);
+        tracing::info!(trigger, "{message}");
+        let (in_force, told) = oneshot::channel();
+        let (baseline_taken, taken) = oneshot::channel();
+        if let Some(reloader) = &self.reloader {
+            reloader.reload(Reload {
+                policy: policy.clone(),
+                fold: config.events.fold,
+                settle: config.events.settle,
+                alert_severity: config.events.alert_severity,
+                suppressed_interval: config.events.suppressed_interval,
+                configuration: said,
+                message,
+                in_force,
+                baseline_taken,
+            });
+        }
+        self.taken = Some(taken);
+        self.pending = Some(Pending { config, policy, sha256, in_force: told });
+    }
+
+    fn refuse(&mut self, said: Configuration, error: &str) {
+        tracing::error!("the configuration stays as it is: {error}");
+        let errors = error.lines().map(str::to_owned).collect();
+        let first = error.lines().next().unwrap_or_default();
+        let message = format!("the configuration stays as it is: {first}");
+        if let Some(reloader) = &self.reloader {
+            reloader.refused(Refused { configuration: Configuration { errors, ..said }, message });
+        }
+    }
+
+    fn in_force(&mut self, in_force: bool, collector: &mut dyn Collector) {
+        let Some(pending) = self.pending.take().filter(|_| in_force) else { return };
+        self.config = pending.config;
+        self.policy = pending.policy;
+        self.sha256 = pending.sha256;
+        // What nobody asks for any more.
+        if let Err(error) = collector.rescope(&self.watched()) {
+            tracing::error!(%error, "more is watched than the policy asks for");
+        }
+    }
+}
+
+/// Fills in what differs.
+fn compare(old: &Config, new: &Config, said: &mut Configuration) {
+    let names = |config: &Config| -> HashSet<String> {
+        config.rules.iter().map(|rule| rule.name.clone()).collect()
+    };
+    let (before, after) = (names(old), names(new));
+    let sorted = |names: Vec<&String>| {
+        let mut names: Vec<String> = names.into_iter().cloned().collect();
+        names.sort_unstable();
+        names
+    };
+    said.rules_added = sorted(after.difference(&before).collect());
+    said.rules_removed = sorted(before.difference(&after).collect());
+    let changed = new
+        .rules
+        .iter()
+        .filter(|rule| old.rules.iter().any(|other| other.name == rule.name && other != *rule));
+    said.rules_changed = sorted(changed.map(|rule| &rule.name).collect());
+    let listed = |pairs: &[(&str, bool)]| -> Vec<String> {
+        pairs.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()).collect()
+    };
+    let order = |config: &Config| -> Vec<String> {
+        let common = config.rules.iter().map(|rule| rule.name.clone());
+        common.filter(|name| before.contains(name) && after.contains(name)).collect()
+    };
+    said.settings_changed = listed(&[
+        ("events", old.events != new.events),
+        ("maintenance", old.windows != new.windows),
+        ("order of rules", order(old) != order(new)),
+    ]);
+    said.restart_needed = listed(&[
+        ("backend", old.backend != new.backend),
+        ("journal", old.journal != new.journal),
+        ("metrics", old.metrics != new.metrics),
+        ("hash.workers", old.hash.workers != new.hash.workers),
+        ("collector", old.collector != new.collector),
+        ("canary", old.canary != new.canary),
+    ]);
+}
+
+/// What changed, for people.
+fn message(said: &Configuration) -> String {
+    let parts: Vec<String> = [
+        ("added", &said.rules_added),
+        ("removed", &said.rules_removed),
+        ("changed", &said.rules_changed),
+    ]
+    .into_iter()
+    .filter(|(_, names)| !names.is_empty())
+    .map(|(what, names)| format!("{what} {}", names.join(", ")))
+    .collect();
+    let mut text = match parts.is_empty() {
+        true => "configuration read again: the same rules".to_owned(),
+        false => format!("configuration changed: rules {}", parts.join("; ")),
+    };
+    if !said.settings_changed.is_empty() {
+        text.push_str(&format!("; {} changed", said.settings_changed.join(", ")));
+    }
+    if !said.restart_needed.is_empty() {
+        let keys = said.restart_needed.join(", ");
+        text.push_str(&format!("; {keys} in force after a restart"));
+    }
+    text
+}
+
+/// Tells when the file may have changed: written, replaced by a rename, or by another target of a
+/// symbolic link (as Kubernetes does).
+struct Watch {
+    file: PathBuf,
+    inotify: AsyncFd<OwnedFd>,
+}
+
+impl Watch {
+    fn new(file: &Path) -> io::Result<Self> {
+        let file = std::path::absolute(file)?;
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        #[allow(deprecated, reason = "what it is deprecated for cannot be with an OwnedFd")]
+        let inotify = AsyncFd::new(inotify)?;
+        let watch = Self { file, inotify };
+        watch.add(watch.file.parent())?;
+        // Beside the link, where it leads to.
+        let _ = watch.add(policy::canonical(&watch.file).parent());
+        Ok(watch)
+    }
+
+    fn add(&self, directory: Option<&Path>) -> io::Result<()> {
+        let flags = WatchFlags::CLOSE_WRITE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::ATTRIB
+            | WatchFlags::ONLYDIR;
+        let directory = directory.unwrap_or(Path::new("/"));
+        inotify::add_watch(self.inotify.get_ref(), directory, flags)?;
+        Ok(())
+    }
+
+    /// Waits until something happens to the file, or to what leads there.
+    async fn changed(&mut self) {
+        loop {
+            let Ok(mut ready) = self.inotify.readable().await else {
+                // The runtime is ending.
+                return std::future::pending().await;
+            };
+            let target = policy::canonical(&self.file);
+            let names = [self.file.file_name(), target.file_name()];
+            let is_link = target != self.file;
+            let mut changed = false;
+            let mut buffer = [MaybeUninit::uninit(); 4096];
+            let mut events = inotify::Reader::new(self.inotify.get_ref(), &mut buffer);
+            loop {
+                match events.next() {
+                    Ok(event) => {
+                        let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+                        changed |= is_link || name.is_none() || names.contains(&name);
+                    }
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(_) => break,
+                }
+            }
+            ready.clear_ready();
+            drop(ready);
+            if changed {
+                // A link may lead elsewhere now.
+                let _ = self.add(target.parent());
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Config {
+        Config::parse(text, Path::new("f.toml")).unwrap()
+    }
+
+    const RULE: &str = "[[rule]]\nname = 'a'\npaths = ['/a']\n";
+
+    #[test]
+    fn what_differs_is_named() {
+        let old = parse(&format!("{RULE}[[rule]]\nname = 'b'\npaths = ['/b']"));
+        let new = parse(&format!(
+            "backend = 'bpf'\n[events]\nfold_ms = 1\n[canary]\ninterval = 9\n{RULE}severity = 3\n\
+             [[rule]]\nname = 'c'\npaths = ['/c']"
+        ));
+        let mut said = Configuration::default();
+        compare(&old, &new, &mut said);
+        assert_eq!(said.rules_added, ["c"]);
+        assert_eq!(said.rules_removed, ["b"]);
+        assert_eq!(said.rules_changed, ["a"]);
+        assert_eq!(said.settings_changed, ["events"]);
+        assert_eq!(said.restart_needed, ["backend", "canary"]);
+        let text = message(&said);
+        assert_eq!(
+            text,
+            "configuration changed: rules added c; removed b; changed a; events changed; \
+             backend, canary in force after a restart"
+        );
+        let mut same = Configuration::default();
+        compare(&old, &old, &mut same);
+        assert_eq!(same, Configuration::default());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_replaced_or_led_elsewhere_is_noticed() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        std::fs::write(at("fim.toml"), "").unwrap();
+        let mut watch = Watch::new(&at("fim.toml")).unwrap();
+        std::fs::write(at("fim.toml"), "x").unwrap();
+        watch.changed().await;
+        std::fs::write(at("new"), "y").unwrap();
+        std::fs::rename(at("new"), at("fim.toml")).unwrap();
+        watch.changed().await;
+
+        for version in ["one", "two"] {
+            std::fs::create_dir(at(version)).unwrap();
+            std::fs::write(at(version).join("f"), version).unwrap();
+        }
+        std::os::unix::fs::symlink("one", at("data")).unwrap();
+        std::os::unix::fs::symlink("data/f", at("linked.toml")).unwrap();
+        let mut watch = Watch::new(&at("linked.toml")).unwrap();
+        std::os::unix::fs::symlink("two", at("data.new")).unwrap();
+        std::fs::rename(at("data.new"), at("data")).unwrap();
+        watch.changed().await;
+        std::fs::write(at("two/f"), "three").unwrap();
+        watch.changed().await;
+    }
+}
