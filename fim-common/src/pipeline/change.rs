@@ -190,6 +190,10 @@ fn overlay(over: &ObjectState, under: &ObjectState) -> ObjectState {
 
 /// Completes a draft; leaves in `to_know` what the baseline is to have of the path from now on, if
 /// that is new. `None`: nothing happened that a rule wants to know.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "what an event is made of, from all over the pipeline"
+)]
 pub(super) fn event(
     draft: Draft,
     outcome: Option<HashOutcome>,
