@@ -401,13 +401,16 @@ impl Runs {
         event.fim.verdict = verdict;
         event.fim.verdict_reason = verdict.map(|_| reason.to_owned());
         event.fim.package = package;
-        let severity = event.event.severity.unwrap_or(0);
-        match (verdict, &lineage) {
-            (Some(Verdict::Unexpected), _) => event.event.kind = Kind::Alert,
-            (Some(_), Some(_)) if severity < self.options.alert_severity => {
-                event.event.kind = Kind::Event;
+        let met = event.fim.expectation.as_ref().map(|expectation| expectation.met);
+        if met.is_none() {
+            let severity = event.event.severity.unwrap_or(0);
+            match (verdict, &lineage) {
+                (Some(Verdict::Unexpected), _) => event.event.kind = Kind::Alert,
+                (Some(_), Some(_)) if severity < self.options.alert_severity => {
+                    event.event.kind = Kind::Event;
+                }
+                _ => {}
             }
-            _ => {}
         }
         if lineage.is_none() {
             event.fim.package_run = None;
@@ -424,7 +427,8 @@ impl Runs {
         if verdict == Verdict::Expected {
             *run.actions.entry(event.event.action.as_str().to_owned()).or_default() += 1;
             merge(&mut run.operations, &event.fim.operations);
-            if !self.options.details {
+            // What the policy says is never to happen is told, whoever does it.
+            if !self.options.details && met != Some(false) {
                 return;
             }
         }
