@@ -241,6 +241,8 @@ impl Check<'_> {
         let zone = match &raw.timezone {
             None => TimeZone::system(),
             Some(name) if name.get_ref() == "local" => TimeZone::system(),
+            // Also where there is no time zone database, as in a container of one program.
+            Some(name) if name.get_ref() == "UTC" => TimeZone::UTC,
             Some(name) => match TimeZone::get(name.get_ref()) {
                 Ok(zone) => zone,
                 Err(error) => {

@@ -22,8 +22,8 @@ fn what_a_package_manager_does_is_one_event() {
     if !is_ready("packages") {
         return;
     }
-    if Command::new("dpkg-deb").arg("--version").output().is_err() {
-        return skip("packages", "this machine has no dpkg");
+    if Command::new("apt-get").arg("--version").output().is_err() {
+        return skip("packages", "this machine has no apt");
     }
     let _guard = beside_others();
     let scratch = Scratch::new("packages");
@@ -99,8 +99,8 @@ fn killed_while_it_holds() {
     if !is_ready("packages") {
         return;
     }
-    if Command::new("dpkg-deb").arg("--version").output().is_err() {
-        return skip("packages", "this machine has no dpkg");
+    if Command::new("apt-get").arg("--version").output().is_err() {
+        return skip("packages", "this machine has no apt");
     }
     let _guard = beside_others();
     let scratch = Scratch::new("packages-killed");

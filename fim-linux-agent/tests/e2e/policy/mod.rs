@@ -3,6 +3,7 @@
 mod reload;
 mod who;
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -62,6 +63,7 @@ fn program(scratch: &Scratch, name: &str) -> PathBuf {
 /// Has a program write to a file.
 fn by(program: &Path, path: &Path) {
     let script = format!("echo \"$$\" > '{}'", path.display());
-    let status = Command::new(program).arg("-c").arg(script).status().unwrap();
+    // What busybox does goes by that name.
+    let status = Command::new(program).arg0("sh").arg("-c").arg(script).status().unwrap();
     assert!(status.success(), "{status}");
 }

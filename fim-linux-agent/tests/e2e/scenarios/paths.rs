@@ -208,6 +208,11 @@ fn directory_made_again(scene: &Scene<'_>) {
             }
             fs::remove_file(&file).unwrap();
             fs::remove_dir(&place).unwrap();
+            if place.starts_with(&scene.inside) {
+                scene.wait("the removal", |event| {
+                    event.action() == "deleted" && event.path() == path_text(&place)
+                });
+            }
         }
     }
 }
