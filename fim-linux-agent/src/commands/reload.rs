@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use fim_common::baseline::Baseline;
 use fim_common::collector::Collector;
-use fim_common::config::{self, Config};
+use fim_common::config::{self, Config, Hash};
 use fim_common::event::Configuration;
 use fim_common::pipeline::{Pipeline, Refused, Reload, Reloader};
 use fim_common::policy::{self, Pattern, Policy, Rule};
@@ -265,18 +265,42 @@ fn compare(old: &Config, new: &Config, said: &mut Configuration) {
         let common = config.rules.iter().map(|rule| rule.name.clone());
         common.filter(|name| before.contains(name) && after.contains(name)).collect()
     };
+    // Each key is here: one that nobody mentions would change nothing, and nobody would know.
+    let Config {
+        file: _,
+        backend,
+        journal,
+        metrics,
+        // In force through the rules.
+        hash: Hash { max_size: _, workers, large },
+        content,
+        events,
+        collector,
+        canary,
+        packages,
+        scan,
+        rules: _,
+        windows,
+    } = old;
     said.settings_changed = listed(&[
-        ("events", old.events != new.events),
-        ("maintenance", old.windows != new.windows),
+        ("events", *events != new.events),
+        ("maintenance", *windows != new.windows),
         ("order of rules", order(old) != order(new)),
     ]);
+    // Contents are kept from the start on, if a rule wants it then.
+    let compares = |config: &Config| config.rules.iter().any(|rule| rule.content_diff);
     said.restart_needed = listed(&[
-        ("backend", old.backend != new.backend),
-        ("journal", old.journal != new.journal),
-        ("metrics", old.metrics != new.metrics),
-        ("hash.workers", old.hash.workers != new.hash.workers),
-        ("collector", old.collector != new.collector),
-        ("canary", old.canary != new.canary),
+        ("backend", *backend != new.backend),
+        ("journal", *journal != new.journal),
+        ("metrics", *metrics != new.metrics),
+        ("hash.workers", *workers != new.hash.workers),
+        ("hash.large", *large != new.hash.large),
+        ("content", *content != new.content),
+        ("content_diff", compares(new) && !compares(old)),
+        ("collector", *collector != new.collector),
+        ("canary", *canary != new.canary),
+        ("packages", *packages != new.packages),
+        ("scan", *scan != new.scan),
     ]);
 }
 
@@ -316,7 +340,7 @@ impl Watch {
     fn new(file: &Path) -> io::Result<Self> {
         let file = std::path::absolute(file)?;
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        #[allow(deprecated, reason = "what it is deprecated for cannot be with an OwnedFd")]
+        #[expect(deprecated, reason = "what it is deprecated for cannot be with an OwnedFd")]
         let inotify = AsyncFd::new(inotify)?;
         let watch = Self { file, inotify };
         watch.add(watch.file.parent())?;
@@ -401,6 +425,19 @@ mod tests {
             text,
             "configuration changed: rules added c; removed b; changed a; events changed; \
              backend, canary in force after a restart"
+        );
+        let silent = [
+            "[hash]\nlarge = '1MiB'",
+            "[content]\nmax_diff = 300",
+            "[packages]\nhold = 9",
+            "[scan]\nnice = 9",
+        ];
+        let all = parse(&format!("{}\n{RULE}content_diff = true\n", silent.join("\n")));
+        let mut said = Configuration::default();
+        compare(&old, &all, &mut said);
+        assert_eq!(
+            said.restart_needed,
+            ["hash.large", "content", "content_diff", "packages", "scan"]
         );
         let mut same = Configuration::default();
         compare(&old, &old, &mut same);
