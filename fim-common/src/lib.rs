@@ -24,6 +24,8 @@ pub mod content;
 #[cfg(feature = "std")]
 pub mod diff;
 #[cfg(feature = "std")]
+mod durable;
+#[cfg(feature = "std")]
 pub mod event;
 #[cfg(feature = "std")]
 pub mod hash;
@@ -47,6 +49,8 @@ pub mod packages;
 pub mod pipeline;
 #[cfg(feature = "std")]
 pub mod policy;
+#[cfg(feature = "std")]
+mod random;
 #[cfg(feature = "std")]
 pub mod report;
 #[cfg(feature = "std")]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::last::{self, LastChange};
 use super::{COMMIT_EVERY, delete, put};
 use crate::state::ObjectState;
 
@@ -21,7 +22,7 @@ pub(super) const AGAIN: usize = 64;
 const KEEP: usize = 4 * MOST;
 
 /// What is to become of a row.
-#[allow(clippy::large_enum_variant, reason = "nearly all of them are `Set`")]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are `Set`")]
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     /// Nothing is known of the path any more.
@@ -29,8 +30,8 @@ pub(super) enum Change {
     /// The object is as follows.
     Set {
         state: ObjectState,
-        /// Who changed it last, as the row has it; `None`: as it was.
-        last: Option<String>,
+        /// Who changed it last; `None`: as it was.
+        last: Option<Box<LastChange>>,
         /// It is another object than the row's.
         anew: bool,
     },
@@ -38,7 +39,7 @@ pub(super) enum Change {
 
 impl Change {
     /// The object is like this now.
-    pub(super) fn to(state: ObjectState, last: Option<String>) -> Self {
+    pub(super) fn to(state: ObjectState, last: Option<Box<LastChange>>) -> Self {
         Self::Set { state, last, anew: false }
     }
 
@@ -103,6 +104,7 @@ impl Ahead {
                     if *anew {
                         delete(connection, path)?;
                     }
+                    let last = last.as_deref().and_then(last::json);
                     put(connection, path, state, last.as_deref())?;
                 }
             }

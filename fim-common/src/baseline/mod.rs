@@ -130,9 +130,9 @@ impl Baseline {
         &self,
         path: &Path,
         state: &ObjectState,
-        last: &LastChange,
+        last: LastChange,
     ) -> Result<(), BaselineError> {
-        self.set(path, Change::to(state.clone(), last::json(last))).map(drop)
+        self.set(path, Change::to(state.clone(), Some(Box::new(last)))).map(drop)
     }
 
     /// Forgets one path, and returns what was known of it. What is below it stays.

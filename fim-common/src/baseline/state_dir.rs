@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock, statvfs};
 use rustix::io::Errno;
 
+use crate::durable::{nofollow, replace};
+
 /// Free bytes below which the agent does not start: it would run full while taking the baseline
 /// of the recommended directories of a small system (some 2,000 objects).
 pub const MINIMUM_FREE: u64 = 2 * 1024 * 1024;
@@ -236,29 +238,12 @@ fn read_agent_id(directory: &Path) -> Result<Option<String>, StateDirError> {
     }
 }
 
-/// Written under another name and renamed, so that a crash leaves no half id behind.
 fn make_agent_id(directory: &Path) -> Result<String, StateDirError> {
     let path = directory.join("agent-id");
-    let fresh = directory.join("agent-id.new");
     let id = uuid::Uuid::now_v7().to_string();
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(nofollow())
-            .open(&fresh)?;
-        file.write_all(format!("{id}\n").as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, &path)
-    };
-    write().map_err(|source| sort(directory, &path, source))?;
+    replace(&path, format!("{id}\n").as_bytes(), 0o600)
+        .map_err(|source| sort(directory, &path, source))?;
     Ok(id)
-}
-
-fn nofollow() -> i32 {
-    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
 }
 
 fn sort(directory: &Path, path: &Path, source: io::Error) -> StateDirError {

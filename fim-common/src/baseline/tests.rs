@@ -502,7 +502,7 @@ fn who_changed_it_last() {
     };
     baseline.put(path, &full()).unwrap();
     assert_eq!(baseline.last_change(path).unwrap(), None);
-    baseline.put_by(path, &full(), &last).unwrap();
+    baseline.put_by(path, &full(), last.clone()).unwrap();
     // What a scan brings up to date nobody has changed.
     baseline.put(path, &ObjectState { device: Some(99), ..full() }).unwrap();
     assert_eq!(baseline.last_change(path).unwrap(), Some(last.clone()));

@@ -28,7 +28,7 @@ mod rules_tests;
 mod tests;
 
 pub use reference::reference_markdown;
-pub use render::to_toml;
+pub use render::{quoted, to_toml};
 pub use source::Loaded;
 
 /// Where the configuration lies when nothing else is said.

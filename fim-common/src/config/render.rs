@@ -254,7 +254,8 @@ fn write_window(out: &mut String, window: &Window) -> fmt::Result {
     }
 }
 
-fn quoted(text: &str) -> String {
+/// A text as TOML has it.
+pub fn quoted(text: &str) -> String {
     Value::String(text.to_owned()).to_string()
 }
 

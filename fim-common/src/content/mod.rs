@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::event::{ContentDiff, DiffState};
 use crate::hash::hex;
+use crate::{durable, random};
 
 mod compare;
 mod secret;
@@ -239,11 +240,7 @@ fn key(path: &Path) -> io::Result<[u8; 32]> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    // Two UUIDs of version 4 are 244 random bits of the system.
-    let mut hasher = Sha256::new();
-    hasher.update(uuid::Uuid::new_v4().as_bytes());
-    hasher.update(uuid::Uuid::new_v4().as_bytes());
-    key.copy_from_slice(&hasher.finalize());
-    store::write(path, &key)?;
+    random::fill(&mut key)?;
+    durable::replace(path, &key, 0o600)?;
     Ok(key)
 }

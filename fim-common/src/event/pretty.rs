@@ -203,8 +203,10 @@ fn package_run(line: &mut Line, fim: &Fim) {
 fn registry_data(data: &RegistryData) -> String {
     let mut words = vec![escaped(data.kind.as_deref().unwrap_or("data"))];
     match (&data.strings, &data.bytes) {
-        (Some(strings), _) => words.extend(strings.iter().map(|text| shortened(text))),
-        (None, Some(bytes)) => words.push(shortened(bytes)),
+        (Some(strings), _) => {
+            words.extend(strings.iter().map(|text| shortened(text, COMMAND_LINE)))
+        }
+        (None, Some(bytes)) => words.push(shortened(bytes, COMMAND_LINE)),
         (None, None) => {}
     }
     words.join(" ")
@@ -357,7 +359,7 @@ fn who(line: &mut Line, event: &Event) {
             .clone()
             .or_else(|| process.args.as_ref().map(|args| args.join(" ")));
         if let Some(command) = command {
-            let _ = write!(line.text, " ({})", shortened(&command));
+            let _ = write!(line.text, " ({})", shortened(&command, COMMAND_LINE));
         }
     }
     if let Some(user) = event.user.as_deref().and_then(users) {
@@ -392,9 +394,10 @@ pub fn users(user: &User) -> Option<String> {
     }
 }
 
-fn shortened(command: &str) -> String {
-    let mut text: String = command.chars().take(COMMAND_LINE).collect();
-    if text.len() < command.len() {
+/// [`escaped`], of at most as many characters.
+pub(crate) fn shortened(long: &str, most: usize) -> String {
+    let mut text: String = long.chars().take(most).collect();
+    if text.len() < long.len() {
         text.push('…');
     }
     escaped(&text)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::key::replace;
+use crate::durable::replace;
 
 /// The directory, in the journal's.
 const DIRECTORY: &str = "cursors";

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::brief::Brief;
-use super::key::write_beside;
 use super::recover::MAXIMUM_LINE;
+use crate::durable::write_beside;
 
 /// Bytes of lines in a block. A block has some 170 events.
 const BLOCK: u64 = 256 * 1024;

@@ -2,7 +2,7 @@
 //! files are PEM, as openssl(1) reads them.
 
 use std::fs::OpenOptions;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,9 @@ use ed25519_dalek::pkcs8::{
     DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _,
 };
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+
+use crate::durable::{nofollow, replace};
+use crate::random;
 
 /// The private key, in the state directory.
 pub const PRIVATE_FILE: &str = "journal-key.pem";
@@ -94,10 +97,7 @@ impl Key {
     /// When the kernel has none.
     pub fn generate() -> io::Result<Self> {
         let mut seed = [0_u8; 32];
-        let mut filled = 0;
-        while let Some(rest @ [_, ..]) = seed.get_mut(filled..) {
-            filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())?;
-        }
+        random::fill(&mut seed)?;
         Ok(Self(SigningKey::from_bytes(&seed)))
     }
 
@@ -152,7 +152,7 @@ impl PublicKey {
 
 fn read(path: &Path) -> Result<Option<Key>, KeyError> {
     let io = |source| KeyError::Io { path: path.to_owned(), source };
-    let file = OpenOptions::new().read(true).custom_flags(super::nofollow()).open(path);
+    let file = OpenOptions::new().read(true).custom_flags(nofollow()).open(path);
     let mut file = match file {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -176,29 +176,6 @@ fn make(path: &Path) -> Result<Key, KeyError> {
     let pem = key.0.to_pkcs8_pem(LineEnding::LF).map_err(|error| io(io::Error::other(error)))?;
     replace(path, pem.as_bytes(), 0o600).map_err(io)?;
     Ok(key)
-}
-
-/// Writes a file under another name and renames it, so that a crash leaves the old or the new one.
-pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    write_beside(path, bytes, mode, true)
-}
-
-/// As [`replace`]; without `sync` a power cut may leave neither.
-pub(super) fn write_beside(path: &Path, bytes: &[u8], mode: u32, sync: bool) -> io::Result<()> {
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .custom_flags(super::nofollow())
-        .open(&fresh)?;
-    file.write_all(bytes)?;
-    if sync {
-        file.sync_all()?;
-    }
-    std::fs::rename(&fresh, path)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::durable::nofollow;
 use crate::event::Event;
 use crate::time::Timestamp;
 
@@ -466,10 +467,6 @@ const AGE_INTERVAL: Duration = Duration::from_secs(60);
 
 fn segment_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("journal-{number:0DIGITS$}.jsonl"))
-}
-
-fn nofollow() -> i32 {
-    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
 }
 
 fn open_segment(directory: &Path, path: &Path) -> Result<File, JournalError> {

@@ -149,7 +149,7 @@ fn open(path: &Path) -> Result<File, JournalError> {
     OpenOptions::new()
         .read(true)
         .write(true)
-        .custom_flags(super::nofollow())
+        .custom_flags(crate::durable::nofollow())
         .open(path)
         .map_err(|source| JournalError::io(path, source))
 }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::chain::Head;
-use super::key::{Key, PublicKey, write_beside};
+use super::key::{Key, PublicKey};
+use crate::durable::write_beside;
 use crate::time::Timestamp;
 
 /// Whether a segment is still written to.

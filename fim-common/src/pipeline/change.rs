@@ -190,7 +190,7 @@ fn overlay(over: &ObjectState, under: &ObjectState) -> ObjectState {
 
 /// Completes a draft; leaves in `to_know` what the baseline is to have of the path from now on, if
 /// that is new. `None`: nothing happened that a rule wants to know.
-#[allow(
+#[expect(
     clippy::too_many_arguments,
     reason = "what an event is made of, from all over the pipeline"
 )]
@@ -518,7 +518,7 @@ pub(super) fn difference(
     ))
 }
 
-#[allow(clippy::too_many_arguments, reason = "the parts of one event, put together once")]
+#[expect(clippy::too_many_arguments, reason = "the parts of one event, put together once")]
 fn assemble(
     draft: Draft,
     before: Option<ObjectState>,

@@ -4,6 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Builder;
 
+use crate::random;
+
 /// Random bytes of one id.
 const RANDOM: usize = 10;
 /// Ids for which random bytes are fetched at once: asking the kernel for each takes longer than all
@@ -29,11 +31,8 @@ impl Ids {
 
     fn fetch(&mut self) -> Option<[u8; RANDOM]> {
         let mut bytes = [0; RANDOM * AHEAD];
-        let flags = rustix::rand::GetRandomFlags::empty();
-        // More than 256 bytes may be cut short by a signal (getrandom(2)).
-        let (filled, _) =
-            rustix::rand::getrandom(&mut bytes, flags).map(|length| bytes.split_at(length)).ok()?;
-        self.random.extend(filled.as_chunks::<RANDOM>().0);
+        random::fill(&mut bytes).ok()?;
+        self.random.extend(bytes.as_chunks::<RANDOM>().0);
         self.random.pop()
     }
 }

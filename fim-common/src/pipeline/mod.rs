@@ -507,7 +507,7 @@ impl Pipeline {
         if let Some(state) = known {
             // Who changed it last is remembered only with an event that was told.
             let result = match event.as_ref().and_then(LastChange::of) {
-                Some(last) => self.baseline.put_by(&path, &state, &last),
+                Some(last) => self.baseline.put_by(&path, &state, last),
                 None => self.baseline.put(&path, &state),
             };
             if let Err(error) = result {

@@ -57,7 +57,8 @@ pub enum ReplayError {
 /// When everything that waits is due.
 const AFTERWARDS: Duration = Duration::from_secs(3600);
 
-struct NoNames;
+/// Of a host whose users nobody knows.
+pub(super) struct NoNames;
 
 impl Names for NoNames {
     fn user(&mut self, _: u32) -> Option<String> {

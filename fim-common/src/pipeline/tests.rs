@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::replay::NoNames;
 use super::*;
 use crate::event::actor::{Actor, Process};
 use crate::event::{Agent, Event, Host, Property};
@@ -20,17 +21,6 @@ use crate::operation::{Modified, OperationKind};
 use crate::policy::{Pattern, Rule};
 use crate::scan::{Limits, Root};
 use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
-
-struct NoNames;
-
-impl Names for NoNames {
-    fn user(&mut self, _: u32) -> Option<String> {
-        None
-    }
-    fn group(&mut self, _: u32) -> Option<String> {
-        None
-    }
-}
 
 struct Bench {
     watched: tempfile::TempDir,

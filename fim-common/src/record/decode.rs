@@ -68,7 +68,6 @@ pub struct Record<'a> {
 
 /// What a record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant, reason = "lives on the reader's stack only")]
 pub enum Body<'a> {
     /// A file operation.
     File(File<'a>),

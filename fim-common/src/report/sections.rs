@@ -21,6 +21,8 @@ pub(super) const TITLES: [(&str, &str); 7] = [
     ("host", "Host and agent"),
 ];
 
+/// Characters shown of a command line.
+const COMMAND_LINE: usize = 300;
 /// Rows of a table of names.
 const TOP: usize = 10;
 
@@ -233,21 +235,12 @@ fn who(event: &Event) -> Markup {
         @if let Some(user) = event.user.as_ref().and_then(|user| pretty::users(user)) { " as " strong { (user) } }
         @if let Some(container) = &event.container { " in container " code { (text(&container.id)) } }
         @if let Some(command) = command {
-            " · " code { (shortened(command)) }
+            " · " code { (pretty::shortened(command, COMMAND_LINE)) }
         }
         @if let Some(parent) = process.and_then(|process| process.parent.as_ref()?.name.as_deref()) {
             " · started by " (text(parent))
         }
     }
-}
-
-fn shortened(command: &str) -> String {
-    const MOST: usize = 300;
-    let mut short: String = command.chars().take(MOST).collect();
-    if short.len() < command.len() {
-        short.push('…');
-    }
-    text(&short)
 }
 
 /// Before and after, of what differs and is known.

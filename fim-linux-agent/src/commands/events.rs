@@ -11,9 +11,9 @@ use fim_common::journal::cursor::Cursor;
 use fim_common::journal::query::{Filter, Search, search};
 use fim_common::journal::verify::directory_of;
 use fim_common::policy::Pattern;
-use fim_common::time::{Timestamp, local, when};
+use fim_common::time::{Timestamp, local};
 
-use super::{exit, quiet_on_closed_pipe};
+use super::{exit, parse_when, quiet_on_closed_pipe};
 
 /// How often a journal that is followed is looked at.
 const POLL: Duration = Duration::from_millis(200);
@@ -63,10 +63,6 @@ pub struct Arguments {
 /// A path may stand for several patterns: `{a,b}`.
 #[derive(Clone, Debug)]
 struct Patterns(Vec<Pattern>);
-
-fn parse_when(text: &str) -> Result<Timestamp, String> {
-    when(text, Timestamp::now())
-}
 
 fn parse_path(text: &str) -> Result<Patterns, String> {
     // A name alone is wanted wherever it is.

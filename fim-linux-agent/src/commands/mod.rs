@@ -16,6 +16,8 @@ pub mod run;
 mod survey;
 pub mod verify;
 
+use fim_common::time::{Timestamp, when};
+
 /// Exit codes, after sysexits.h where it has one.
 pub mod exit {
     /// Done.
@@ -34,6 +36,11 @@ pub mod exit {
     pub const INPUT_OUTPUT: u8 = 74;
     /// Not allowed (EX_NOPERM).
     pub const NOT_PERMITTED: u8 = 77;
+}
+
+/// A time on the command line; see [`when`].
+fn parse_when(text: &str) -> Result<Timestamp, String> {
+    when(text, Timestamp::now())
 }
 
 /// A reader that has seen enough (`| head`) is no error.

@@ -10,10 +10,10 @@ use clap::Args;
 use fim_common::config::Config;
 use fim_common::journal::verify::directory_of;
 use fim_common::report::{self, Options};
-use fim_common::time::{Timestamp, when};
+use fim_common::time::Timestamp;
 
 use super::verify::verification;
-use super::{exit, quiet_on_closed_pipe};
+use super::{exit, parse_when, quiet_on_closed_pipe};
 use crate::host;
 
 /// The command line of `fim report`.
@@ -37,10 +37,6 @@ pub struct Arguments {
     /// Where the agent keeps its journal.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/fim")]
     state_dir: PathBuf,
-}
-
-fn parse_when(text: &str) -> Result<Timestamp, String> {
-    when(text, Timestamp::now())
 }
 
 /// `fim report`.

@@ -63,7 +63,7 @@ impl Files {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what an open and its outcome consist of")]
+    #[expect(clippy::too_many_arguments, reason = "what an open and its outcome consist of")]
     fn open_completed(
         &mut self,
         object: u64,
@@ -158,7 +158,7 @@ impl Files {
         who.pid == Some(SYSTEM) && who.filetime <= changed.saturating_add(WRITE_BACK)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what a rename consists of")]
+    #[expect(clippy::too_many_arguments, reason = "what a rename consists of")]
     pub(super) fn moved(
         &mut self,
         object: u64,
@@ -214,7 +214,7 @@ impl Files {
     }
 
     /// The flag was set with which a file goes when the handle is closed, or cleared.
-    #[allow(clippy::too_many_arguments, reason = "what a disposition consists of")]
+    #[expect(clippy::too_many_arguments, reason = "what a disposition consists of")]
     fn disposition(
         &mut self,
         object: u64,

@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use fim_common::config::quoted;
 use fim_common::event::{Action, Event};
 use fim_common::policy::{self, Pattern, Set};
 use rustix::process::{Pid, Signal, kill_process};
@@ -191,10 +192,6 @@ fn narrowed(paths: &[String]) -> Vec<String> {
 /// The text of a pattern that matches this path and no other characters.
 fn literal(path: &str) -> String {
     Pattern::literal(PathBuf::from(path)).source().to_owned()
-}
-
-fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
 }
 
 /// A directory that goes when this does.
