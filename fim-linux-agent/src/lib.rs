@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod canary;
 pub mod cli;
 pub mod commands;
+pub mod containers;
 pub mod fanotify;
 #[cfg(test)]
 mod fuzz_seeds;

@@ -141,6 +141,20 @@ fn unescape(field: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
+/// The path among these mounts of what is at `inner` on the file system `device`. Of several the one
+/// counts that people know: of the mount that shows most of the file system.
+pub(crate) fn known_as(mounts: &[Mount], device: (u32, u32), inner: &Path) -> Option<PathBuf> {
+    mounts
+        .iter()
+        .filter(|mount| mount.device == device)
+        .filter_map(|mount| Some((mount, inner.strip_prefix(&mount.root).ok()?)))
+        .min_by_key(|(mount, _)| mount.root.components().count())
+        .map(|(mount, below)| match below.as_os_str().is_empty() {
+            true => mount.point.clone(),
+            false => mount.point.join(below),
+        })
+}
+
 /// The mount that `path` is in: the deepest one at or above it.
 pub(crate) fn containing<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     mounts

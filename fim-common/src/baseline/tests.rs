@@ -144,6 +144,21 @@ fn trees_are_listed_directory_by_directory() {
 }
 
 #[test]
+fn what_is_forgotten_for_good_was_never_scanned() {
+    let (_directory, baseline) = tree();
+    let roots = ["/", "/etc", "/etc/b", "/etc/b-side", "/etc/b/c"];
+    for root in roots {
+        baseline.set_scan_complete(Path::new(root), Timestamp::now()).unwrap();
+    }
+    assert_eq!(baseline.scanned().unwrap(), roots.map(PathBuf::from));
+    baseline.forget_below(Path::new("/etc/b")).unwrap();
+    assert_eq!(below(&baseline, "/etc/b"), [""; 0]);
+    assert_eq!(below(&baseline, "/etc/b-side"), ["/etc/b-side"]);
+    assert_eq!(baseline.scanned().unwrap(), ["/", "/etc", "/etc/b-side"].map(PathBuf::from));
+    assert_eq!(baseline.scan_complete(Path::new("/etc/b")).unwrap(), None);
+}
+
+#[test]
 fn a_long_tree_is_fetched_in_pages() {
     let (_directory, baseline) = opened();
     let mut expected = Vec::new();

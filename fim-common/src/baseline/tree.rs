@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
-use super::{Baseline, BaselineError, delete, get, last, put_at, row};
+use super::{Baseline, BaselineError, delete, get, last, put_at, row, scan_key};
 use crate::state::ObjectState;
 
 /// Rows fetched under one lock.
@@ -59,6 +59,37 @@ impl Baseline {
             }
             Ok(objects)
         })
+    }
+
+    /// Forgets a path and everything below it for good, also that it was ever scanned.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn forget_below(&self, root: &Path) -> Result<(), BaselineError> {
+        self.remove_tree(root)?;
+        for scanned in self.scanned()?.into_iter().filter(|scanned| scanned.starts_with(root)) {
+            let key = scan_key(&scanned);
+            self.write(1, &[], |connection| {
+                connection.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([&key])
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The roots that were scanned completely, by path.
+    ///
+    /// # Errors
+    /// [`BaselineError::Damaged`] and the like.
+    pub fn scanned(&self) -> Result<Vec<PathBuf>, BaselineError> {
+        let (from, to) = (scan_key(Path::new("/")), scan_key(Path::new("0")));
+        let keys: Vec<Vec<u8>> = self.read(|connection| {
+            connection
+                .prepare_cached("SELECT key FROM meta WHERE key >= ?1 AND key < ?2 ORDER BY key")?
+                .query_map(params![from, to], |row| row.get(0))?
+                .collect()
+        })?;
+        // The slash belongs to the path.
+        Ok(keys.iter().map(|key| row::path_of(&key[from.len() - 1..])).collect())
     }
 
     /// Moves a path and everything below it, and forgets what was at and below `to` before.

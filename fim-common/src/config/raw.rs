@@ -547,6 +547,14 @@ table! {
             default: "",
             cost: "as for `hash.max_size`"
         }
+        /// Whether the same paths are watched inside every container too. Symbolic links are followed
+        /// below the container's root, mounts to where the host has them; events carry the path on
+        /// the host, and `container.id` where somebody in the container did it.
+        containers: bool {
+            values: "`true` or `false`",
+            default: "false",
+            cost: "for each container as much as the rule costs on the host"
+        }
         /// Whether attempts that were denied or failed are told, with `event.outcome` `failure`.
         /// The backend `fanotify` cannot see them.
         attempts: bool {

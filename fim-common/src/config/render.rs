@@ -102,6 +102,7 @@ fn write_rule(
         name,
         paths,
         exclude,
+        containers,
         operations,
         severity,
         category,
@@ -159,6 +160,9 @@ fn write_rule(
     }
     if !exclude.is_empty() {
         write_patterns("exclude", exclude, out)?;
+    }
+    if *containers {
+        writeln!(out, "containers = true")?;
     }
     if *operations != Operations::ALL {
         let names: Vec<String> =

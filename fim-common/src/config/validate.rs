@@ -282,6 +282,7 @@ impl Check<'_> {
         let operations = raw.operations.map_or(Operations::ALL, |list| self.operations(list));
         let rule = Rule {
             exclude,
+            containers: raw.containers.is_some_and(Spanned::into_inner),
             operations,
             severity: self.severity(raw.severity, policy::DEFAULT_SEVERITY),
             category: raw.category.map(Spanned::into_inner),

@@ -340,6 +340,9 @@ impl Pipeline {
             // With the last reading, an event that is under way says what there is to say.
             return (!last).then_some(path);
         }
+        if difference.after.is_none() && self.is_of_ended_container(&path) {
+            return None;
+        }
         match self.adopt(difference) {
             // The mount says it.
             Ok(Some(difference)) if self.rechecks.is_mount_point(&difference.path) => {}

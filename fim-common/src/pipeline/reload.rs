@@ -20,7 +20,7 @@ use crate::baseline::Baseline;
 use crate::event::actor::Actor;
 use crate::event::{Configuration, Outcome};
 use crate::operation::{Operation, OperationKind};
-use crate::policy::{Policy, Rule};
+use crate::policy::{Pattern, Policy, Rule};
 use crate::state::HashState;
 use crate::time::Timestamp;
 
@@ -36,10 +36,8 @@ pub struct Reload {
     pub alert_severity: u8,
     /// How often what was suppressed is summed up.
     pub suppressed_interval: Duration,
-    /// What is told of it.
-    pub configuration: Configuration,
-    /// For people.
-    pub message: String,
+    /// What is told of it; `None`: nothing, the same rules are about other objects now.
+    pub told: Option<(Configuration, String)>,
     /// Told when the policy is in force.
     pub in_force: oneshot::Sender<()>,
     /// Told when what is newly watched is in the baseline.
@@ -143,21 +141,35 @@ impl Newly {
     }
 }
 
-/// Whether both rules watch the same objects in the same way.
-fn watches_the_same(one: &Rule, other: &Rule) -> bool {
-    one.paths == other.paths
-        && one.exclude == other.exclude
-        && one.hash == other.hash
-        && one.max_hash_size == other.max_hash_size
+/// What of `rule` was not watched by `other`: `None` if they do not look at objects in the same
+/// way. A container that comes or goes adds or takes away some paths and exclusions of a rule.
+fn more(rule: &Rule, other: &Rule) -> Option<Rule> {
+    if rule.hash != other.hash || rule.max_hash_size != other.max_hash_size {
+        return None;
+    }
+    let without = |patterns: &[Pattern], others: &[Pattern]| -> Vec<Pattern> {
+        patterns.iter().filter(|pattern| !others.contains(pattern)).cloned().collect()
+    };
+    // What is not excluded any more is watched where the exclusion was.
+    let admitted = without(&other.exclude, &rule.exclude);
+    let admitted = admitted.into_iter().filter(|pattern| {
+        rule.paths.iter().any(|path| {
+            pattern.base().starts_with(path.base()) || path.base().starts_with(pattern.base())
+        })
+    });
+    let paths = without(&rule.paths, &other.paths).into_iter().chain(admitted).collect();
+    Some(Rule { paths, ..rule.clone() })
 }
 
 /// What has to be compared with the disk when `new` takes the place of `old`: where rules begin
 /// that watch something else than before.
 fn news(old: &Policy, new: &Policy) -> Vec<PathBuf> {
-    let known = |rule: &Rule| old.rules().iter().any(|other| watches_the_same(rule, other));
-    let rules = new.rules().iter().filter(|rule| !known(rule)).cloned().collect();
+    let rules = new.rules().iter().map(|rule| {
+        let less = old.rules().iter().filter_map(|other| more(rule, other));
+        less.min_by_key(|rule| rule.paths.len()).unwrap_or_else(|| rule.clone())
+    });
     let mut paths: Vec<PathBuf> =
-        scope_of(&Policy::new(rules)).into_iter().map(|root| root.path).collect();
+        scope_of(&Policy::new(rules.collect())).into_iter().map(|root| root.path).collect();
     // A path sorts before everything below it.
     paths.sort_unstable();
     paths.dedup_by(|path, kept| path.starts_with(&*kept));
@@ -201,6 +213,10 @@ impl Pipeline {
             self.give_up(ticket, HashState::Skipped);
         }
         self.tell_suppressed();
+        let remain = reload.policy.containers();
+        for root in self.policy.containers().iter().filter(|root| !remain.contains(root)) {
+            self.forget_container(root);
+        }
 
         let before = std::mem::replace(&mut self.policy, reload.policy);
         self.scanner.set_policy(self.policy.clone());
@@ -208,7 +224,9 @@ impl Pipeline {
         self.settle = reload.settle;
         self.alert_severity = reload.alert_severity;
         self.suppression.set_interval(reload.suppressed_interval);
-        self.tell_configuration(Outcome::Success, reload.configuration, reload.message);
+        if let Some((configuration, message)) = reload.told {
+            self.tell_configuration(Outcome::Success, configuration, message);
+        }
 
         let news = news(&before, &self.policy);
         let known: Vec<PathBuf> = scope_of(&before).into_iter().map(|root| root.path).collect();
@@ -221,6 +239,25 @@ impl Pipeline {
         }
         self.rechecks.expect_new(newly);
         self.recheck(news, false);
+    }
+
+    /// A container is removed for good when its root directory is: what is known of its files
+    /// would never be asked for again. One that was stopped may go on, and be compared then.
+    fn forget_container(&self, root: &Path) {
+        if !root.exists()
+            && let Err(error) = self.baseline.forget_below(root)
+        {
+            tracing::error!(%error, "the baseline cannot be written");
+        }
+    }
+
+    /// Whether `path` lies in a container that has ended, of which the host no longer has the
+    /// files: nobody has deleted them.
+    pub(super) fn is_of_ended_container(&self, path: &Path) -> bool {
+        let mut roots = self.policy.containers().iter().filter(|root| path.starts_with(root));
+        roots.any(|root| {
+            std::fs::read_dir(root).map_or(true, |mut entries| entries.next().is_none())
+        })
     }
 
     fn tell_configuration(

@@ -14,10 +14,16 @@ const LINKS_MAX: usize = 40;
 /// of links the path stops being resolved.
 pub fn canonical(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    canonical_in(Path::new(""), &absolute)
+}
+
+/// As [`canonical`], for a process whose root directory is `root`: no link leads out of it. Both
+/// the absolute `path` and the answer are as that process has them.
+pub fn canonical_in(root: &Path, path: &Path) -> PathBuf {
     let mut done = PathBuf::new();
     let mut todo: VecDeque<OsString> = VecDeque::new();
     let mut links = 0;
-    push_front(&mut done, &mut todo, &absolute);
+    push_front(&mut done, &mut todo, path);
     while let Some(name) = todo.pop_front() {
         if name == ".." {
             done.pop();
@@ -28,7 +34,11 @@ pub fn canonical(path: &Path) -> PathBuf {
             continue;
         }
         // Fails for everything that is no link, and where nothing is.
-        if let Ok(target) = std::fs::read_link(&done) {
+        let at = match root.as_os_str().is_empty() {
+            true => std::fs::read_link(&done),
+            false => std::fs::read_link(root.join(done.strip_prefix("/").unwrap_or(&done))),
+        };
+        if let Ok(target) = at {
             links += 1;
             done.pop();
             push_front(&mut done, &mut todo, &target);
@@ -80,5 +90,24 @@ mod tests {
             assert_eq!(canonical(&root.join(path)), root.join(want), "{path}");
         }
         assert_eq!(canonical(Path::new("/")), Path::new("/"));
+    }
+
+    #[test]
+    fn no_link_leads_out_of_a_root() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path();
+        std::fs::create_dir_all(root.join("usr/etc")).unwrap();
+        symlink("/usr/etc", root.join("etc")).unwrap();
+        symlink("/../../../../etc/passwd", root.join("up")).unwrap();
+        symlink("../../../../..", root.join("usr/away")).unwrap();
+        for (path, want) in [
+            ("/etc/passwd", "/usr/etc/passwd"),
+            ("/up", "/usr/etc/passwd"),
+            ("/usr/away/x", "/x"),
+            ("/none/x", "/none/x"),
+            ("/", "/"),
+        ] {
+            assert_eq!(canonical_in(root, Path::new(path)), Path::new(want), "{path}");
+        }
     }
 }

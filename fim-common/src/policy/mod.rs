@@ -19,6 +19,7 @@ use crate::event::actor::Actor;
 
 mod canonical;
 mod condition;
+mod containers;
 mod explain;
 mod glob;
 pub mod maintenance;
@@ -33,8 +34,9 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
-pub use canonical::canonical;
+pub use canonical::{canonical, canonical_in};
 pub use condition::Condition;
+pub use containers::{Container, Place};
 pub use explain::{Exclusion, Explanation, Match, Reason};
 pub use glob::{PatternError, PatternErrorKind};
 pub use maintenance::Window;
@@ -60,6 +62,8 @@ pub struct Policy {
     by_base: HashMap<Box<[u8]>, Vec<Slot>>,
     /// Whether a base is that long: most ancestors need not be asked for.
     lengths: Vec<bool>,
+    /// Where the host has the root directories of containers in which something is watched.
+    containers: Vec<PathBuf>,
 }
 
 /// One pattern of one rule.
@@ -102,7 +106,7 @@ impl Policy {
         for base in by_base.keys() {
             lengths[base.len()] = true;
         }
-        Self { rules, windows: Vec::new(), by_base, lengths, is_windows: false }
+        Self { rules, by_base, lengths, ..Self::default() }
     }
 
     /// A policy for Windows paths, of rules whose patterns come from [`Pattern::parse_windows`].
@@ -140,24 +144,52 @@ impl Policy {
     /// To resolve again after a link has changed, begin with the policy as it was configured.
     #[must_use]
     pub fn resolved(&self, canonicalize: &dyn Fn(&Path) -> PathBuf) -> Self {
-        let resolve = |patterns: &[Pattern]| {
+        self.resolved_with(canonicalize, &[])
+    }
+
+    /// As [`Self::resolved`]; the paths of rules with `containers` are resolved in each of these
+    /// too.
+    #[must_use]
+    pub fn resolved_with(
+        &self,
+        canonicalize: &dyn Fn(&Path) -> PathBuf,
+        containers: &[Container],
+    ) -> Self {
+        let resolve = |patterns: &[Pattern], containers: &[Container]| {
             let mut resolved: Vec<Pattern> = Vec::with_capacity(patterns.len());
-            for pattern in patterns.iter().flat_map(|pattern| pattern.resolved(canonicalize)) {
+            let on_host = patterns.iter().flat_map(|pattern| pattern.resolved(canonicalize));
+            let inside = containers.iter().flat_map(|container| {
+                patterns.iter().flat_map(|pattern| container.patterns(pattern))
+            });
+            for pattern in on_host.chain(inside) {
                 if !resolved.iter().any(|known| known.same_extent(&pattern)) {
                     resolved.push(pattern);
                 }
             }
             resolved
         };
+        let of = |rule: &Rule| if rule.containers { containers } else { &[] };
         let rules = self.rules.iter().map(|rule| Rule {
-            paths: resolve(&rule.paths),
-            exclude: resolve(&rule.exclude),
+            paths: resolve(&rule.paths, of(rule)),
+            exclude: resolve(&rule.exclude, of(rule)),
             only: rule.only.iter().map(|only| only.resolved(canonicalize)).collect(),
             allow: rule.allow.iter().map(|allow| allow.resolved(canonicalize)).collect(),
             suppress: rule.suppress.iter().map(|entry| entry.resolved(canonicalize)).collect(),
             ..rule.clone()
         });
-        Self::new(rules.collect()).with_windows(self.windows.clone())
+        let roots = containers.iter().filter_map(Container::host_root).map(Path::to_owned);
+        let roots = roots.filter(|_| self.wants_containers()).collect();
+        Self { containers: roots, ..Self::new(rules.collect()).with_windows(self.windows.clone()) }
+    }
+
+    /// Whether a rule is about containers.
+    pub fn wants_containers(&self) -> bool {
+        self.rules.iter().any(|rule| rule.containers)
+    }
+
+    /// Where the host has the root directories of the containers with which it was resolved.
+    pub fn containers(&self) -> &[PathBuf] {
+        &self.containers
     }
 
     /// The rule that decides about `action` on the object at the canonical `path`, whoever does it;

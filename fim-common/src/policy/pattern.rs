@@ -183,19 +183,27 @@ impl Pattern {
     /// The pattern with its base resolved and, when the base itself is a symbolic link, one that
     /// matches the link.
     pub(super) fn resolved(&self, canonicalize: &dyn Fn(&Path) -> PathBuf) -> Vec<Self> {
-        let with =
-            |base: PathBuf, extent: Extent| Self { source: self.source.clone(), base, extent };
         // The object at the base: only what leads to it is resolved.
         let object = match (self.base.parent(), self.base.file_name()) {
             (Some(parent), Some(name)) => canonicalize(parent).join(name),
             _ => self.base.clone(),
         };
         if self.is_object() {
-            return vec![with(object, Extent::Object)];
+            return vec![self.with(object, Extent::Object)];
         }
         let target = canonicalize(&self.base);
-        let link = (object != target).then(|| with(object, Extent::Object));
-        std::iter::once(with(target, self.extent.clone())).chain(link).collect()
+        let link = (object != target).then(|| self.with(object, Extent::Object));
+        std::iter::once(self.at(target)).chain(link).collect()
+    }
+
+    /// The same pattern with another base.
+    pub(super) fn at(&self, base: PathBuf) -> Self {
+        self.with(base, self.extent.clone())
+    }
+
+    /// What the same text means elsewhere.
+    pub(super) fn with(&self, base: PathBuf, extent: Extent) -> Self {
+        Self { source: Arc::clone(&self.source), base, extent }
     }
 
     /// The same extent: it matches the same, whatever it was written as.

@@ -22,6 +22,8 @@ pub struct Rule {
     pub paths: Vec<Pattern>,
     /// Objects that this rule leaves out; other rules may still have them.
     pub exclude: Vec<Pattern>,
+    /// The same paths inside every container are meant too.
+    pub containers: bool,
     /// Registry keys and values; nothing but the Windows agent has them.
     pub registry: Vec<RegistryPattern>,
     /// What has to happen to them.
@@ -63,6 +65,7 @@ impl Rule {
             name: name.into(),
             paths,
             exclude: Vec::new(),
+            containers: false,
             operations: Operations::ALL,
             severity: DEFAULT_SEVERITY,
             category: None,

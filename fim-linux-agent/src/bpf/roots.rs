@@ -308,20 +308,7 @@ impl Roots {
     fn locate_in_file_system(&self, dev: u32, tail: &[u8]) -> Option<PathBuf> {
         let mut inner = PathBuf::from("/");
         extend(&mut inner, tail)?;
-        let device = (dev >> 20, dev & 0xf_ffff);
-        self.mounts
-            .iter()
-            .filter(|mount| mount.device == device)
-            .filter_map(|mount| Some((mount, inner.strip_prefix(&mount.root).ok()?)))
-            // The mount that shows most of the file system is the one people know it by.
-            .min_by_key(|(mount, _)| mount.root.components().count())
-            .map(|(mount, below)| {
-                if below.as_os_str().is_empty() {
-                    mount.point.clone()
-                } else {
-                    mount.point.join(below)
-                }
-            })
+        mounts::known_as(&self.mounts, (dev >> 20, dev & 0xf_ffff), &inner)
     }
 }
 

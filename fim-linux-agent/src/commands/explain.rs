@@ -9,6 +9,7 @@ use fim_common::policy::{self, Condition, Expect, Explanation, Match, Operations
 use serde::Serialize;
 
 use super::policy::{clean, quietly};
+use super::policy_here;
 
 /// `fim explain PATH`.
 ///
@@ -20,7 +21,7 @@ pub fn explain(out: &mut dyn Write, path: &Path, config: Option<&Path>, json: bo
 }
 
 fn write_explanation(out: &mut dyn Write, path: &Path, config: &Config, json: bool) -> Result<u8> {
-    let policy = config.policy().resolved(&policy::canonical);
+    let policy = policy_here(config);
     let object = object(path);
     let target = policy::canonical(path);
     let answers = [Some(&object), (target != object).then_some(&target)];

@@ -16,7 +16,14 @@ pub mod run;
 mod survey;
 pub mod verify;
 
+use fim_common::config::Config;
+use fim_common::policy::{self as rules, Policy};
 use fim_common::time::{Timestamp, when};
+
+/// The policy of a configuration as it applies to this host now, and to the containers on it.
+fn policy_here(config: &Config) -> Policy {
+    config.policy().resolved_with(&rules::canonical, &reload::containers_for(config))
+}
 
 /// Exit codes, after sysexits.h where it has one.
 pub mod exit {

@@ -10,19 +10,22 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fim_common::baseline::Baseline;
 use fim_common::collector::Collector;
 use fim_common::config::{self, Config, Hash};
 use fim_common::event::Configuration;
 use fim_common::pipeline::{Pipeline, Refused, Reload, Reloader};
-use fim_common::policy::{self, Pattern, Policy, Rule};
+use fim_common::policy::{self, Container, Pattern, Policy, Rule};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::run::{Arguments, read_configuration};
+use crate::containers::{self, Watcher};
+use crate::process::Table;
 
 /// What is to be done next.
 pub(super) enum Step {
@@ -34,6 +37,8 @@ pub(super) enum Step {
     InForce(bool),
     /// What is newly watched is in the baseline.
     Taken,
+    /// There are other containers.
+    Containers(Vec<Container>),
 }
 
 /// A policy on its way into force.
@@ -59,6 +64,9 @@ pub(super) struct Reloading {
     reloader: Option<Reloader>,
     pending: Option<Pending>,
     taken: Option<oneshot::Receiver<()>>,
+    table: Arc<Mutex<Table>>,
+    /// If a rule is about them.
+    containers: Option<Watcher>,
 }
 
 impl Reloading {
@@ -70,6 +78,7 @@ impl Reloading {
         arguments: Arguments,
         config: &Config,
         sha256: Option<String>,
+        table: &Arc<Mutex<Table>>,
     ) -> io::Result<Self> {
         let default = Path::new(config::DEFAULT_PATH);
         let file = arguments.config.as_deref().unwrap_or(default);
@@ -79,8 +88,9 @@ impl Reloading {
             let message = "the configuration file is not watched: send SIGHUP when it changes";
             watch.inspect_err(|error| tracing::info!(%error, "{message}")).ok()
         });
-        Ok(Self {
-            policy: config.policy().resolved(&policy::canonical),
+        let containers = containers_for(config);
+        let mut reloading = Self {
+            policy: config.policy().resolved_with(&policy::canonical, &containers),
             config: config.clone(),
             arguments,
             seen: sha256.clone(),
@@ -91,7 +101,27 @@ impl Reloading {
             reloader: None,
             pending: None,
             taken: None,
-        })
+            table: Arc::clone(table),
+            containers: None,
+        };
+        reloading.watch_containers(containers);
+        Ok(reloading)
+    }
+
+    /// From now on, if a rule is about them; `known` are those with which it is resolved.
+    fn watch_containers(&mut self, known: Vec<Container>) {
+        if !self.policy.wants_containers() {
+            self.containers = None;
+            return;
+        }
+        if self.containers.is_some() {
+            return;
+        }
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        match Watcher::start(&mut table, known) {
+            Ok(watcher) => self.containers = Some(watcher),
+            Err(error) => tracing::error!(%error, "containers that are started are not noticed"),
+        }
     }
 
     /// The policy in force, resolved.
@@ -140,10 +170,17 @@ impl Reloading {
                 None => std::future::pending().await,
             }
         };
+        let containers = async {
+            match &mut self.containers {
+                Some(watcher) => watcher.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             Some(()) = self.hangup.recv() => Step::Hangup,
             () = changed => Step::File,
             () = taken => Step::Taken,
+            containers = containers => Step::Containers(containers),
         }
     }
 
@@ -155,6 +192,7 @@ impl Reloading {
             }
             Step::Hangup => self.read("SIGHUP", collector),
             Step::File => self.read("file_change", collector),
+            Step::Containers(containers) => self.contain(&containers, collector),
             Step::InForce(in_force) => self.in_force(in_force, collector),
             Step::Taken => {
                 self.taken = None;
@@ -187,19 +225,45 @@ impl Reloading {
             Ok(config) => config,
             Err(error) => return self.refuse(said, &error.to_string()),
         };
-        let policy = config.policy().resolved(&policy::canonical);
+        let containers = containers_for(&config);
+        let policy = config.policy().resolved_with(&policy::canonical, &containers);
         compare(&self.config, &config, &mut said);
-        let both = Policy::joined(&[&self.policy, &policy, &self.own()]);
-        if let Err(error) = collector.rescope(&both) {
-            let error = format!("it cannot be watched: {error}");
-            if let Err(error) = collector.rescope(&self.watched()) {
-                tracing::error!(%error, "what was watched may not be watched any more");
-            }
+        if let Err(error) = self.widen(&policy, collector) {
             return self.refuse(said, &error);
         }
         let message = message(&said);
         tracing::info!(trigger, "{message}");
-        let (in_force, told) = oneshot::channel();
+        self.put_in_force(config, policy, sha256, Some((said, message)));
+    }
+
+    /// Has the same rules applied to other containers.
+    fn contain(&mut self, containers: &[Container], collector: &mut dyn Collector) {
+        let policy = self.config.policy().resolved_with(&policy::canonical, containers);
+        if let Err(error) = self.widen(&policy, collector) {
+            return tracing::error!("rules are not applied to other containers: {error}");
+        }
+        self.put_in_force(self.config.clone(), policy, self.sha256.clone(), None);
+    }
+
+    /// Has the collector watch what this policy asks for as well.
+    fn widen(&self, policy: &Policy, collector: &mut dyn Collector) -> Result<(), String> {
+        let both = Policy::joined(&[&self.policy, policy, &self.own()]);
+        collector.rescope(&both).map_err(|error| {
+            if let Err(error) = collector.rescope(&self.watched()) {
+                tracing::error!(%error, "what was watched may not be watched any more");
+            }
+            format!("it cannot be watched: {error}")
+        })
+    }
+
+    fn put_in_force(
+        &mut self,
+        config: Config,
+        policy: Policy,
+        sha256: Option<String>,
+        told: Option<(Configuration, String)>,
+    ) {
+        let (in_force, done) = oneshot::channel();
         let (baseline_taken, taken) = oneshot::channel();
         if let Some(reloader) = &self.reloader {
             reloader.reload(Reload {
@@ -208,14 +272,13 @@ impl Reloading {
                 settle: config.events.settle,
                 alert_severity: config.events.alert_severity,
                 suppressed_interval: config.events.suppressed_interval,
-                configuration: said,
-                message,
+                told,
                 in_force,
                 baseline_taken,
             });
         }
         self.taken = Some(taken);
-        self.pending = Some(Pending { config, policy, sha256, in_force: told });
+        self.pending = Some(Pending { config, policy, sha256, in_force: done });
     }
 
     fn refuse(&mut self, said: Configuration, error: &str) {
@@ -237,7 +300,13 @@ impl Reloading {
         if let Err(error) = collector.rescope(&self.watched()) {
             tracing::error!(%error, "more is watched than the policy asks for");
         }
+        self.watch_containers(Vec::new());
     }
+}
+
+/// The containers that rules of this configuration are about.
+pub(super) fn containers_for(config: &Config) -> Vec<Container> {
+    if config.rules.iter().any(|rule| rule.containers) { containers::list() } else { Vec::new() }
 }
 
 /// Fills in what differs.

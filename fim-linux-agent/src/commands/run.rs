@@ -271,7 +271,9 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::runtime)?;
 
-    let mut reloading = Reloading::new(arguments, &config, sha256).map_err(Failure::runtime)?;
+    let table = Arc::new(Mutex::new(Table::new(process::Options::default())));
+    let mut reloading =
+        Reloading::new(arguments, &config, sha256, &table).map_err(Failure::runtime)?;
     let policy = reloading.policy().clone();
     let canary_places = canary_places(&config, &policy, &state);
     let directories: Vec<PathBuf> =
@@ -279,7 +281,6 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let post = Arc::new(Post::new(directories.clone()));
     let trees = [state.path().to_owned()].into_iter().chain(directories.iter().cloned()).collect();
     let ignore = Ignored::new(trees, &directories);
-    let table = Arc::new(Mutex::new(Table::new(process::Options::default())));
     let processes = Arc::clone(&table);
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
     let losses = Losses::default();
@@ -565,6 +566,12 @@ fn first_scan(
 ) -> Result<(Option<Window>, Vec<Root>), scan::ScanError> {
     let to = Timestamp::now();
     let mut survey = Survey::new(policy, ignore);
+    for root in baseline.scanned()? {
+        // Nobody asks for it any more, and it is gone, as a container that was removed.
+        if !survey.watches(&root) && std::fs::symlink_metadata(&root).is_err() {
+            baseline.forget_below(&root)?;
+        }
+    }
     let mut fresh = Vec::new();
     let mut known = Vec::new();
     for root in std::mem::take(&mut survey.roots) {

@@ -12,6 +12,7 @@ use fim_common::policy::{self, Policy};
 use fim_common::scan::{self, Limits, Progress, Root, ScanRule, Scope};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::policy_here;
 use crate::canary;
 
 /// How often a scan says how far it is where there is no terminal.
@@ -36,7 +37,7 @@ impl Survey {
 
     /// The same for a command beside the agent, which has canaries of its own.
     pub(super) fn of(config: &Config, state_dir: &Path, agent_id: Option<&str>) -> Self {
-        let policy = config.policy().resolved(&policy::canonical);
+        let policy = policy_here(config);
         let state = std::fs::canonicalize(state_dir).unwrap_or_else(|_| state_dir.to_owned());
         let places = agent_id.map(|id| canary::places(&policy.watches(), &state, id));
         let canaries: Vec<PathBuf> =
@@ -67,6 +68,11 @@ impl Survey {
         }
         self.roots = roots;
         Ok(self)
+    }
+
+    /// Whether what is at `path` belongs to what is watched.
+    pub(super) fn watches(&self, path: &Path) -> bool {
+        self.watched.iter().any(|root| path.starts_with(&root.path))
     }
 
     fn may_hold(&self, path: &Path) -> bool {

@@ -1,6 +1,6 @@
 //! The table of executions.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -57,6 +57,23 @@ pub struct Table {
     ended: VecDeque<(u64, Key)>,
     long_args: usize,
     pub(super) views: Views,
+    newcomers: Option<Newcomers>,
+}
+
+/// Most mount namespaces and control groups that are remembered as known.
+const SEEN_MAX: usize = 16_384;
+
+/// Tells when somebody runs for the first time in a mount namespace and control group of its own,
+/// as the first program of a container does.
+struct Newcomers {
+    seen: HashSet<(u32, u64)>,
+    tell: Box<dyn Fn() + Send>,
+}
+
+impl std::fmt::Debug for Newcomers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Newcomers").field("seen", &self.seen.len()).finish_non_exhaustive()
+    }
 }
 
 impl Table {
@@ -73,8 +90,15 @@ impl Table {
             ended: VecDeque::new(),
             long_args: 0,
             views: Views::new(&options.proc),
+            newcomers: None,
             options,
         }
+    }
+
+    /// Has `tell` called when a container may have been started: a program is executed in a mount
+    /// namespace and control group in which none was before. It must not block.
+    pub fn tell_newcomers(&mut self, tell: impl Fn() + Send + 'static) {
+        self.newcomers = Some(Newcomers { seen: HashSet::new(), tell: Box::new(tell) });
     }
 
     /// Executions in the table.
@@ -121,6 +145,18 @@ impl Table {
             (description.args, description.args_state) = (Some(args), state);
         }
         description.root = self.learn_view(&description);
+        let space = description.namespaces.mnt;
+        if self.views.differs(space)
+            && let Some(newcomers) = &mut self.newcomers
+        {
+            // Forgetting costs one look too many for each.
+            if newcomers.seen.len() >= SEEN_MAX {
+                newcomers.seen.clear();
+            }
+            if newcomers.seen.insert((space, description.cgroup_id)) {
+                (newcomers.tell)();
+            }
+        }
         self.insert(description, Origin::Kernel);
     }
 

@@ -9,6 +9,8 @@ use fim_common::policy::{self, Pattern, Watch};
 use fim_common::time::Timestamp;
 use serde::Serialize;
 
+use super::policy_here;
+
 mod learn;
 mod recommended;
 
@@ -188,7 +190,7 @@ fn write_show(out: &mut dyn Write, named: Option<&Path>) -> Result<u8> {
         gone.then(|| "not here yet".to_owned())
     };
     out.write_all(config::to_toml(&config, &policy::canonical, &missing).as_bytes())?;
-    let policy = config.policy().resolved(&policy::canonical);
+    let policy = policy_here(&config);
     writeln!(out, "\n# Watched:")?;
     for Watch { base, depth, first } in policy.watches() {
         match (first, depth) {
@@ -211,7 +213,7 @@ fn write_show_json(out: &mut dyn Write, named: Option<&Path>) -> Result<u8> {
     let config = Config::load(named)?;
     let text = config::to_toml(&config, &|path| path.to_owned(), &|_| None);
     let in_force: serde_json::Value = toml::from_str(&text)?;
-    let policy = config.policy().resolved(&policy::canonical);
+    let policy = policy_here(&config);
     let watched: Vec<serde_json::Value> = policy
         .watches()
         .into_iter()

@@ -1,5 +1,6 @@
 //! Who may do what and when, and another policy while the agent runs.
 
+mod containers;
 mod reload;
 mod who;
 
