@@ -1,12 +1,15 @@
 //! Whether the agent does its work.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What is wrong with the agent, by the part that says so. It is healthy when nothing is.
 #[derive(Debug)]
 pub struct Health {
     problems: Mutex<BTreeMap<&'static str, String>>,
+    /// How often something has gone all the way from the collector through the pipeline.
+    beats: AtomicU64,
 }
 
 /// The part that has a problem until the agent watches.
@@ -16,7 +19,7 @@ impl Health {
     /// An agent that does not watch yet.
     pub fn starting() -> Self {
         let problems = BTreeMap::from([(START, "not everything is armed yet".to_owned())]);
-        Self { problems: Mutex::new(problems) }
+        Self { problems: Mutex::new(problems), beats: AtomicU64::new(0) }
     }
 
     /// The agent watches.
@@ -32,6 +35,18 @@ impl Health {
     /// `part` does its work again.
     pub fn recovered(&self, part: &'static str) {
         self.lock().remove(part);
+    }
+
+    /// The pipeline gets on: what the collector sent has reached it, or it waits for what it was told
+    /// to wait for (`on_full = "block"`).
+    pub fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often [`Health::beat`] was called. A service manager is told that the agent lives only
+    /// when this has grown.
+    pub fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
     }
 
     /// `None`: healthy. Else what is wrong, a line for each part.

@@ -60,6 +60,22 @@ fn what_a_gap_covers_is_found_on_disk() {
 }
 
 #[test]
+fn a_pipeline_gets_on_only_when_the_collector_s_word_comes_through() {
+    let bench = Bench::new();
+    bench.run(async |sender| {
+        let began = bench.health.beats();
+        send(sender, operation(OperationKind::Create, &bench.path("a"), 7)).await;
+        bench.events(2).await;
+        assert_eq!(bench.health.beats(), began, "an operation alone proves nothing");
+        let _ = sender.send(Observation::Fence(1)).await;
+        bench.losses.report(gap(1));
+        // The gap, its end: behind the fences of a scan.
+        bench.events(4).await;
+        assert!(bench.health.beats() > began);
+    });
+}
+
+#[test]
 fn an_operation_that_is_under_way_is_not_told_by_the_comparison_too() {
     let bench = Bench::new();
     let (seen, unseen) = (bench.path("seen"), bench.path("unseen"));

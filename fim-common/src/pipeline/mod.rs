@@ -129,6 +129,8 @@ const GATHER: Duration = Duration::from_millis(1);
 const NOTE: Duration = Duration::from_millis(500);
 /// How often an agent leaves word that it lives, for the one that is started after it was killed.
 const ALIVE: Duration = Duration::from_secs(30);
+/// How often something is sent from the collector through the pipeline, to see that it gets through.
+const PULSE: Duration = Duration::from_secs(5);
 /// Events that wait for their hash at most.
 const WAITING_MAX: usize = 65_536;
 
@@ -172,6 +174,9 @@ pub struct Pipeline {
     runs: Option<runs::Runs>,
     /// When the baseline was told last that the agent lives.
     alive: Option<Instant>,
+    /// When a fence was asked for that is to show that the pipeline gets on, and its number until
+    /// it is there.
+    pulse: (Instant, Option<u64>),
     verify: Option<Verify>,
     compared: Arc<tokio::sync::Notify>,
 }
@@ -219,6 +224,7 @@ impl Pipeline {
             noted: Instant::now(),
             runs,
             alive: None,
+            pulse: (Instant::now(), None),
             verify,
             compared: options.compared,
             replayed: None,
@@ -313,6 +319,9 @@ impl Pipeline {
                     tracing::error!(%error, "the baseline cannot be written");
                 }
                 self.note_pending();
+                if self.pulse.1.is_none() && now.duration_since(self.pulse.0) >= PULSE {
+                    self.pulse = (now, Some(self.request_fence()));
+                }
             }
         }
         self.finish(deadline, message).await;

@@ -212,6 +212,11 @@ impl Output {
         })
     }
 
+    /// See [`Health::beat`].
+    pub(super) fn beat(&self) {
+        self.health.beat();
+    }
+
     /// Where this end counts.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -399,7 +404,11 @@ impl Output {
             let on_full = journal.on_full();
             self.full(on_full, &error);
             match on_full {
-                OnFull::Block if !self.stopping.is_asked() => std::thread::sleep(ROOM),
+                OnFull::Block if !self.stopping.is_asked() => {
+                    // To be started anew would not make room.
+                    self.health.beat();
+                    std::thread::sleep(ROOM);
+                }
                 _ => return Some(Err(error)),
             }
         }

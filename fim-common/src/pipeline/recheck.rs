@@ -267,6 +267,9 @@ impl Pipeline {
 
     /// Everything before the fence has been taken in.
     pub(super) fn fence(&mut self, number: u64) {
+        self.output.beat();
+        // A later one stands for it.
+        self.pulse.1.take_if(|fence| *fence <= number);
         self.take_losses();
         self.runs_fenced(number);
         if self.rechecks.behind_loss.take_if(|fence| *fence <= number).is_some() {

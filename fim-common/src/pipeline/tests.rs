@@ -27,6 +27,7 @@ struct Bench {
     state: tempfile::TempDir,
     losses: Losses,
     ledger: Arc<Ledger>,
+    health: Arc<Health>,
     /// What is under way to the pipeline when it asks for a fence, fence by fence.
     under_way: Arc<Mutex<VecDeque<UnderWay>>>,
     /// In place of one rule for everything.
@@ -47,6 +48,7 @@ impl Bench {
             state: tempfile::tempdir().unwrap(),
             losses: Losses::default(),
             ledger: Arc::default(),
+            health: Arc::new(Health::starting()),
             under_way: Arc::default(),
             policy: None,
             reloader: Mutex::default(),
@@ -78,7 +80,7 @@ impl Bench {
             host: Arc::new(Host::default()),
             agent: Arc::new(Agent::default()),
             metrics: Arc::clone(&metrics),
-            health: Arc::new(Health::starting()),
+            health: Arc::clone(&self.health),
             ledger: Arc::clone(&self.ledger),
             heartbeat: None,
             stopping: Stopping::default(),
