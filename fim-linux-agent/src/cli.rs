@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use fim_common::config::{self, Backend};
 use fim_common::pipeline::Format;
 use fim_common::policy::{Platform, Set};
@@ -88,6 +88,9 @@ enum Command {
     /// Show or check the policy.
     #[command(subcommand)]
     Policy(Policy),
+    /// Write the manual pages into a directory.
+    #[command(hide = true)]
+    Man { directory: PathBuf },
 }
 
 #[derive(Debug, Args)]
@@ -280,6 +283,7 @@ pub fn main() -> ExitCode {
         Command::Explain { path, config, json } => {
             commands::explain::explain(out, &path, config.as_deref(), json)
         }
+        Command::Man { directory } => commands::man::man(&Cli::command(), &directory),
         Command::Events(arguments) => commands::events::events(out, arguments),
         Command::Verify(arguments) => commands::verify::verify(out, &arguments),
         Command::Report(arguments) => commands::report::report(out, &arguments),

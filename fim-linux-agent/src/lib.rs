@@ -12,4 +12,5 @@ mod fuzz_seeds;
 pub mod host;
 mod mounts;
 pub mod process;
+pub mod service;
 mod shares;

@@ -8,6 +8,7 @@ pub mod check;
 pub mod doctor;
 pub mod events;
 pub mod explain;
+pub mod man;
 pub mod policy;
 mod reload;
 mod replay;

@@ -1,7 +1,6 @@
 //! `fim run`: monitors in the foreground.
 
 use std::net::SocketAddr;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +37,7 @@ use crate::backend::{self, Request};
 use crate::canary::{self, Canary, Place, Post};
 use crate::host;
 use crate::process::{self, Table, users};
+use crate::service;
 
 /// How long events under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -406,7 +406,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let (down, compare) = scanned.unwrap_or_default();
     pipeline.begin(message, down, compare);
     health.started();
-    notify("READY=1");
+    service::notify("READY=1");
     if let Some(contents) = contents.filter(|_| !stopped_early)
         && let Err(error) = contents.sweep()
     {
@@ -450,6 +450,15 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         checker: Checker::default(),
     };
     let publish = tokio::spawn(accountant.run());
+    // Only now that the pipeline runs: it is told to stop when there is nothing to be said any more.
+    let watchdog = match service::watchdog() {
+        Ok(limit) => limit,
+        Err(error) => {
+            tracing::warn!(%error, "the service manager's watchdog is not served");
+            None
+        }
+    };
+    let watchdog = watchdog.map(|limit| tokio::spawn(service::watch(limit, Arc::clone(&health))));
     let replay = running.replay.take().map(|replay| replay::Watch::begin(replay, &ledger));
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
 
@@ -480,7 +489,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     }
     stopping.ask();
     tracing::info!("stopping");
-    notify("STOPPING=1");
+    service::notify("STOPPING=1");
     // A second signal means: now.
     let impatient = tokio::spawn(async move {
         tokio::select! {
@@ -498,6 +507,9 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     drop(running.collector);
     let finished = work.await;
     publish.abort();
+    if let Some(watchdog) = watchdog {
+        watchdog.abort();
+    }
     impatient.abort();
     drop(closed);
     if let Some(server) = server {
@@ -617,23 +629,4 @@ fn contents(
         Failure::runtime(format!("contents cannot be kept below {place}: {error}"))
     })?;
     Ok(Some(Arc::new(contents)))
-}
-
-/// Tells the service manager, if there is one: sd_notify(3).
-fn notify(message: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let result = UnixDatagram::unbound().and_then(|socket| {
-        use std::os::linux::net::SocketAddrExt as _;
-        use std::os::unix::ffi::OsStrExt as _;
-        match path.as_bytes().strip_prefix(b"@") {
-            Some(name) => socket.send_to_addr(
-                message.as_bytes(),
-                &std::os::unix::net::SocketAddr::from_abstract_name(name)?,
-            ),
-            None => socket.send_to(message.as_bytes(), &path),
-        }
-    });
-    if let Err(error) = result {
-        tracing::warn!(%error, "the service manager cannot be told");
-    }
 }

@@ -40,7 +40,9 @@ fn from_start_to_restart() {
     directory(&excluded);
     let manager = ServiceManager::new(scratch.path());
     let notify = Some(manager.path.clone());
-    let setup = Setup { notify, ..Setup::new(scratch.path(), &[&watched]) };
+    // Every two seconds it asks itself whether its pipeline has got on.
+    let environment = vec![("WATCHDOG_USEC", "8000000".to_owned())];
+    let setup = Setup { notify, environment, ..Setup::new(scratch.path(), &[&watched]) };
 
     let first = Agent::start(setup.clone());
     manager.is_told("READY=1");
@@ -48,6 +50,10 @@ fn from_start_to_restart() {
     let created = work(&first, &watched);
     metrics(&first, created);
     nobody_else(&first, &scratch);
+    // The first word is free, the second wants something to have come through.
+    for _ in 0..2 {
+        manager.is_told("WATCHDOG=1");
+    }
     first.stop();
     manager.is_told("STOPPING=1");
     journal_has(&first, &first.events());
