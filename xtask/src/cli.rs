@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     bench, btf,
     conformance::{self, Options},
-    ebpf,
+    dist, ebpf,
     kernels::{self, Kernel},
     lint,
     setup::{self, Need},
@@ -43,6 +43,18 @@ enum Task {
         /// With optimisation.
         #[arg(long)]
         release: bool,
+    },
+    /// Build what is delivered into target/dist: a static program, its manual pages, a package.
+    Dist {
+        /// Pack a Debian package as well.
+        #[arg(long)]
+        deb: bool,
+        /// Its Debian revision.
+        #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+        revision: u32,
+        /// Without optimisation, which takes much less time.
+        #[arg(long)]
+        debug: bool,
     },
     /// Build for release and run `fim run` in the foreground.
     Run {
@@ -171,6 +183,12 @@ fn dispatch(ws: &Workspace, task: Task) -> Result<ExitCode> {
         Task::Build { release } => {
             let fim = ebpf::build(ws, release)?;
             say(format!("agent: {}", fim.display()));
+        }
+        Task::Dist { deb, revision, debug } => {
+            dist::program(ws, !debug)?;
+            if deb {
+                dist::deb(ws, revision)?;
+            }
         }
         Task::Run { args } => {
             let fim = ebpf::build(ws, true)?;

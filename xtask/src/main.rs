@@ -7,6 +7,8 @@ mod bench;
 mod btf;
 mod cli;
 mod conformance;
+mod deploy;
+mod dist;
 mod e2e;
 mod ebpf;
 mod kernels;

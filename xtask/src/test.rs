@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::{
-    arm64, conformance, e2e, ebpf,
+    arm64, conformance, deploy, e2e, ebpf,
     kernels::{self, Kernel},
     lint,
     setup::{self, Need},
@@ -106,6 +106,12 @@ const STAGES: &[Stage] = &[
         about: "every operation on every file system on kernel 6.1, some on the others",
         needs: &["build"],
         run: |ws, _| conformance::stage(ws),
+    },
+    Stage {
+        name: "deploy",
+        about: "what is delivered, installed and run as its users do it",
+        needs: &["build"],
+        run: |ws, args| deploy::stage(ws, args),
     },
 ];
 

@@ -94,7 +94,8 @@ impl Mirrors {
         }
     }
 
-    fn line(&self, suite: &str) -> String {
+    /// The line of `sources.list` for a suite.
+    pub(crate) fn line(&self, suite: &str) -> String {
         let uri = if suite.ends_with("-security") { &self.security } else { &self.main };
         format!("deb [signed-by={KEYRING}] {uri} {suite} main\n")
     }

@@ -39,6 +39,10 @@ pub(crate) enum Need {
     Arm64,
     /// A browser, for the report.
     Browser,
+    /// Making the Debian package.
+    Package,
+    /// Trying out what is delivered.
+    Deploy,
     /// A kernel to boot in one.
     Kernel(&'static Kernel),
 }
@@ -185,6 +189,18 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
     if needs.contains(&Need::Browser) {
         items.push(program("chromium", &["chromium"], "shows the report in the tests"));
     }
+    if needs.contains(&Need::Package) {
+        items.push(Item {
+            what: format!("cargo-deb {}", tools::CARGO_DEB.version),
+            why: "makes the Debian package",
+            how: format!("cargo install cargo-deb --version {}", tools::CARGO_DEB.version),
+            present: tools::CARGO_DEB.installed(ws),
+            fix: Fix::Tool(tools::CARGO_DEB),
+        });
+    }
+    if needs.contains(&Need::Deploy) {
+        items.extend(deploy_tools());
+    }
     if needs.contains(&Need::Peers) {
         let why = "`cargo xtask bench` compares with it";
         items.extend([
@@ -325,6 +341,11 @@ fn vm_tools() -> Vec<Item> {
         program("setfacl", &["acl"], shipped),
         program("setfattr", &["attr"], shipped),
     ]
+}
+
+fn deploy_tools() -> Vec<Item> {
+    let why = "the stage `deploy` tries out what is delivered";
+    vec![program("mmdebstrap", &["mmdebstrap"], why)]
 }
 
 fn arm64_tools() -> Vec<Item> {

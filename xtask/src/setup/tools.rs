@@ -27,6 +27,11 @@ pub(crate) const BPF_LINKER: Tool =
 /// The dependency linter.
 pub(crate) const CARGO_DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", features: None };
 
+/// Makes the Debian package. What its default features are for, the compression and the ids of debug
+/// information, Debian's own programs do, or nobody needs.
+pub(crate) const CARGO_DEB: Tool =
+    Tool { name: "cargo-deb", version: "3.8.0", features: Some("gzip") };
+
 impl Tool {
     /// Whether this version is installed, by cargo's own record of it.
     pub(crate) fn installed(self, ws: &Workspace) -> bool {
