@@ -183,6 +183,9 @@ impl Draft {
             if walk.inside {
                 self.flag(flag::PATH_IN_SCOPE);
             }
+            if walk.disconnected {
+                self.flag(flag::DISCONNECTED);
+            }
             if walk.truncated {
                 self.flag(flag::PATH_TRUNCATED);
             }

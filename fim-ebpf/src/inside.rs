@@ -96,6 +96,13 @@ pub(crate) unsafe fn path<M: Memory>(dentry: *const u8, scratch: *mut Scratch) -
         let end = cursor + len as usize;
         Scratch::set_cursor(scratch, end);
         let len = (end - at) as u32;
-        Some(Walk { root, inside: true, unknown: false, truncated: false, len })
+        Some(Walk {
+            root,
+            inside: true,
+            unknown: false,
+            disconnected: false,
+            truncated: false,
+            len,
+        })
     }
 }

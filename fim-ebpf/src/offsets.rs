@@ -31,6 +31,7 @@ offsets! {
     dentry_name_len OFF_DENTRY_NAME_LEN;
     dentry_inode OFF_DENTRY_INODE;
     dentry_alias OFF_DENTRY_ALIAS;
+    dentry_flags OFF_DENTRY_FLAGS;
     inode_ino OFF_INODE_INO;
     inode_sb OFF_INODE_SB;
     inode_mode OFF_INODE_MODE;

@@ -26,6 +26,8 @@ use crate::{
 const STRIDE: u32 = 16;
 const STRIDES: u32 = 132;
 
+/// include/linux/dcache.h, from 5.10 to 7.x.
+const DCACHE_DISCONNECTED: u32 = 1 << 5;
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFDIR: u32 = 0o040_000;
@@ -40,6 +42,8 @@ pub(crate) struct Walk {
     pub(crate) inside: bool,
     /// The walk was given up: nobody knows.
     pub(crate) unknown: bool,
+    /// The file has no name in memory: it was opened by its handle.
+    pub(crate) disconnected: bool,
     /// The path lacks the components nearest the root.
     pub(crate) truncated: bool,
     /// Bytes of path.
@@ -47,10 +51,10 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// Whether the object is out of scope. One too deep to tell is not.
+    /// Whether the object is out of scope. One too deep to tell, or without a name, is not.
     #[inline(always)]
     pub(crate) fn is_outside(self) -> bool {
-        !self.inside && !self.unknown
+        !self.inside && !self.unknown && !self.disconnected
     }
 }
 
@@ -59,6 +63,7 @@ const AT_TOP: u64 = 1 << 32;
 const WITHIN: u64 = 2 << 32;
 const EXCLUDED: u64 = 3 << 32;
 const TOO_LONG: u64 = 4 << 32;
+const DISCONNECTED: u64 = 5 << 32;
 
 #[inline(always)]
 pub(crate) fn settings() -> Option<&'static Settings> {
@@ -237,6 +242,19 @@ pub(crate) unsafe fn is_cached_outside<M: Memory>(dentry: *const u8) -> bool {
     }
 }
 
+/// Whether a dentry without a parent is that of a file which was found by its handle
+/// (open_by_handle_at(2), a file server) while no name of it was in memory: `d_obtain_alias` marks
+/// it. What never has a name (a pipe, a memfd) is not marked; a directory is given its place at once.
+#[inline(always)]
+unsafe fn is_disconnected(dentry: *const u8, inode: *const u8) -> bool {
+    // SAFETY: of the caller; Probed reads check addresses.
+    unsafe {
+        !inode.is_null()
+            && !is_directory::<Probed>(inode)
+            && Probed::read::<u32>(dentry, off::dentry_flags()) & DCACHE_DISCONNECTED != 0
+    }
+}
+
 /// Looks at the directory where the walk is, and goes one up. Returns 0 to go on.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -271,7 +289,11 @@ pub extern "C" fn fim_walk_step() -> u64 {
         }
         let parent = dentry.parent as u64;
         if parent == here as u64 {
-            return AT_TOP;
+            return if depth == 0 && is_disconnected(here, dentry.inode) {
+                DISCONNECTED
+            } else {
+                AT_TOP
+            };
         }
         if (*walk).copy != 0 {
             if Scratch::cursor(scratch) as u64 > (*walk).start + PATH_MAX as u64 {
@@ -350,7 +372,7 @@ pub extern "C" fn fim_walk() -> u64 {
         if end == 0 {
             return TOO_LONG;
         }
-        if (*walk).by_name != 0 {
+        if (*walk).by_name != 0 || end == DISCONNECTED {
             return end;
         }
         let outside = end == AT_TOP || end >> 32 == EXCLUDED >> 32;
@@ -418,6 +440,7 @@ pub(crate) unsafe fn walk<M: Memory, const COPY: bool, const BELOW: bool>(
             root: end as u32,
             inside: kind == WITHIN >> 32,
             unknown: kind == TOO_LONG >> 32,
+            disconnected: kind == DISCONNECTED >> 32,
             truncated: kind == TOO_LONG >> 32 || (*walk).cut != 0,
             len,
         }

@@ -371,8 +371,11 @@ impl Pipeline {
         self.replayed.unwrap_or_else(Instant::now)
     }
 
-    fn operation(&mut self, operation: Box<Operation>) {
+    fn operation(&mut self, mut operation: Box<Operation>) {
         self.ledger.add(Stage::Taken, 1);
+        if operation.path.is_none() {
+            operation.path = self.known_path(&operation);
+        }
         self.reloads.note(&operation);
         // A rename to there from elsewhere takes something away.
         let from = match &operation.kind {
@@ -389,6 +392,39 @@ impl Pipeline {
         if self.sessions.len() > SESSIONS_MAX {
             self.sessions.forget_quiet();
         }
+    }
+
+    /// The path of a file of which the collector has only the identity: it was opened by its handle.
+    fn known_path(&self, operation: &Operation) -> Option<PathBuf> {
+        use OperationKind::{
+            CloseWrite, Map, Modify, OpenWrite, RemoveXattr, SetAttributes, SetFlags, SetXattr,
+            Truncate,
+        };
+        let content = matches!(
+            operation.kind,
+            CloseWrite { .. }
+                | Map
+                | Modify
+                | OpenWrite { .. }
+                | RemoveXattr { .. }
+                | SetAttributes
+                | SetFlags
+                | SetXattr { .. }
+                | Truncate
+        );
+        // One without any name is another matter.
+        if !content || operation.after.nlink == Some(0) {
+            return None;
+        }
+        let object = operation.object?;
+        let paths = self.baseline.paths_of(object).inspect_err(|error| {
+            tracing::error!(%error, "the baseline cannot be read");
+        });
+        // The baseline may be behind, and the number another file's.
+        let is_it = |path: &PathBuf| {
+            crate::object::stat(path).is_ok_and(|state| state.inode == Some(object.inode))
+        };
+        paths.ok()?.into_iter().find(is_it)
     }
 
     /// Hashes what a draft is about, if it has content that a rule wants hashed; then completes it.

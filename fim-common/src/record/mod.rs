@@ -403,6 +403,9 @@ pub mod flag {
     pub const SET_TIMES: u32 = 1 << 11;
     /// Create: the object is open for writing; its CloseWrite follows.
     pub const OPENED_WRITE: u32 = 1 << 12;
+    /// The object is a file that was opened by its handle, of which no name is in memory: user space
+    /// knows by its identity whether it is in scope. There is no path.
+    pub const DISCONNECTED: u32 = 1 << 15;
     /// Rename: a whiteout device is left at the old name.
     pub const WHITEOUT: u32 = 1 << 14;
     /// `path` is out of scope, and the object is in `LINKED`: a watched file by another name.

@@ -638,7 +638,8 @@ impl Resolver {
                 self.failing.insert(record.actor.tgid, operation.clone());
             }
             if operation.path.is_none()
-                && file.fixed.flags & (flag::NAMELESS | flag::PATH_TRUNCATED) == 0
+                && file.fixed.flags & (flag::NAMELESS | flag::PATH_TRUNCATED | flag::DISCONNECTED)
+                    == 0
             {
                 let op = file.op;
                 tracing::debug!(?op, "an operation in a file system that is not mounted here");

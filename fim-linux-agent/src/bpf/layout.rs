@@ -39,6 +39,7 @@ const FIELDS: &[Field] = fields! {
     needed OFF_DENTRY_NAME_LEN dentry "d_name.len";
     needed OFF_DENTRY_INODE dentry "d_inode";
     needed OFF_DENTRY_ALIAS dentry "d_u.d_alias" | "d_alias";
+    needed OFF_DENTRY_FLAGS dentry "d_flags";
     needed OFF_INODE_INO inode "i_ino";
     needed OFF_INODE_SB inode "i_sb";
     needed OFF_INODE_MODE inode "i_mode";
@@ -165,6 +166,7 @@ mod tests {
         ("OFF_DENTRY_NAME_LEN", [32 + 4, 32 + 4, 32 + 4, 32 + 4, 32 + 4]),
         ("OFF_DENTRY_INODE", [48, 48, 48, 48, 48]),
         ("OFF_DENTRY_ALIAS", [176, 176, 176, 176, 176]),
+        ("OFF_DENTRY_FLAGS", [0, 0, 0, 0, 0]),
         ("OFF_INODE_INO", [64, 64, 64, 64, 64]),
         ("OFF_INODE_SB", [40, 40, 40, 40, 40]),
         ("OFF_INODE_MODE", [0, 0, 0, 0, 0]),

@@ -45,7 +45,11 @@ pub fn operations(
     let flags = fixed.flags;
     let dev = fixed.object.dev;
     let locate = |root: u32, tail: &[u8]| {
-        if flags & flag::PATH_TRUNCATED != 0 { None } else { roots.locate(root, dev, tail) }
+        if flags & (flag::PATH_TRUNCATED | flag::DISCONNECTED) != 0 {
+            None
+        } else {
+            roots.locate(root, dev, tail)
+        }
     };
     let first = locate(fixed.root, file.path);
     let second = || locate(fixed.root2, file.path2);

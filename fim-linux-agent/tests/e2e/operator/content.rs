@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::ReadWriteFlags;
@@ -22,6 +23,8 @@ pub(crate) enum Content {
     StoreUpgraded { path: Raw, bytes: Vec<u8> },
     /// write(2) into a pipe, splice(2) out of it.
     Splice { path: Raw, bytes: Vec<u8> },
+    /// open_by_handle_at(2) while the file has no name in memory, write(2), fchmod(2), close(2).
+    ByHandle { path: Raw, bytes: Vec<u8>, mode: u32 },
     /// sendfile(2).
     SendFile { from: Raw, to: Raw },
     /// ioctl(2) `FICLONE`.
@@ -89,6 +92,12 @@ impl Content {
                 let flags = SpliceFlags::empty();
                 let moved = splice(reader, None, &file, None, bytes.len(), flags)?;
                 assert_eq!(moved, bytes.len(), "splice moved a part only");
+                before_close();
+            }
+            Self::ByHandle { path, bytes, mode } => {
+                let mut file = sys::open_without_name(path.as_path())?;
+                file.write_all(bytes)?;
+                file.set_permissions(fs::Permissions::from_mode(*mode))?;
                 before_close();
             }
             Self::SendFile { from, to } => {

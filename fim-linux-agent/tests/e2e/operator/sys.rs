@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -17,6 +17,46 @@ pub(super) fn truncate(path: &Path, size: u64) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: `path` ends with a NUL and outlives the call.
     result(unsafe { libc::truncate(path.as_ptr(), size.cast_signed()) })
+}
+
+/// A file handle, name_to_handle_at(2), with room for what any file system has in one.
+#[repr(C)]
+struct Handle {
+    bytes: libc::c_uint,
+    kind: libc::c_int,
+    handle: [u8; libc::MAX_HANDLE_SZ as usize],
+}
+
+/// open_by_handle_at(2) for writing, when the kernel has forgotten the names of the file: then the
+/// descriptor has none.
+pub(super) fn open_without_name(path: &Path) -> io::Result<File> {
+    // A pseudo file: its content means something to the kernel alone.
+    const FORGET: &str = "/proc/sys/vm/drop_caches";
+    const NAMES: &str = "2";
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let size = libc::MAX_HANDLE_SZ as libc::c_uint;
+    let mut handle = Handle { bytes: size, kind: 0, handle: [0; libc::MAX_HANDLE_SZ as usize] };
+    let pointer = (&raw mut handle).cast::<libc::file_handle>();
+    let mut mount = 0;
+    // SAFETY: `name` ends with a NUL, the handle has as much room as it says, and all of it outlives
+    // the call.
+    result(unsafe {
+        libc::name_to_handle_at(libc::AT_FDCWD, name.as_ptr(), pointer, &raw mut mount, 0)
+    })?;
+    let directory = File::open(path.parent().unwrap_or(Path::new("/")))?;
+    for _ in 0..100 {
+        std::fs::write(FORGET, NAMES)?;
+        // SAFETY: as above; the descriptor is open.
+        let descriptor =
+            unsafe { libc::open_by_handle_at(directory.as_raw_fd(), pointer, libc::O_WRONLY) };
+        result(descriptor.min(0))?;
+        // SAFETY: a new descriptor that nobody else has.
+        let file = File::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        if std::fs::read_link(format!("/proc/self/fd/{descriptor}"))? != path {
+            return Ok(file);
+        }
+    }
+    Err(io::Error::other("the kernel does not forget the name of the file"))
 }
 
 /// seteuid(2), for all threads of this process.

@@ -10,6 +10,7 @@ use crate::cases::{self, Case, Place, Table, nothing};
 use crate::environment::{Backend, backend};
 use crate::event::{path_base64, path_text};
 use crate::expect;
+use crate::operator::content::Content;
 use crate::operator::{Op, Raw};
 use crate::scene::Scene;
 
@@ -29,6 +30,7 @@ pub(crate) static TABLE: Table = Table {
         Case::new("name_reused", nothing, name_reused),
         Case::new("another_mount_namespace", nothing, another_mount_namespace),
         Case::new("another_root", nothing, another_root),
+        Case::new("opened_by_handle", prepare, opened_by_handle).on_disk(),
     ],
 };
 
@@ -113,6 +115,22 @@ fn another_root(scene: &Scene<'_>) {
     command.arg(root).arg(below(&program));
     command.args(["sh", "-c", &format!("echo new > '{}'", seen.display())]);
     created_as(scene, &mut command, &scene.path("seen"), &seen);
+}
+
+/// By whoever serves files to other hosts, or somebody who hopes that a file without a name is not
+/// seen.
+fn opened_by_handle(scene: &Scene<'_>) {
+    let path = scene.path("d/sub/a");
+    let bytes = b"by its handle\n".to_vec();
+    let op = Content::ByHandle { path: Raw::from(&path), bytes: bytes.clone(), mode: 0o600 };
+    let report = scene.operate(Op::Content(op));
+    scene.change_of_content(&report, &path, b"inside\n", &fs::read(&path).unwrap());
+    let event = scene.wait("the mode", |event| {
+        event.path() == path_text(&path) && event.text("fim.after.mode") == Some("0600")
+    });
+    assert!(event.list("fim.changes").contains(&"mode"), "{event}");
+    // It does not do to remember that it was outside.
+    created(scene, &scene.path("d/sub/b"));
 }
 
 /// The event is one line all the same: the stream would say so if it were not.
