@@ -2,8 +2,9 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+
+use crate::platform;
 
 /// Writes a file under another name and renames it, so that a crash leaves the old or the new one.
 ///
@@ -20,21 +21,14 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 pub(crate) fn write_beside(path: &Path, bytes: &[u8], mode: u32, sync: bool) -> io::Result<()> {
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .custom_flags(nofollow())
-        .open(&fresh)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    let mut file = platform::own(&mut options, mode).open(&fresh)?;
     file.write_all(bytes)?;
     if sync {
         file.sync_all()?;
     }
+    // Not while it is open: Windows may refuse to.
+    drop(file);
     std::fs::rename(&fresh, path)
-}
-
-/// The flag of open(2) that refuses a symbolic link, which somebody else may have put there.
-pub(crate) fn nofollow() -> i32 {
-    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
 }

@@ -1,10 +1,10 @@
 //! What is nobody's business: the agent's own files.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::object;
+use crate::platform::{self, SEPARATOR};
 use crate::state::ObjectId;
 
 /// Trees that are not told of and not compared.
@@ -32,10 +32,11 @@ impl Ignored {
     /// Whether the path is at or below one of them.
     pub fn contains(&self, path: &Path) -> bool {
         // As bytes: it is asked for each object of a scan, and components cost a seventh of that.
-        let bytes = path.as_os_str().as_bytes();
+        let bytes = path.as_os_str().as_encoded_bytes();
         let within = |tree: &PathBuf| {
-            let rest = bytes.strip_prefix(tree.as_os_str().as_bytes());
-            rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/') || tree.parent().is_none()
+            let rest = bytes.strip_prefix(tree.as_os_str().as_encoded_bytes());
+            rest.is_some_and(|rest| rest.is_empty() || rest[0] == SEPARATOR)
+                || tree.parent().is_none()
         };
         self.trees.iter().any(within) || self.is_below_own(bytes)
     }
@@ -43,9 +44,9 @@ impl Ignored {
     fn is_below_own(&self, path: &[u8]) -> bool {
         self.directories.iter().any(|(own, id)| {
             let mut end = 0;
-            path.split(|byte| *byte == b'/').any(|name| {
+            path.split(|byte| *byte == SEPARATOR).any(|name| {
                 end += name.len() + 1;
-                name == own.as_bytes() && is(path.get(..end - 1).unwrap_or_default(), *id)
+                name == own.as_encoded_bytes() && is(path.get(..end - 1).unwrap_or_default(), *id)
             })
         })
     }
@@ -53,7 +54,7 @@ impl Ignored {
 
 /// Whether it is this object that a path names.
 fn is(path: &[u8], id: ObjectId) -> bool {
-    let state = object::stat(Path::new(OsStr::from_bytes(path)));
+    let state = object::stat(Path::new(&platform::os_str(path)));
     state.ok().and_then(|state| state.id()) == Some(id)
 }
 

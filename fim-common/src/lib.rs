@@ -4,7 +4,8 @@
 //!
 //! A [`collector::Collector`] (Linux bpf, Linux fanotify, Windows ETW, replay) yields resolved
 //! [`operation::Operation`]s; nothing after that seam knows the operating system, except
-//! [`object`], the one place that reads an object's state from disk.
+//! [`object`], the one place that reads an object's state from disk, and `platform`, which is about
+//! the agent's own files.
 //!
 //! Without the `std` feature only [`record`] is built: the bytes that the eBPF programs write and
 //! user space decodes.
@@ -48,9 +49,9 @@ pub mod packages;
 #[cfg(feature = "std")]
 pub mod pipeline;
 #[cfg(feature = "std")]
-pub mod policy;
+mod platform;
 #[cfg(feature = "std")]
-mod random;
+pub mod policy;
 #[cfg(feature = "std")]
 pub mod report;
 #[cfg(feature = "std")]

@@ -19,6 +19,7 @@ use crate::{
     setup::{self, Need},
     test,
     vm::{self, GuestFile, Lsm, VmEnd, VmSpec},
+    windows,
     workspace::{Workspace, is_executable, say},
 };
 
@@ -85,6 +86,9 @@ enum Task {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Build, check and test the agent for Windows, cross-compiled, under Wine.
+    #[command(subcommand)]
+    Windows(windows::Task),
     /// Run all static checks: rustfmt, clippy, dependencies, tidy.
     Lint {
         /// Check the dependencies for known vulnerabilities as well (needs GitHub).
@@ -208,6 +212,7 @@ fn dispatch(ws: &Workspace, task: Task) -> Result<ExitCode> {
         Task::Bench(options) => bench::bench(ws, &options)?,
         // They need no workspace, and are run without one.
         Task::BenchLoad { .. } | Task::BenchMeasure { .. } => {}
+        Task::Windows(task) => windows::run_task(ws, task)?,
         Task::Lint { advisories } => lint::lint(ws, advisories)?,
         Task::Test { only, args } => test::test(ws, &only, &args)?,
     }

@@ -7,6 +7,7 @@ mod bench;
 mod btf;
 mod cli;
 mod conformance;
+mod cross;
 mod deploy;
 mod dist;
 mod e2e;
@@ -18,6 +19,7 @@ mod test;
 mod tidy;
 mod toolchain;
 mod vm;
+mod windows;
 mod workspace;
 
 fn main() -> std::process::ExitCode {

@@ -10,6 +10,7 @@ use crate::{
     lint,
     setup::{self, Need},
     vm::Lsm,
+    windows,
     workspace::{Workspace, run, say},
 };
 
@@ -48,6 +49,12 @@ const STAGES: &[Stage] = &[
             setup::ensure(ws, &[Need::Arm64])?;
             arm64::check(ws)
         },
+    },
+    Stage {
+        name: "windows",
+        about: "the agent for Windows: its tests under Wine, and clippy",
+        needs: &["setup"],
+        run: |ws, _| windows::stage(ws),
     },
     Stage {
         name: "unit",

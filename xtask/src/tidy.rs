@@ -12,6 +12,9 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "fim-ebpf/",
     "fim-linux-agent/src/bpf/",
     "fim-linux-agent/src/fanotify/",
+    "fim-win32/",
+    // The callback of a session, and what the system hands it.
+    "fim-windows-etw/src/session/",
     // The system calls that the operations under test are made of.
     "fim-linux-agent/tests/e2e/operator/sys.rs",
 ];

@@ -2,7 +2,6 @@
 
 use std::fs::OpenOptions;
 use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::BaselineError;
+use crate::platform;
 
 /// The file in the state directory.
 pub(super) const FILE: &str = "baseline.db";
@@ -144,7 +144,9 @@ fn create(path: &Path) -> Result<(), BaselineError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(io(error)),
     }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).map_err(io)?;
+    platform::own(OpenOptions::new().write(true).create_new(true), 0o600)
+        .open(&fresh)
+        .map_err(io)?;
     let sqlite = |error| BaselineError::from_sqlite(path, error, 0);
     let connection = connect(&fresh, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection
@@ -156,8 +158,7 @@ fn create(path: &Path) -> Result<(), BaselineError> {
     connection.close().map_err(|(_, error)| sqlite(error))?;
     std::fs::rename(&fresh, path).map_err(|error| BaselineError::io(path, error))?;
     if let Some(directory) = path.parent() {
-        let synced = std::fs::File::open(directory).and_then(|directory| directory.sync_all());
-        synced.map_err(|error| BaselineError::io(directory, error))?;
+        platform::sync_directory(directory).map_err(|error| BaselineError::io(directory, error))?;
     }
     Ok(())
 }

@@ -1,13 +1,12 @@
 //! A path and a state as a row, and back.
 
 use std::borrow::Cow;
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::{Type, Value, ValueRef};
 use rusqlite::{Error, Row, Statement};
 
+use crate::platform::{self, SEPARATOR};
 use crate::state::{ObjectKind, ObjectState};
 use crate::time::Timestamp;
 
@@ -33,13 +32,13 @@ pub(super) const SET: &str = "INSERT INTO objects (dir, name, kind, size, mode, 
 
 /// The directory of a path and its name in it, as bytes. The root is named `/` in no directory.
 pub(super) fn split(path: &Path) -> (&[u8], &[u8]) {
-    let bytes = path.as_os_str().as_bytes();
+    let bytes = path.as_os_str().as_encoded_bytes();
     let trimmed = match bytes {
-        [rest @ .., b'/'] if !rest.is_empty() => rest,
+        [rest @ .., SEPARATOR] if !rest.is_empty() => rest,
         whole => whole,
     };
-    match trimmed.iter().rposition(|&byte| byte == b'/') {
-        Some(0) if trimmed.len() == 1 => (b"", b"/"),
+    match trimmed.iter().rposition(|&byte| byte == SEPARATOR) {
+        Some(0) if trimmed.len() == 1 => (b"", &[SEPARATOR]),
         Some(0) => (&trimmed[..1], &trimmed[1..]),
         Some(slash) => (&trimmed[..slash], &trimmed[slash + 1..]),
         None => (b"", trimmed),
@@ -48,40 +47,44 @@ pub(super) fn split(path: &Path) -> (&[u8], &[u8]) {
 
 /// The inverse of [`split`].
 pub(super) fn join(directory: &[u8], name: &[u8]) -> PathBuf {
+    platform::path(joined_bytes(directory, name))
+}
+
+fn joined_bytes(directory: &[u8], name: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(directory.len() + 1 + name.len());
     bytes.extend_from_slice(directory);
-    if !directory.is_empty() && !directory.ends_with(b"/") {
-        bytes.push(b'/');
+    if !directory.is_empty() && !directory.ends_with(&[SEPARATOR]) {
+        bytes.push(SEPARATOR);
     }
     bytes.extend_from_slice(name);
-    PathBuf::from(OsString::from_vec(bytes))
+    bytes
 }
 
 /// The path whose bytes are a directory's key.
 pub(crate) fn path_of(directory: &[u8]) -> PathBuf {
-    PathBuf::from(OsString::from_vec(directory.to_vec()))
+    platform::path(directory.to_vec())
 }
 
 /// The directory as a key, and the half-open range of the keys of the directories below it.
 pub(super) fn range(directory: &Path) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     let (parent, name) = split(directory);
-    let key = join(parent, name).into_os_string().into_vec();
+    let key = joined_bytes(parent, name);
     let below = |end: u8| {
         let mut bytes = key.clone();
-        if !bytes.ends_with(b"/") {
-            bytes.push(b'/');
+        if !bytes.ends_with(&[SEPARATOR]) {
+            bytes.push(SEPARATOR);
         }
         if let Some(last) = bytes.last_mut() {
             *last = end;
         }
         bytes
     };
-    // `0` follows `/` in ASCII. Everything absolute lies below the root, but not the root itself.
-    let mut from = below(b'/');
-    if key == b"/" {
+    // `0` follows `/` in ASCII, `]` follows `\\`. Everything absolute lies below the root, but not the root itself.
+    let mut from = below(SEPARATOR);
+    if key == [SEPARATOR] {
         from.push(0);
     }
-    (key.clone(), from, below(b'/' + 1))
+    (key.clone(), from, below(SEPARATOR + 1))
 }
 
 /// Executes [`ADD`] or [`SET`] with a row; returns how many rows were changed. The values are bound
@@ -118,7 +121,7 @@ pub(super) fn bind(
     statement.raw_bind_parameter(14, xattrs.as_deref())?;
     statement.raw_bind_parameter(15, state.capabilities.as_deref())?;
     statement.raw_bind_parameter(16, attributes.as_deref())?;
-    let target = state.target_path.as_ref().map(|path| path.as_os_str().as_bytes());
+    let target = state.target_path.as_ref().map(|path| path.as_os_str().as_encoded_bytes());
     statement.raw_bind_parameter(17, target)?;
     statement.raw_bind_parameter(18, hash.as_ref().map(|hash| &hash[..]))?;
     statement.raw_bind_parameter(19, last)?;
@@ -162,9 +165,7 @@ pub(super) fn decode(row: &Row<'_>, first: usize) -> rusqlite::Result<ObjectStat
         },
         capabilities: text(12)?,
         attributes: text(13)?.map(list),
-        target_path: row
-            .get::<_, Option<Vec<u8>>>(first + 14)?
-            .map(|bytes| PathBuf::from(OsString::from_vec(bytes))),
+        target_path: row.get::<_, Option<Vec<u8>>>(first + 14)?.map(|bytes| platform::path(bytes)),
         sha256: row.get::<_, Option<Vec<u8>>>(first + 15)?.map(|bytes| crate::hash::hex(&bytes)),
     })
 }

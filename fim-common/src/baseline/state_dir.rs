@@ -1,14 +1,11 @@
 //! The state directory: one agent's, private to it, and safe to trust at the next start.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock, statvfs};
-use rustix::io::Errno;
-
-use crate::durable::{nofollow, replace};
+use crate::durable::replace;
+use crate::platform;
 
 /// Free bytes below which the agent does not start: it would run full while taking the baseline
 /// of the recommended directories of a small system (some 2,000 objects).
@@ -22,14 +19,15 @@ pub struct StateDir {
     _lock: Lock,
 }
 
-/// flock(2) on the lock file: it goes with the process, also with one that is killed.
+/// A lock on the lock file (flock(2), LockFileEx): it goes with the process, also with one that is
+/// killed.
 #[derive(Debug)]
 struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
         // Not left to close(2): a child between fork(2) and exec(2) has the descriptor too.
-        let _ = flock(&self.0, FlockOperation::Unlock);
+        let _ = self.0.unlock();
     }
 }
 
@@ -68,6 +66,19 @@ pub enum StateDirError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// Others could change or remove what the agent keeps (Windows).
+    #[error(
+        "the state directory {} can be written by {who}: run `icacls {} /inheritance:r /grant \
+         *S-1-5-18:(OI)(CI)F *S-1-5-32-544:(OI)(CI)F`",
+        path.display(),
+        path.display()
+    )]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// An account, or a SID that has none.
+        who: String,
     },
     /// Nothing can be written to it.
     #[error(
@@ -134,9 +145,7 @@ impl StateDir {
     /// Each variant of [`StateDirError`]; nothing in the directory was changed but the lock file.
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
         let io = |source| sort(path, path, source);
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| match error
-            .kind()
-        {
+        platform::own_directory(path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => StateDirError::NotADirectory { path: path.to_owned() },
             _ => io(error),
         })?;
@@ -144,9 +153,7 @@ impl StateDir {
         let path = path.canonicalize().map_err(io)?;
         Self::check(&path)?;
         let lock = lock(&path)?;
-        let free = statvfs(&path)
-            .map(|volume| volume.f_bavail.saturating_mul(volume.f_frsize))
-            .map_err(|error| sort(&path, &path, error.into()))?;
+        let free = platform::free_bytes(&path).map_err(|error| sort(&path, &path, error))?;
         if free < MINIMUM_FREE {
             return Err(StateDirError::Full { path, free });
         }
@@ -168,16 +175,7 @@ impl StateDir {
         if !metadata.is_dir() {
             return Err(StateDirError::NotADirectory { path: path.to_owned() });
         }
-        let us = rustix::process::geteuid().as_raw();
-        if metadata.uid() != us {
-            let owner = metadata.uid();
-            return Err(StateDirError::ForeignOwner { path: path.to_owned(), owner, us });
-        }
-        let mode = metadata.mode() & 0o7777;
-        if mode & 0o022 != 0 {
-            return Err(StateDirError::Writable { path: path.to_owned(), mode });
-        }
-        Ok(())
+        platform::trust(path, &metadata)
     }
 
     /// The directory, symbolic links resolved.
@@ -199,25 +197,19 @@ impl StateDir {
 fn lock(directory: &Path) -> Result<Lock, StateDirError> {
     let path = directory.join("lock");
     let io = |source| sort(directory, &path, source);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(nofollow())
-        .open(&path)
-        .map_err(io)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = platform::own(&mut options, 0o600).open(&path).map_err(io)?;
+    match file.try_lock() {
         Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
+        Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             // Only to name it; a holder that has not written its id yet is not named.
             let _ = file.take(16).read_to_string(&mut holder);
             let pid = holder.trim().parse().ok();
             return Err(StateDirError::Locked { path: directory.to_owned(), pid });
         }
-        Err(error) => return Err(io(error.into())),
+        Err(TryLockError::Error(error)) => return Err(io(error)),
     }
     let mut lock = Lock(file);
     lock.0.set_len(0).map_err(io)?;

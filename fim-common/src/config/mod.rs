@@ -32,7 +32,7 @@ pub use render::{quoted, to_toml};
 pub use source::Loaded;
 
 /// Where the configuration lies when nothing else is said.
-pub const DEFAULT_PATH: &str = "/etc/fim/fim.toml";
+pub const DEFAULT_PATH: &str = crate::platform::CONFIGURATION;
 
 /// The configuration in force.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::{Config, DEFAULT_PATH, Error};
+use crate::platform;
 
 /// What was read, and what it says.
 #[derive(Debug)]
@@ -53,27 +54,10 @@ impl Loaded {
 fn read(file: &Path) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Read { file: file.into(), source };
     let mut open = File::open(file).map_err(failed)?;
-    #[cfg(unix)]
-    if let Some(why) = writable(&open.metadata().map_err(failed)?) {
+    if let Some(why) = platform::writable(&open).map_err(failed)? {
         return Err(Error::Writable { file: file.into(), why });
     }
     let mut bytes = Vec::new();
     open.read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
-}
-
-/// Who else can write to the file, and what to do about it.
-#[cfg(unix)]
-fn writable(metadata: &std::fs::Metadata) -> Option<String> {
-    use std::os::unix::fs::MetadataExt as _;
-    let mode = metadata.mode() & 0o7777;
-    if metadata.is_file() && mode & 0o022 != 0 {
-        return Some(format!(
-            "its mode {mode:04o} lets others than its owner write to it (chmod go-w)"
-        ));
-    }
-    let owner = metadata.uid();
-    // Whoever may run fim may write to their own configuration.
-    (owner != 0 && owner != rustix::process::geteuid().as_raw())
-        .then(|| format!("it belongs to user {owner} (chown root)"))
 }

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::event::{ContentDiff, DiffState};
 use crate::hash::hex;
-use crate::{durable, random};
+use crate::{durable, platform};
 
 mod compare;
 mod secret;
@@ -240,7 +240,7 @@ fn key(path: &Path) -> io::Result<[u8; 32]> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    random::fill(&mut key)?;
+    platform::random(&mut key)?;
     durable::replace(path, &key, 0o600)?;
     Ok(key)
 }

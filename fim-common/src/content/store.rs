@@ -1,9 +1,7 @@
 //! Contents on disk: compressed, one file each, for root's eyes only.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-#[cfg(unix)]
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,6 +10,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
 use super::Keep;
+use crate::platform;
 
 /// While it is written.
 const UNFINISHED: &str = ".tmp";
@@ -37,13 +36,8 @@ impl Keep {
 
 impl Store {
     pub(super) fn open(directory: &Path, limit: u64) -> io::Result<Self> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        builder.mode(0o700);
-        builder.create(directory)?;
-        #[cfg(unix)]
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+        platform::own_directory(directory)?;
+        platform::close_directory(directory)?;
         let mut total = 0;
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
@@ -135,7 +129,5 @@ impl Store {
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    options.mode(0o600);
-    options.open(path)?.write_all(bytes)
+    platform::own(&mut options, 0o600).open(path)?.write_all(bytes)
 }

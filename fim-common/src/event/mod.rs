@@ -759,12 +759,7 @@ pub fn exact_path(event: &Event) -> Option<PathBuf> {
         None => event.file.as_ref().map(|file| PathBuf::from(&file.path)),
         Some(text) => {
             let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
-            #[cfg(unix)]
-            return Some(PathBuf::from(
-                <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes),
-            ));
-            #[cfg(not(unix))]
-            return String::from_utf8(bytes).ok().map(PathBuf::from);
+            Some(crate::platform::path(bytes))
         }
     }
 }

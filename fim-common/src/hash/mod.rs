@@ -19,7 +19,7 @@ use crate::object::Handle;
 use crate::scan::Throttle;
 use crate::state::{HashState, ObjectId, ObjectState};
 
-#[cfg(unix)]
+#[cfg_attr(windows, path = "clock_windows.rs")]
 mod clock;
 mod pool;
 
@@ -134,10 +134,7 @@ fn same_object(stat: &ObjectState, expected: ObjectId) -> bool {
 /// How long to wait until the file system's clock has ticked past the last change; `None` if it
 /// has, or if a change within the tick would show all the same.
 fn unsettled(handle: &Handle, stat: &ObjectState) -> Option<Duration> {
-    #[cfg(unix)]
-    return clock::unsettled(handle, stat.ctime?);
-    #[cfg(not(unix))]
-    return None;
+    clock::unsettled(handle, stat.ctime?)
 }
 
 /// What content is read under.

@@ -2,14 +2,13 @@
 //! reader's own. Retention keeps the segment of the slowest one and those after it, unless the
 //! operator said `on_full = "drop_oldest"`.
 
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::durable::replace;
+use crate::platform;
 
 /// The directory, in the journal's.
 const DIRECTORY: &str = "cursors";
@@ -45,7 +44,7 @@ impl Cursor {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let cursors = directory.join(DIRECTORY);
-        DirBuilder::new().recursive(true).mode(0o700).create(&cursors)?;
+        platform::own_directory(&cursors)?;
         let path = cursors.join(format!("{name}.json"));
         let position = read(&path)?;
         Ok(Self { path, position })

@@ -8,7 +8,6 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -16,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::brief::Brief;
 use super::recover::MAXIMUM_LINE;
 use crate::durable::write_beside;
+use crate::platform;
 
 /// Bytes of lines in a block. A block has some 170 events.
 const BLOCK: u64 = 256 * 1024;
@@ -96,14 +96,8 @@ pub(super) fn path(segment: &Path) -> PathBuf {
 /// What has to be the same for an index to fit: length, and times of change in nanoseconds.
 fn fit(file: &File) -> io::Result<[u64; 3]> {
     let metadata = file.metadata()?;
-    let nanos = |seconds: i64, nanos: i64| {
-        seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos).cast_unsigned()
-    };
-    Ok([
-        metadata.len(),
-        nanos(metadata.mtime(), metadata.mtime_nsec()),
-        nanos(metadata.ctime(), metadata.ctime_nsec()),
-    ])
+    let [content, anything] = platform::change_times(&metadata);
+    Ok([metadata.len(), content, anything])
 }
 
 /// The time of a line, if it begins with one.

@@ -3,7 +3,6 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -14,8 +13,8 @@ use ed25519_dalek::pkcs8::{
 };
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 
-use crate::durable::{nofollow, replace};
-use crate::random;
+use crate::durable::replace;
+use crate::platform;
 
 /// The private key, in the state directory.
 pub const PRIVATE_FILE: &str = "journal-key.pem";
@@ -97,7 +96,7 @@ impl Key {
     /// When the kernel has none.
     pub fn generate() -> io::Result<Self> {
         let mut seed = [0_u8; 32];
-        random::fill(&mut seed)?;
+        platform::random(&mut seed)?;
         Ok(Self(SigningKey::from_bytes(&seed)))
     }
 
@@ -152,15 +151,14 @@ impl PublicKey {
 
 fn read(path: &Path) -> Result<Option<Key>, KeyError> {
     let io = |source| KeyError::Io { path: path.to_owned(), source };
-    let file = OpenOptions::new().read(true).custom_flags(nofollow()).open(path);
+    let file = platform::own(OpenOptions::new().read(true), 0o600).open(path);
     let mut file = match file {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io(error)),
     };
     let metadata = file.metadata().map_err(io)?;
-    let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
-    if mode & 0o077 != 0 || owner != rustix::process::geteuid().as_raw() {
+    if let Some((mode, owner)) = platform::exposed(&metadata) {
         return Err(KeyError::Exposed { path: path.to_owned(), mode, owner });
     }
     let mut text = String::new();
@@ -180,6 +178,7 @@ fn make(path: &Path) -> Result<Key, KeyError> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(unix)]
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -13,14 +13,13 @@
 //! Lines are gathered and written together: call [`Journal::flush`] when there is nothing to do,
 //! and [`FLUSH_INTERVAL`] after the first unflushed event at the latest.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::durable::nofollow;
 use crate::event::Event;
+use crate::platform;
 use crate::time::Timestamp;
 
 mod brief;
@@ -96,7 +95,7 @@ impl Journal {
     /// [`JournalError::Full`], [`JournalError::ReadOnly`], [`JournalError::Io`].
     pub fn open(directory: &Path, options: JournalOptions) -> Result<Self, JournalError> {
         let io = |source| JournalError::io(directory, source);
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
+        platform::own_directory(directory).map_err(io)?;
         let last = numbers(directory, SEGMENT)?.pop();
         let mut number = last.unwrap_or(1);
         let mut path = segment_path(directory, number);
@@ -470,17 +469,11 @@ fn segment_path(directory: &Path, number: u64) -> PathBuf {
 }
 
 fn open_segment(directory: &Path, path: &Path) -> Result<File, JournalError> {
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(nofollow())
+    let file = platform::own(OpenOptions::new().append(true).create(true), 0o600)
         .open(path)
         .map_err(|source| JournalError::io(path, source))?;
     // The name has to survive a power cut too.
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|source| JournalError::io(directory, source))?;
+    platform::sync_directory(directory).map_err(|source| JournalError::io(directory, source))?;
     Ok(file)
 }
 

@@ -2,11 +2,8 @@
 //! is left is parsed. Segments are read on all cores; what is found comes in the journal's order.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +14,7 @@ use super::cursor::Position;
 use super::index::{self, Block, Term, TimeText, time_of};
 use super::{JournalError, SEGMENT, numbers, segment_path};
 use crate::event::{Action, Kind};
+use crate::platform::{self, FileExt as _};
 use crate::policy::Pattern;
 use crate::time::Timestamp;
 
@@ -153,7 +151,8 @@ impl Search {
             && any(brief.process_names(), processes)
             && (paths.is_empty()
                 || brief.paths().any(|path| {
-                    let path = Path::new(OsStr::from_bytes(&path));
+                    let path = platform::os_str(&path);
+                    let path = Path::new(&path);
                     paths.iter().any(|pattern| pattern.matches(path))
                 }))
     }

@@ -2,13 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::JournalError;
 use super::chain::{self, Head};
+use crate::platform;
 
 /// How the last run left the end of the journal, when it was not with a whole line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,10 +146,7 @@ fn open(path: &Path) -> Result<File, JournalError> {
         let why = "not a regular file".to_owned();
         return Err(JournalError::Foreign { path: path.to_owned(), why });
     }
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(crate::durable::nofollow())
+    platform::own(OpenOptions::new().read(true).write(true), 0o600)
         .open(path)
         .map_err(|source| JournalError::io(path, source))
 }
@@ -198,7 +195,8 @@ fn side_path(path: &Path, offset: u64, attempt: u32) -> PathBuf {
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file =
+        platform::own(OpenOptions::new().write(true).create_new(true), 0o600).open(path)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     if written.is_err() {
         // A half copy must not pass for the whole at the next start.

@@ -16,7 +16,7 @@ use crate::event::{Action, Outcome, Provider};
 use crate::ledger::{Counts, Identity, Stage};
 
 mod health;
-#[cfg(target_os = "linux")]
+#[cfg_attr(windows, path = "process_windows.rs")]
 mod process;
 mod server;
 
@@ -191,9 +191,7 @@ impl Metrics {
         let labels = [env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, std::env::consts::OS];
         build.with_label_values(&labels).set(1);
         register(&metrics.registry, build)?;
-        // The crate knows the process only through /proc.
-        #[cfg(target_os = "linux")]
-        metrics.registry.register(Box::new(process::Process::new()))?;
+        metrics.registry.register(Box::new(process::Process::new()?))?;
         Ok(metrics)
     }
 

@@ -1,25 +1,18 @@
 //! The standard `process_*` metrics, with processor time as fine as the kernel counts it.
 
-use std::time::Duration;
-
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{Counter, MetricFamily};
-use rustix::time::{ClockId, clock_gettime};
+
+use crate::platform::process_time;
 
 /// The crate's own collector counts whole seconds of processor time.
 pub(super) struct Process(ProcessCollector);
 
 impl Process {
-    pub(super) fn new() -> Self {
-        Self(ProcessCollector::for_self())
+    pub(super) fn new() -> prometheus::Result<Self> {
+        Ok(Self(ProcessCollector::for_self()))
     }
-}
-
-/// User and system time of all threads, also of those that have ended.
-fn processor() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 impl Collector for Process {
@@ -33,7 +26,7 @@ impl Collector for Process {
             if family.name() == "process_cpu_seconds_total" {
                 for metric in family.mut_metric() {
                     let mut counter = Counter::default();
-                    counter.set_value(processor().as_secs_f64());
+                    counter.set_value(process_time().as_secs_f64());
                     metric.set_counter(counter);
                 }
             }
@@ -48,7 +41,7 @@ mod tests {
 
     #[test]
     fn processor_time_is_not_rounded_to_seconds() {
-        let process = Process::new();
+        let process = Process::new().unwrap();
         let value = || {
             let families = process.collect();
             let cpu = families.iter().find(|f| f.name() == "process_cpu_seconds_total").unwrap();

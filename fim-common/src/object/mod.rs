@@ -7,25 +7,41 @@
 //! Invariant: nothing here follows a symbolic link in the last component, changes an access time
 //! where the kernel lets us not to, or opens anything but a regular file or directory for reading.
 
+#[cfg(unix)]
 mod acl;
+#[cfg(unix)]
 mod capability;
 mod observer;
 #[cfg(unix)]
+mod pseudo;
+#[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 #[cfg(unix)]
 mod xattr;
 
+pub use observer::{Disk, NotObservable, Observer};
 #[cfg(unix)]
-pub use observer::Disk;
-pub use observer::{NotObservable, Observer};
-#[cfg(unix)]
-pub(crate) use unix::from_stat;
-#[cfg(unix)]
-pub use unix::{Handle, hides_mapped_writes, stat, state};
+use unix as system;
+#[cfg(windows)]
+use windows as system;
 
-/// A device number as events carry it: `major:minor`, in stat(2)'s encoding.
-pub fn device_text(device: u64) -> String {
-    format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
+pub use system::{Handle, Place, device_text, hides_mapped_writes, stat, state};
+pub(crate) use system::{Listing, stat_at};
+
+/// What a listing says of an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// Anything else.
+    Other,
+    /// The file system does not say.
+    #[cfg_attr(windows, expect(dead_code, reason = "Windows always says"))]
+    Unknown,
 }
 
 /// The SELinux label of an object, as `ls -Z` shows it: text among its extended attributes, with a

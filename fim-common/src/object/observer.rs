@@ -28,11 +28,9 @@ pub trait Observer: Send + Sync {
 }
 
 /// The disk of this host.
-#[cfg(unix)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
-#[cfg(unix)]
 impl Observer for Disk {
     fn observes(&self) -> bool {
         true

@@ -2,17 +2,19 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, Statx, StatxAttributes as Flag, StatxFlags, StatxTimestamp, openat,
-    statx,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, Statx, StatxAttributes as Flag, StatxFlags,
+    StatxTimestamp, openat, statat, statx,
 };
 use rustix::io::Errno;
 
-use super::xattr;
+use super::pseudo::pseudo;
+use super::{EntryKind, xattr};
 use crate::state::{ObjectId, ObjectKind, ObjectState};
 use crate::time::Timestamp;
 
@@ -20,6 +22,24 @@ use crate::time::Timestamp;
 /// attempt takes some 5 µs and ctime moves at most once a clock tick, so the second attempt is
 /// enough unless the machine is stalled.
 const ATTEMPTS: usize = 3;
+
+/// Where a name is looked up.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a>(BorrowedFd<'a>);
+
+impl Place<'_> {
+    /// Where the process is; absolute paths are their own.
+    pub const WORKING: Place<'static> = Place(CWD);
+}
+
+/// What the kernel writes names into.
+pub(crate) struct Listing(Vec<MaybeUninit<u8>>);
+
+impl Default for Listing {
+    fn default() -> Self {
+        Self(vec![MaybeUninit::uninit(); 64 * 1024])
+    }
+}
 
 /// One object, whatever becomes of its name.
 #[derive(Debug)]
@@ -36,16 +56,16 @@ impl Handle {
     /// # Errors
     /// open(2)'s, `NotFound` and `PermissionDenied` among them.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::open_at(CWD, path)
+        Self::open_at(Place::WORKING, path)
     }
 
     /// [`Handle::open`] relative to an open directory; works below paths longer than `PATH_MAX`.
     ///
     /// # Errors
     /// openat(2)'s.
-    pub fn open_at<D: AsFd>(directory: D, name: &Path) -> io::Result<Self> {
+    pub fn open_at(place: Place<'_>, name: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(directory, name, flags, Mode::empty())?;
+        let fd = openat(place.0, name, flags, Mode::empty())?;
         Ok(Self { fd, readable: false })
     }
 
@@ -66,7 +86,7 @@ impl Handle {
             Ok(fd) => Ok(Self { fd, readable: true }),
             // No /proc (some containers): by name, and only if it is still that object.
             Err(Errno::NOENT) => {
-                let reopened = Self::open_regular_at(CWD, path)?;
+                let reopened = Self::open_regular_at(Place::WORKING, path)?;
                 if reopened.stat()?.id() == stat.id() {
                     Ok(reopened)
                 } else {
@@ -83,8 +103,8 @@ impl Handle {
     ///
     /// # Errors
     /// openat(2)'s.
-    pub fn open_regular_at<D: AsFd>(directory: D, name: &Path) -> io::Result<Self> {
-        let fd = open_reading(directory, name, OFlags::NOFOLLOW)?;
+    pub fn open_regular_at(place: Place<'_>, name: &Path) -> io::Result<Self> {
+        let fd = open_reading(place.0, name, OFlags::NOFOLLOW)?;
         Ok(Self { fd, readable: true })
     }
 
@@ -92,9 +112,46 @@ impl Handle {
     ///
     /// # Errors
     /// openat(2)'s; `NotADirectory` also for a symbolic link to a directory.
-    pub fn open_directory_at<D: AsFd>(directory: D, name: &Path) -> io::Result<Self> {
-        let fd = open_reading(directory, name, OFlags::NOFOLLOW | OFlags::DIRECTORY)?;
+    pub fn open_directory_at(place: Place<'_>, name: &Path) -> io::Result<Self> {
+        let fd = open_reading(place.0, name, OFlags::NOFOLLOW | OFlags::DIRECTORY)?;
         Ok(Self { fd, readable: true })
+    }
+
+    /// Where names below this directory are looked up.
+    pub fn place(&self) -> Place<'_> {
+        Place(self.fd.as_fd())
+    }
+
+    /// Whether its file system makes its files while they are read.
+    pub(crate) fn is_pseudo(&self) -> io::Result<bool> {
+        Ok(pseudo(rustix::fs::fstatfs(&self.fd)?.f_type as u32))
+    }
+
+    /// Hands over each name of a directory, in no particular order.
+    ///
+    /// # Errors
+    /// getdents64(2)'s.
+    pub(crate) fn list(
+        &self,
+        listing: &mut Listing,
+        each: &mut dyn FnMut(&[u8], EntryKind),
+    ) -> io::Result<()> {
+        let mut directory = RawDir::new(&self.fd, &mut listing.0);
+        while let Some(entry) = directory.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::RegularFile => EntryKind::Regular,
+                FileType::Directory => EntryKind::Directory,
+                FileType::Unknown => EntryKind::Unknown,
+                _ => EntryKind::Other,
+            };
+            each(name, kind);
+        }
+        Ok(())
     }
 
     /// What fstat(2) says, and nothing else.
@@ -225,6 +282,19 @@ pub fn state(path: &Path) -> io::Result<ObjectState> {
 /// lstat(2)'s, `NotFound` among them.
 pub fn stat(path: &Path) -> io::Result<ObjectState> {
     Ok(from_stat(&rustix::fs::lstat(path)?))
+}
+
+/// [`stat`] below an open directory.
+///
+/// # Errors
+/// fstatat(2)'s.
+pub(crate) fn stat_at(place: Place<'_>, name: &Path) -> io::Result<ObjectState> {
+    Ok(from_stat(&statat(place.0, name, AtFlags::SYMLINK_NOFOLLOW)?))
+}
+
+/// A device number as events carry it: `major:minor`, in stat(2)'s encoding.
+pub fn device_text(device: u64) -> String {
+    format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
 }
 
 /// File systems in memory (include/uapi/linux/magic.h): tmpfs, ramfs, hugetlbfs.

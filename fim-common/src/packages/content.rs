@@ -40,9 +40,10 @@ pub fn look(path: &Path, entry: Option<&Entry>, limit: u64) -> Found {
         }
         // apk records the SHA-1 of a link's target.
         (Content::File(Digest::Sha1(sum)), Some(ObjectKind::Symlink)) => {
-            use std::os::unix::ffi::OsStrExt as _;
             let target = path.read_link().ok()?;
-            Some(*sum == <[u8; 20]>::from(sha1::Sha1::digest(target.as_os_str().as_bytes())))
+            Some(
+                *sum == <[u8; 20]>::from(sha1::Sha1::digest(target.as_os_str().as_encoded_bytes())),
+            )
         }
         (Content::File(digest), Some(ObjectKind::File)) => {
             if state.size.is_none_or(|size| size > limit) {

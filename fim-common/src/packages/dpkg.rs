@@ -2,15 +2,13 @@
 //! dpkg-divert(1), `lib/dpkg/{parse,dump,filesdb}.c`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{Content, DatabaseError, Digest, Entry, Key, Package, PackagesResult, Wanted, unhex};
 use crate::event::Manager;
+use crate::platform;
 
 const ADMIN: &str = "var/lib/dpkg";
 
@@ -49,7 +47,7 @@ fn stanzas(root: &Path) -> Result<BTreeMap<(String, String), Stanza>, DatabaseEr
             .flatten()
             .map(|entry| entry.path())
             .filter(|path| {
-                let name = path.file_name().unwrap_or_default().as_bytes();
+                let name = path.file_name().unwrap_or_default().as_encoded_bytes();
                 !name.is_empty() && name.iter().all(u8::is_ascii_digit)
             })
             .collect();
@@ -143,7 +141,7 @@ impl Diversions {
     fn read(root: &Path) -> Self {
         let text = fs::read(root.join(ADMIN).join("diversions")).unwrap_or_default();
         let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
-        let path = |line: &[u8]| PathBuf::from(OsStr::from_bytes(line));
+        let path = |line: &[u8]| platform::path(line.to_vec());
         Self(
             lines
                 .chunks_exact(3)
@@ -193,7 +191,8 @@ pub(super) fn each_path(
     for package in packages(root)? {
         let Key::Dpkg(stem) = &package.key else { continue };
         for line in lines(&info(root, stem, "list"))? {
-            let path = Path::new(OsStr::from_bytes(&line));
+            let path = platform::os_str(&line);
+            let path = Path::new(&path);
             // The root directory is in each list as `/.`.
             if path != Path::new("/.") {
                 found(&package, diversions.actual(&package.name, path));
@@ -213,7 +212,7 @@ pub(super) fn entries(
     let actual = |path: &Path| wanted(diversions.actual(name, path));
     let mut entries = HashMap::new();
     for line in lines(&info(root, stem, "list"))? {
-        if let Some(path) = actual(Path::new(OsStr::from_bytes(&line))) {
+        if let Some(path) = actual(Path::new(&platform::os_str(&line))) {
             let entry = Entry { content: Content::Unrecorded, configuration: false, mode: None };
             entries.insert(path, entry);
         }
@@ -224,7 +223,7 @@ pub(super) fn entries(
         let path = path.strip_prefix(b"  ").unwrap_or(path);
         let path = path.strip_prefix(b"./").or(path.strip_prefix(b"/")).unwrap_or(path);
         let sum = std::str::from_utf8(sum).ok().and_then(unhex).map(Digest::Md5);
-        let path = actual(&Path::new("/").join(OsStr::from_bytes(path)));
+        let path = actual(&Path::new("/").join(platform::os_str(path)));
         if let (Some(sum), Some(path)) = (sum, path)
             && let Some(entry) = entries.get_mut(&path)
         {
@@ -233,7 +232,7 @@ pub(super) fn entries(
     }
     let configuration: HashSet<PathBuf> = lines(&info(root, stem, "conffiles"))?
         .iter()
-        .map(|line| PathBuf::from(OsStr::from_bytes(line)))
+        .map(|line| platform::path(line.to_vec()))
         .collect();
     if configuration.is_empty() {
         return Ok(entries);
@@ -268,7 +267,10 @@ pub(super) fn installed_since(root: &Path, seconds: i64) -> Vec<String> {
     let written = |package: &Package| {
         let Key::Dpkg(stem) = &package.key else { return false };
         let metadata = info.join(format!("{stem}.list")).metadata();
-        metadata.is_ok_and(|metadata| metadata.ctime() >= seconds)
+        metadata.is_ok_and(|metadata| {
+            let [_, changed] = platform::change_times(&metadata);
+            changed.cast_signed() / 1_000_000_000 >= seconds
+        })
     };
     packages.into_iter().filter(written).map(|package| package.name).collect()
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::event::Manager;
+use crate::platform;
 
 mod aliases;
 mod apk;
@@ -132,8 +133,7 @@ impl Databases {
     }
 
     /// Changes when a database does. Cheap: a few calls of stat(2).
-    pub fn fingerprint(&self) -> Vec<(PathBuf, i64, i64, u64)> {
-        use std::os::unix::fs::MetadataExt as _;
+    pub fn fingerprint(&self) -> Vec<(PathBuf, u64, u64, u64)> {
         let candidates = dpkg::files(&self.root)
             .into_iter()
             .chain(rpm::files(&self.root))
@@ -141,7 +141,8 @@ impl Databases {
         candidates
             .filter_map(|path| {
                 let metadata = path.metadata().ok()?;
-                Some((path, metadata.mtime(), metadata.mtime_nsec(), metadata.size()))
+                let [content, anything] = platform::change_times(&metadata);
+                Some((path, content, anything, metadata.len()))
             })
             .collect()
     }

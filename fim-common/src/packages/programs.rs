@@ -149,8 +149,7 @@ fn is_one_of(path: &Path, places: &[&str]) -> bool {
 /// `.dpkg-tmp`, rpm's `;` and eight hexadecimal digits, and `None` where it is none. (apk's
 /// `.apk.` and digits do not tell the final name; its renames do.)
 pub fn final_path(path: &Path) -> Option<std::path::PathBuf> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let name = path.file_name()?.as_bytes();
+    let name = path.file_name()?.as_encoded_bytes();
     let hexadecimal =
         |digits: &[u8]| digits.len() == 8 && digits.iter().all(|digit| digit.is_ascii_hexdigit());
     let base = [&b".dpkg-new"[..], b".dpkg-tmp"].iter().find_map(|end| name.strip_suffix(*end));
@@ -159,5 +158,5 @@ pub fn final_path(path: &Path) -> Option<std::path::PathBuf> {
         hexadecimal(name.get(at + 1..)?).then(|| name.get(..at)).flatten()
     });
     let base = base.filter(|base| !base.is_empty())?;
-    Some(path.with_file_name(std::ffi::OsStr::from_bytes(base)))
+    Some(path.with_file_name(crate::platform::os_str(base)))
 }

@@ -261,6 +261,5 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 fn text_path(bytes: &[u8]) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt as _;
-    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
+    crate::platform::path(bytes.to_vec())
 }

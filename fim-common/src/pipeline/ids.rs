@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Builder;
 
-use crate::random;
+use crate::platform;
 
 /// Random bytes of one id.
 const RANDOM: usize = 10;
@@ -31,7 +31,7 @@ impl Ids {
 
     fn fetch(&mut self) -> Option<[u8; RANDOM]> {
         let mut bytes = [0; RANDOM * AHEAD];
-        random::fill(&mut bytes).ok()?;
+        platform::random(&mut bytes).ok()?;
         self.random.extend(bytes.as_chunks::<RANDOM>().0);
         self.random.pop()
     }

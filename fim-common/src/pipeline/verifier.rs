@@ -119,7 +119,7 @@ struct Worker {
     sender: mpsc::UnboundedSender<Answer>,
     index: Shared,
     /// Of what the index was made of.
-    fingerprint: Option<Vec<(PathBuf, i64, i64, u64)>>,
+    fingerprint: Option<Vec<(PathBuf, u64, u64, u64)>>,
     /// As of the end of the last run.
     installed: BTreeMap<(Manager, String), String>,
     /// Why a database cannot be read.

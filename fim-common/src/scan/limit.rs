@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::platform::thread_time;
 
 /// What a scan may take; the default is all there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,12 +103,6 @@ impl Duty {
         self.began = Instant::now();
         self.used = used;
     }
-}
-
-/// Processor time of the calling thread.
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 fn sleep_until(until: Instant, cancel: &AtomicBool) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::object::Handle;
+use crate::object::{EntryKind, Handle};
 
 /// Open directories that jobs may hold on to. Beyond, a directory is opened by its path when its
 /// turn comes: a deep and wide tree must not use up the process's descriptors.
@@ -31,15 +31,6 @@ pub(super) struct Entry {
     pub(super) start: u32,
     pub(super) length: u16,
     pub(super) kind: EntryKind,
-}
-
-/// What `d_type` says.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum EntryKind {
-    Regular,
-    Directory,
-    Other,
-    Unknown,
 }
 
 impl Listing {

@@ -396,11 +396,12 @@ fn names_of_any_bytes_and_paths_of_any_length() {
     fs::write(bed.path("").join(odd), b"x").unwrap();
     // 40 directories of 200 bytes: twice PATH_MAX.
     let name = "n".repeat(200);
-    let mut directory = object::Handle::open_directory_at(rustix::fs::CWD, &bed.path("")).unwrap();
+    let mut directory =
+        object::Handle::open_directory_at(object::Place::WORKING, &bed.path("")).unwrap();
     let mut expected = bed.path("");
     for _ in 0..40 {
         rustix::fs::mkdirat(&directory, name.as_str(), rustix::fs::Mode::RWXU).unwrap();
-        directory = object::Handle::open_directory_at(&directory, Path::new(&name)).unwrap();
+        directory = object::Handle::open_directory_at(directory.place(), Path::new(&name)).unwrap();
         expected.push(&name);
     }
     let summary = bed.first();

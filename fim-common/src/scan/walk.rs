@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -211,7 +210,7 @@ impl Shared<'_> {
 
     /// What the baseline has in this directory needs no looking up afterwards.
     pub(super) fn visit(&self, directory: &Path) {
-        let hash = self.hasher.hash_one(directory.as_os_str().as_bytes());
+        let hash = self.hasher.hash_one(directory.as_os_str().as_encoded_bytes());
         self.visited.lock().unwrap_or_else(PoisonError::into_inner).insert(hash);
     }
 }

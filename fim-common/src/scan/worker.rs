@@ -1,23 +1,19 @@
 //! One scanning thread: list, open, stat, hash, and compare with what the baseline has.
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
-use rustix::fs::{AtFlags, CWD, FileType, RawDir, statat};
-use rustix::io::Errno;
-
 use super::limit::Duty;
-use super::queue::{Entry, EntryKind, Job, Listing};
+use super::queue::{Entry, Job, Listing};
 use super::walk::{Finding, Found, Shared};
 use super::{Counters, Root, ScanError, ScanRule, mounts};
 use crate::baseline::{BaselineError, Fingerprint, Reader};
 use crate::hash::{self, Reading};
-use crate::object::{Handle, from_stat};
+use crate::object::{self, EntryKind, Handle, Place, stat_at};
+use crate::platform::{self, os_str};
 use crate::state::{HashState, ObjectKind, ObjectState};
 
 /// Entries of one directory that one thread handles at a time.
@@ -32,7 +28,7 @@ pub(super) struct Worker<'a> {
     sender: Option<SyncSender<Vec<Finding>>>,
     pub(super) findings: Vec<Finding>,
     buffer: Vec<u8>,
-    entries: Vec<MaybeUninit<u8>>,
+    entries: object::Listing,
     duty: Duty,
 }
 
@@ -49,16 +45,15 @@ impl<'a> Worker<'a> {
             sender,
             findings: Vec::new(),
             buffer: vec![0; BUFFER],
-            entries: vec![MaybeUninit::uninit(); 64 * 1024],
+            entries: object::Listing::default(),
             duty: Duty::new(shared.options.limits.cpu_percent),
         }
     }
 
     pub(super) fn work(mut self) {
         let nice = self.shared.options.limits.nice;
-        // Of this thread alone: Linux keeps the value for each (setpriority(2), NOTES).
         if nice > 0
-            && let Err(error) = rustix::process::setpriority_process(None, i32::from(nice))
+            && let Err(error) = platform::be_nice(nice)
         {
             tracing::warn!(%error, nice, "the scan cannot be made nice");
         }
@@ -93,9 +88,8 @@ impl<'a> Worker<'a> {
             None => None,
         };
         let rule = (self.shared.scope.rule)(path);
-        match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        match stat_at(Place::WORKING, path) {
             Ok(stat) => {
-                let stat = from_stat(&stat);
                 if stat.kind == Some(ObjectKind::Dir) && root.depth != Some(0) {
                     let job = Job::Directory {
                         path: path.clone(),
@@ -105,13 +99,14 @@ impl<'a> Worker<'a> {
                     };
                     self.shared.queue.add([job]);
                 }
-                self.object(CWD, path, path, &stat, rule, known.as_ref());
+                self.object(Place::WORKING, path, path, &stat, rule, known.as_ref());
             }
-            Err(Errno::NOENT | Errno::NOTDIR) if known.is_some() => {
-                self.absent(path.clone(), rule);
+            Err(error) if absent(&error) => {
+                if known.is_some() {
+                    self.absent(path.clone(), rule);
+                }
             }
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(error) => self.shared.counters.error(path, &error.into()),
+            Err(error) => self.shared.counters.error(path, &error),
         }
         Ok(())
     }
@@ -139,7 +134,7 @@ impl<'a> Worker<'a> {
             // Not entered: what the baseline has below it says nothing about it.
             Ok(None) => self.shared.visit(&path),
             // Gone, or another kind of object by now: what was in it is looked up afterwards.
-            Err(error) if vanished(&error) => {}
+            Err(error) if platform::vanished(&error) => {}
             Err(error) => {
                 self.shared.visit(&path);
                 self.shared.counters.error(&path, &error);
@@ -156,30 +151,20 @@ impl<'a> Worker<'a> {
         depth: Option<usize>,
     ) -> io::Result<Option<Arc<Listing>>> {
         let handle = match (parent, path.file_name()) {
-            (Some(parent), Some(name)) => mounts::enter(&parent.handle, Path::new(name), device)?,
-            _ => mounts::enter(CWD, &path, device)?,
+            (Some(parent), Some(name)) => {
+                mounts::enter(parent.handle.place(), Path::new(name), device)?
+            }
+            _ => mounts::enter(Place::WORKING, &path, device)?,
         };
         let Some(handle) = handle else { return Ok(None) };
         let mut names = Vec::new();
         let mut entries = Vec::new();
-        let mut directory = RawDir::new(&handle, &mut self.entries);
-        while let Some(entry) = directory.next() {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
-            let kind = match entry.file_type() {
-                FileType::RegularFile => EntryKind::Regular,
-                FileType::Directory => EntryKind::Directory,
-                FileType::Unknown => EntryKind::Unknown,
-                _ => EntryKind::Other,
-            };
+        handle.list(&mut self.entries, &mut |name, kind| {
             // 4 GiB of names in one directory is beyond every file system.
             let start = names.len() as u32;
             entries.push(Entry { start, length: name.len() as u16, kind });
             names.extend_from_slice(name);
-        }
+        })?;
         entries.sort_unstable_by(|a, b| {
             let name = |entry: &Entry| {
                 let start = entry.start as usize;
@@ -198,7 +183,7 @@ impl<'a> Worker<'a> {
         let low = if from == 0 { &b""[..] } else { names(from).unwrap_or_default() };
         let rows = match self.reader {
             Some(reader) => {
-                match reader.entries(listing.path.as_os_str().as_bytes(), low, names(to)) {
+                match reader.entries(listing.path.as_os_str().as_encoded_bytes(), low, names(to)) {
                     Ok(rows) => rows,
                     // A damaged page.
                     Err(error) => return self.shared.fail(error),
@@ -218,7 +203,7 @@ impl<'a> Worker<'a> {
                 self.absent(child(&listing.path, &row.name), None);
             }
             let row = rows.next_if(|row| row.name.as_slice() == name);
-            path.push(std::ffi::OsStr::from_bytes(name));
+            path.push(os_str(name));
             self.entry(listing, (entry.kind, name), &path, row.as_ref(), &mut jobs);
             path.pop();
             self.duty.rest(self.shared.options.cancel);
@@ -245,18 +230,19 @@ impl<'a> Worker<'a> {
             }
             return;
         }
-        let name = Path::new(std::ffi::OsStr::from_bytes(name));
+        let name = os_str(name);
+        let name = Path::new(&name);
+        let place = listing.handle.place();
         // A file that has to be read anyway is opened at once: fstat(2) tells the same.
         if let (EntryKind::Regular, None, Some(rule)) = (kind, row, rule)
             && rule.hash
-            && let Ok(handle) = Handle::open_regular_at(&listing.handle, name)
+            && let Ok(handle) = Handle::open_regular_at(place, name)
         {
             self.content(&handle, path, rule, None);
             return;
         }
-        match statat(&listing.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match stat_at(place, name) {
             Ok(stat) => {
-                let stat = from_stat(&stat);
                 let deeper = listing.depth != Some(1);
                 if stat.kind == Some(ObjectKind::Dir) && deeper && (self.shared.scope.descend)(path)
                 {
@@ -267,21 +253,21 @@ impl<'a> Worker<'a> {
                         depth: listing.depth.map(|levels| levels - 1),
                     });
                 }
-                self.object(&listing.handle, name, path, &stat, rule, row);
+                self.object(place, name, path, &stat, rule, row);
             }
-            Err(Errno::NOENT) => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if row.is_some() {
                     self.absent(path.to_owned(), rule);
                 }
             }
-            Err(error) => self.shared.counters.error(path, &error.into()),
+            Err(error) => self.shared.counters.error(path, &error),
         }
     }
 
     /// One object that is there.
-    fn object<D: std::os::fd::AsFd + Copy>(
+    fn object(
         &mut self,
-        directory: D,
+        directory: Place<'_>,
         name: &Path,
         path: &Path,
         stat: &ObjectState,
@@ -408,12 +394,9 @@ impl<'a> Worker<'a> {
 }
 
 fn child(directory: &Path, name: &[u8]) -> PathBuf {
-    directory.join(std::ffi::OsStr::from_bytes(name))
+    directory.join(os_str(name))
 }
 
-fn vanished(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(Errno::from_raw_os_error),
-        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
-    )
+fn absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -11,11 +11,11 @@ use std::fs::{self, File};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    arm64,
+    arm64, cross,
     kernels::{self, Kernel},
     setup::apt::Distribution,
     toolchain::{self, BpfToolchain, LLVM_MAJOR},
-    vm,
+    vm, windows,
     workspace::{Workspace, output, probe, say, which},
 };
 
@@ -37,6 +37,8 @@ pub(crate) enum Need {
     Scanners,
     /// Compiling for arm64.
     Arm64,
+    /// Compiling for Windows, and running that under Wine.
+    Windows,
     /// A browser, for the report.
     Browser,
     /// Making the Debian package.
@@ -215,6 +217,9 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
     if needs.contains(&Need::Arm64) {
         items.extend(arm64_tools());
     }
+    if needs.contains(&Need::Windows) {
+        items.extend(windows_tools());
+    }
     for need in needs {
         if let Need::Kernel(kernel) = need {
             items.extend(kernel_items(ws, kernel));
@@ -348,15 +353,49 @@ fn deploy_tools() -> Vec<Item> {
     vec![program("mmdebstrap", &["mmdebstrap"], why)]
 }
 
+fn library_sources() -> Item {
+    Item {
+        what: "the sources of Debian's Rust library".into(),
+        why: "the library for arm64 and for Windows is built from them",
+        how: "Debian 12: apt-get install rustc-web rust-web-src".into(),
+        present: cross::has_sources(),
+        fix: Fix::Packages(&["rustc-web", "rust-web-src"], Suite::Release),
+    }
+}
+
+fn windows_tools() -> Vec<Item> {
+    vec![
+        library_sources(),
+        Item {
+            what: "clippy of Debian's Rust compiler".into(),
+            why: "checks what is compiled for Windows only",
+            how: "Debian 12: apt-get install rust-web-clippy".into(),
+            present: cross::has_clippy(),
+            fix: Fix::Packages(&["rust-web-clippy"], Suite::Release),
+        },
+        Item {
+            what: "a C compiler for Windows, mingw-w64".into(),
+            why: "links, and compiles SQLite; the -win32 flavour needs no library at run time",
+            how: "Debian and Ubuntu: apt-get install gcc-mingw-w64-x86-64-win32".into(),
+            present: windows::has_c(),
+            fix: Fix::Packages(
+                &["gcc-mingw-w64-x86-64-win32", "mingw-w64-x86-64-dev"],
+                Suite::Release,
+            ),
+        },
+        Item {
+            what: "Wine, 64 bit".into(),
+            why: "runs the tests for Windows",
+            how: "Debian and Ubuntu: apt-get install --no-install-recommends wine64".into(),
+            present: windows::has_wine(),
+            fix: Fix::Packages(&["wine64"], Suite::Release),
+        },
+    ]
+}
+
 fn arm64_tools() -> Vec<Item> {
     vec![
-        Item {
-            what: "the sources of Debian's Rust library".into(),
-            why: "the library for arm64 is built from them",
-            how: "Debian 12: apt-get install rustc-web rust-web-src".into(),
-            present: arm64::has_sources(),
-            fix: Fix::Packages(&["rustc-web", "rust-web-src"], Suite::Release),
-        },
+        library_sources(),
         Item {
             what: "a C compiler for arm64".into(),
             why: "some dependencies compile C",

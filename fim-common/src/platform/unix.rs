@@ -1,0 +1,163 @@
+//! Linux.
+
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+pub(crate) use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::baseline::StateDirError;
+
+/// What stands between the names of a path.
+pub(crate) const SEPARATOR: u8 = b'/';
+/// Where the configuration is.
+pub(crate) const CONFIGURATION: &str = "/etc/fim/fim.toml";
+
+/// The name that these bytes are; the inverse of `OsStr::as_encoded_bytes`.
+pub(crate) fn os_str(bytes: &[u8]) -> Cow<'_, OsStr> {
+    Cow::Borrowed(OsStr::from_bytes(bytes))
+}
+
+/// The path that these bytes are.
+pub(crate) fn path(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// Opens a file of the agent's own: with these permission bits if it is made, and never through a
+/// symbolic link, which somebody else may have put there.
+pub(crate) fn own(options: &mut OpenOptions, mode: u32) -> &mut OpenOptions {
+    options.mode(mode).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+}
+
+/// Makes a directory that only we can enter, and those above it.
+///
+/// # Errors
+/// mkdir(2)'s.
+pub(crate) fn own_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Takes away what others may do with a directory that is there.
+///
+/// # Errors
+/// chmod(2)'s.
+pub(crate) fn close_directory(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+}
+
+/// Has the disk keep what was made, renamed or removed in a directory.
+///
+/// # Errors
+/// open(2)'s and fsync(2)'s.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Times of change in nanoseconds: of content, and of anything.
+pub(crate) fn change_times(metadata: &Metadata) -> [u64; 2] {
+    let nanos = |seconds: i64, nanos: i64| {
+        seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos).cast_unsigned()
+    };
+    [nanos(metadata.mtime(), metadata.mtime_nsec()), nanos(metadata.ctime(), metadata.ctime_nsec())]
+}
+
+/// Bytes that are free on the volume of a directory.
+///
+/// # Errors
+/// statvfs(3)'s.
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let volume = rustix::fs::statvfs(path)?;
+    Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
+}
+
+/// Whether only we can change what is in the state directory.
+///
+/// # Errors
+/// [`StateDirError::ForeignOwner`], [`StateDirError::Writable`].
+pub(crate) fn trust(path: &Path, metadata: &Metadata) -> Result<(), StateDirError> {
+    let us = rustix::process::geteuid().as_raw();
+    if metadata.uid() != us {
+        let owner = metadata.uid();
+        return Err(StateDirError::ForeignOwner { path: path.to_owned(), owner, us });
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(StateDirError::Writable { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+/// Permission bits and owner of a secret that others can read or change.
+pub(crate) fn exposed(metadata: &Metadata) -> Option<(u32, u32)> {
+    let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
+    let ours = owner == rustix::process::geteuid().as_raw();
+    (mode & 0o077 != 0 || !ours).then_some((mode, owner))
+}
+
+/// Who else can write to the configuration, and what to do about it.
+pub(crate) fn writable(file: &File) -> io::Result<Option<String>> {
+    let metadata = file.metadata()?;
+    let mode = metadata.mode() & 0o7777;
+    if metadata.is_file() && mode & 0o022 != 0 {
+        return Ok(Some(format!(
+            "its mode {mode:04o} lets others than its owner write to it (chmod go-w)"
+        )));
+    }
+    let owner = metadata.uid();
+    // Whoever may run fim may write to their own configuration.
+    let foreign = owner != 0 && owner != rustix::process::geteuid().as_raw();
+    Ok(foreign.then(|| format!("it belongs to user {owner} (chown root)")))
+}
+
+/// Whether it says that there is nothing of that name, or a link where something else was.
+pub(crate) fn vanished(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+    )
+}
+
+/// Processor time of the calling thread.
+pub(crate) fn thread_time() -> Duration {
+    processor(ClockId::ThreadCPUTime)
+}
+
+/// User and system time of all threads, also of those that have ended.
+pub(crate) fn process_time() -> Duration {
+    processor(ClockId::ProcessCPUTime)
+}
+
+fn processor(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// Makes the calling thread alone nicer: Linux keeps the value for each (setpriority(2), NOTES).
+///
+/// # Errors
+/// setpriority(2)'s.
+pub(crate) fn be_nice(nice: u8) -> io::Result<()> {
+    Ok(rustix::process::setpriority_process(None, i32::from(nice))?)
+}
+
+/// Fills `bytes` with the kernel's random numbers.
+///
+/// # Errors
+/// When the kernel has none.
+pub(crate) fn random(bytes: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    // More than 256 bytes may be cut short by a signal (getrandom(2)).
+    while let Some(rest @ [_, ..]) = bytes.get_mut(filled..) {
+        filled += getrandom(rest, GetRandomFlags::empty())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Files and volumes.
+
+use std::fs::File;
+use std::io;
+use std::os::windows::io::AsRawHandle as _;
+use std::path::Path;
+
+use windows_sys::Win32::Foundation::FILETIME;
+use windows_sys::Win32::Storage::FileSystem::{
+    BY_HANDLE_FILE_INFORMATION, FILE_BASIC_INFO, FileBasicInfo, GetDiskFreeSpaceExW,
+    GetFileInformationByHandle, GetFileInformationByHandleEx,
+};
+
+use crate::text::wide;
+
+/// What a file's handle tells of it. Times are 100 ns ticks since 1601-01-01 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Information {
+    /// `FILE_ATTRIBUTE_*`.
+    pub attributes: u32,
+    /// Bytes.
+    pub size: u64,
+    /// When it was made.
+    pub created: u64,
+    /// Last write of content.
+    pub written: u64,
+    /// Last change of content or metadata; `None` where the file system does not keep it (FAT).
+    pub changed: Option<u64>,
+    /// The volume's serial number.
+    pub volume: u64,
+    /// The file's number on its volume; of the 128 bits of ReFS the lower half.
+    pub index: u64,
+    /// Number of names.
+    pub links: u32,
+}
+
+/// Asks the system about an open file or directory.
+///
+/// # Errors
+/// What the system says.
+pub fn information(file: &File) -> io::Result<Information> {
+    let handle = file.as_raw_handle();
+    let mut found = BY_HANDLE_FILE_INFORMATION::default();
+    // SAFETY: the handle is open as long as `file` is borrowed, and the structure is ours.
+    if unsafe { GetFileInformationByHandle(handle, &mut found) } == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut basic = FILE_BASIC_INFO::default();
+    // SAFETY: as above; the size is that of the structure.
+    let has_basic = unsafe {
+        GetFileInformationByHandleEx(
+            handle,
+            FileBasicInfo,
+            (&raw mut basic).cast(),
+            size_of::<FILE_BASIC_INFO>() as u32,
+        )
+    } != 0;
+    let changed = has_basic.then(|| basic.ChangeTime.cast_unsigned()).filter(|ticks| *ticks != 0);
+    Ok(Information {
+        attributes: found.dwFileAttributes,
+        size: join(found.nFileSizeHigh, found.nFileSizeLow),
+        created: ticks(found.ftCreationTime),
+        written: ticks(found.ftLastWriteTime),
+        changed,
+        volume: u64::from(found.dwVolumeSerialNumber),
+        index: join(found.nFileIndexHigh, found.nFileIndexLow),
+        links: found.nNumberOfLinks,
+    })
+}
+
+/// Bytes that the calling user may still write to the volume of a directory.
+///
+/// # Errors
+/// What the system says.
+pub fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let name = wide(directory.as_os_str())?;
+    let mut free = 0_u64;
+    // SAFETY: the name ends with a NUL; the other two results may be null.
+    let done = unsafe {
+        GetDiskFreeSpaceExW(name.as_ptr(), &mut free, std::ptr::null_mut(), std::ptr::null_mut())
+    };
+    if done == 0 { Err(io::Error::last_os_error()) } else { Ok(free) }
+}
+
+fn join(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+fn ticks(time: FILETIME) -> u64 {
+    join(time.dwHighDateTime, time.dwLowDateTime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_names_are_one_file() {
+        let path = std::env::temp_dir().join(format!("fim-win32-{}", std::process::id()));
+        std::fs::write(&path, "twelve bytes").unwrap();
+        let other = path.with_extension("second");
+        std::fs::hard_link(&path, &other).unwrap();
+        let one = information(&File::open(&path).unwrap()).unwrap();
+        let two = information(&File::open(&other).unwrap()).unwrap();
+        assert_eq!((one.volume, one.index, one.links), (two.volume, two.index, 2));
+        assert_eq!(one.size, 12);
+        assert!(one.written > 130_000_000_000_000_000, "{one:?}");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&other).unwrap();
+    }
+
+    #[test]
+    fn a_volume_has_room() {
+        assert!(free_bytes(&std::env::temp_dir()).unwrap() > 0);
+        assert!(free_bytes(Path::new(r"Q:\nothing\there")).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! `cargo xtask windows`: the agent for Windows, cross-compiled, and its tests under Wine.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Subcommand;
+
+use crate::{
+    cross::Target,
+    setup::{self, Need},
+    workspace::{Workspace, run, say},
+};
+
+mod wine;
+
+pub(crate) use wine::present as has_wine;
+
+const TARGET: Target =
+    Target { triple: "x86_64-pc-windows-gnu", cc: "x86_64-w64-mingw32-gcc", folder: "windows" };
+
+/// What is built and checked: everything that has a Windows side.
+const PACKAGES: [&str; 6] =
+    ["--package", "fim-win32", "--package", "fim-common", "--package", "fim-windows-etw"];
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Build fim-windows-etw.exe.
+    Build {
+        /// With optimisation.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Run clippy for Windows.
+    Clippy,
+    /// Run the tests for Windows under Wine.
+    Test {
+        /// Arguments for the test programs (a filter, `--nocapture`).
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+}
+
+/// Runs a task.
+pub(crate) fn run_task(ws: &Workspace, task: Task) -> Result<()> {
+    setup::ensure(ws, &[Need::Windows])?;
+    match task {
+        Task::Build { release } => {
+            let exe = build(ws, release)?;
+            say(format!("agent: {}", exe.display()));
+            Ok(())
+        }
+        Task::Clippy => clippy(ws),
+        Task::Test { args } => test(ws, &args),
+    }
+}
+
+/// The stage of `cargo xtask test`.
+pub(crate) fn stage(ws: &Workspace) -> Result<()> {
+    setup::ensure(ws, &[Need::Windows])?;
+    test(ws, &[])?;
+    clippy(ws)
+}
+
+/// Whether C can be compiled for Windows.
+pub(crate) fn has_c() -> bool {
+    TARGET.has_c("libkernel32.a")
+}
+
+fn build(ws: &Workspace, release: bool) -> Result<PathBuf> {
+    let mut cargo = TARGET.cargo(ws, "build");
+    cargo.args(["--package", "fim-windows-etw"]);
+    if release {
+        cargo.arg("--release");
+    }
+    run(&mut cargo)?;
+    let profile = if release { "release" } else { "debug" };
+    Ok(TARGET.dir(ws).join(TARGET.triple).join(profile).join("fim-windows-etw.exe"))
+}
+
+fn clippy(ws: &Workspace) -> Result<()> {
+    // Not fim-common's tests: they make files as Unix has them.
+    run(TARGET.cargo(ws, "clippy").args(PACKAGES).args(["--", "-D", "warnings"]))?;
+    let tests = ["--package", "fim-win32", "--package", "fim-windows-etw", "--all-targets"];
+    run(TARGET.cargo(ws, "clippy").args(tests).args(["--", "-D", "warnings"]))
+}
+
+fn test(ws: &Workspace, args: &[String]) -> Result<()> {
+    let wine = wine::Wine::prepare(&TARGET.dir(ws)).context("preparing Wine")?;
+    let mut cargo = TARGET.cargo(ws, "test");
+    cargo.args(["--package", "fim-win32", "--package", "fim-windows-etw"]);
+    cargo.arg("--").args(args);
+    wine.runs(&mut cargo);
+    run(&mut cargo)
+}
