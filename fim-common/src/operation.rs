@@ -161,6 +161,21 @@ pub struct RegistryOperation {
     pub aliases: Vec<PathBuf>,
 }
 
+impl RegistryOperation {
+    /// Other paths of the key: an alias is one of the value, if it is about one.
+    pub fn key_aliases(&self) -> impl Iterator<Item = &str> {
+        self.aliases.iter().filter_map(|alias| {
+            let alias = alias.to_str()?;
+            match &self.value {
+                Some(value) if !value.is_empty() => {
+                    alias.strip_suffix(&**value)?.strip_suffix('\\')
+                }
+                _ => Some(alias),
+            }
+        })
+    }
+}
+
 /// Kinds of registry operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistryAction {

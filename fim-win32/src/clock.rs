@@ -87,6 +87,6 @@ mod tests {
         while thread_time() == began {}
         let after = usage();
         assert!(after.processor > before.processor && after.resident > 0, "{after:?}");
-        assert!(after.start > 130_000_000_000_000_000 && after.handles > 0, "{after:?}");
+        assert!(after.start > 130_000_000_000_000_000, "{after:?}");
     }
 }

@@ -2,16 +2,18 @@
 
 use std::fs::File;
 use std::io;
+use std::os::windows::fs::OpenOptionsExt as _;
 use std::os::windows::io::AsRawHandle as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use windows_sys::Win32::Foundation::FILETIME;
 use windows_sys::Win32::Storage::FileSystem::{
-    BY_HANDLE_FILE_INFORMATION, FILE_BASIC_INFO, FileBasicInfo, GetDiskFreeSpaceExW,
-    GetFileInformationByHandle, GetFileInformationByHandleEx,
+    BY_HANDLE_FILE_INFORMATION, FILE_BASIC_INFO, FILE_FLAG_BACKUP_SEMANTICS,
+    FILE_FLAG_OPEN_REPARSE_POINT, FILE_NAME_NORMALIZED, FileBasicInfo, GetDiskFreeSpaceExW,
+    GetFileInformationByHandle, GetFileInformationByHandleEx, GetFinalPathNameByHandleW,
 };
 
-use crate::text::wide;
+use crate::text::{narrow, wide};
 
 /// What a file's handle tells of it. Times are 100 ns ticks since 1601-01-01 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,46 @@ pub fn information(file: &File) -> io::Result<Information> {
     })
 }
 
+/// The path as the disk spells it, without links in it (`GetFinalPathNameByHandleW`).
+///
+/// # Errors
+/// What the system says, `NotFound` among it.
+pub fn spelled(path: &Path) -> io::Result<PathBuf> {
+    const READ_ATTRIBUTES: u32 = 0x80;
+    let file = std::fs::OpenOptions::new()
+        .access_mode(READ_ATTRIBUTES)
+        .custom_flags(FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT)
+        .open(path)?;
+    let mut name = vec![0_u16; 512];
+    loop {
+        // SAFETY: the handle is open, the buffer is as long as is said.
+        let length = unsafe {
+            GetFinalPathNameByHandleW(
+                file.as_raw_handle(),
+                name.as_mut_ptr(),
+                name.len() as u32,
+                FILE_NAME_NORMALIZED,
+            )
+        } as usize;
+        if length == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if length < name.len() {
+            let whole = narrow(&name);
+            return Ok(plain(&whole.to_string_lossy()).map_or(PathBuf::from(whole), PathBuf::from));
+        }
+        name.resize(length + 1, 0);
+    }
+}
+
+/// Without the mark that a path is to be taken as it is.
+fn plain(path: &str) -> Option<String> {
+    match path.strip_prefix(r"\\?\UNC\") {
+        Some(share) => Some(format!(r"\\{share}")),
+        None => path.strip_prefix(r"\\?\").map(str::to_owned),
+    }
+}
+
 /// Bytes that the calling user may still write to the volume of a directory.
 ///
 /// # Errors
@@ -107,6 +149,18 @@ mod tests {
         assert!(one.written > 130_000_000_000_000_000, "{one:?}");
         std::fs::remove_file(&path).unwrap();
         std::fs::remove_file(&other).unwrap();
+    }
+
+    #[test]
+    fn a_path_is_spelled_as_on_disk() {
+        let directory = std::env::temp_dir().join(format!("fim-Win32-Case-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let lower = directory.to_string_lossy().to_lowercase();
+        let found = spelled(Path::new(&lower)).unwrap();
+        std::fs::remove_dir(&directory).unwrap();
+        assert_eq!(found.file_name(), directory.file_name());
+        assert!(spelled(Path::new(&lower)).is_err());
+        assert_eq!(plain(r"\\?\UNC\srv\x").as_deref(), Some(r"\\srv\x"));
     }
 
     #[test]

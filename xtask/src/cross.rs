@@ -46,6 +46,10 @@ impl Target {
             .args([command, "--target", self.triple, "-Z", "build-std=std,panic_abort"])
             .arg("--target-dir")
             .arg(self.dir(ws))
+            // It is compiled in full, and run for moments.
+            .args(["--config", "profile.dev.opt-level=0"])
+            .args(["--config", "profile.dev.package.\"*\".opt-level=0"])
+            .args(["--config", "profile.dev.package.libsqlite3-sys.opt-level=1"])
             .env("RUSTC", RUSTC)
             // Allows `-Z` on a stable compiler.
             .env("RUSTC_BOOTSTRAP", "1")

@@ -165,7 +165,7 @@ pub(super) fn decode(row: &Row<'_>, first: usize) -> rusqlite::Result<ObjectStat
         },
         capabilities: text(12)?,
         attributes: text(13)?.map(list),
-        target_path: row.get::<_, Option<Vec<u8>>>(first + 14)?.map(|bytes| platform::path(bytes)),
+        target_path: row.get::<_, Option<Vec<u8>>>(first + 14)?.map(platform::path),
         sha256: row.get::<_, Option<Vec<u8>>>(first + 15)?.map(|bytes| crate::hash::hex(&bytes)),
     })
 }

@@ -287,7 +287,10 @@ impl Config {
     pub fn add_watch_paths(&mut self, paths: Vec<PathBuf>) {
         for path in paths {
             let name = format!("watch:{}", path.display());
-            let pattern = Pattern::literal(path);
+            let pattern = match cfg!(windows) {
+                true => Pattern::literal_windows(&path),
+                false => Pattern::literal(path),
+            };
             if !self.rules.iter().any(|rule| rule.paths == [pattern.clone()]) {
                 let max_hash_size = self.hash.max_size;
                 self.rules.push(Rule { max_hash_size, ..Rule::new(name, vec![pattern]) });
@@ -297,7 +300,9 @@ impl Config {
 
     /// The policy of the rules, not yet [resolved](Policy::resolved).
     pub fn policy(&self) -> Policy {
-        Policy::new(self.rules.clone()).with_windows(self.windows.clone())
+        let rules = self.rules.clone();
+        let policy = if cfg!(windows) { Policy::for_windows(rules) } else { Policy::new(rules) };
+        policy.with_windows(self.windows.clone())
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::{Expect, RegistryPattern, Set, rules_of};
+use crate::policy::{Expect, Platform, RegistryPattern, Set, rules_of};
 
 fn parse(text: &str) -> Result<Config, Vec<String>> {
     match Config::parse(text, Path::new("f.toml")) {
@@ -99,7 +99,7 @@ fn sets_choose_the_built_in_rules() {
         parse(text).unwrap().rules.into_iter().map(|rule| rule.name).collect()
     };
     let of = |sets: &[Set]| -> Vec<String> {
-        rules_of(sets).into_iter().map(|rule| rule.name).collect()
+        rules_of(sets, Platform::Linux).into_iter().map(|rule| rule.name).collect()
     };
     for (text, sets) in [
         ("sets = [\"recommended\"]", &[Set::Recommended][..]),

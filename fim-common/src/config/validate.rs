@@ -13,7 +13,7 @@ use super::raw::{self, List, Scalar};
 use super::{Canary, Collector, Config, Events, Hash, Journal, Metrics, Packages, Problem, Scan};
 use crate::content;
 use crate::journal::{Fsync, OnFull};
-use crate::policy::{self, Operations, Pattern, Rule, Window};
+use crate::policy::{self, Operations, Pattern, Platform, Rule, Window};
 use crate::scan::Limits;
 
 const WORDS: [(&str, u8); 4] = [("low", 25), ("medium", 50), ("high", 75), ("critical", 100)];
@@ -21,7 +21,7 @@ const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 
 
 /// Parses and checks `text`; all problems, in the order of the file.
 pub(super) fn config(text: &str, file: &Path) -> Result<Config, Vec<Problem>> {
-    checked(text, file, false)
+    checked(text, file, cfg!(windows))
 }
 
 /// The same for rules about Windows paths.
@@ -96,18 +96,11 @@ impl Check<'_> {
             }
             rules.push(rule);
         }
-        let sets = match self.is_windows {
-            true => {
-                if !own_rules {
-                    self.problem(0..0, "nothing would be watched: there is no [[rule]]");
-                }
-                Vec::new()
-            }
-            false => self.sets(raw.sets, raw.recommended, own_rules),
-        };
+        let sets = self.sets(raw.sets, raw.recommended, own_rules);
+        let platform = if self.is_windows { Platform::Windows } else { Platform::Linux };
         // What the file says of hashing counts for the built-in rules too.
         let max_hash_size = hash.max_size;
-        let mut built_in: Vec<Rule> = policy::rules_of(&sets)
+        let mut built_in: Vec<Rule> = policy::rules_of(&sets, platform)
             .into_iter()
             .map(|rule| Rule { max_hash_size, ..rule })
             .collect();

@@ -231,7 +231,7 @@ impl Handle {
 
 /// Listing needs no buffer of ours here.
 #[derive(Default)]
-pub(crate) struct Listing;
+pub(crate) struct Listing {}
 
 /// Everything but the content hash of what `path` names; the link itself if it is a link.
 ///

@@ -25,15 +25,25 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Operation) {
     };
     let policy = &pipeline.policy;
     let names = || std::iter::once(path).chain(&registry.aliases);
-    let Some(verdict) = names().find_map(|name| policy.verdict(name, action)) else {
+    // A rule means a key by `registry`, or by a path that spells it.
+    let full = |hive: &String| match registry.key.is_empty() {
+        true => hive.clone(),
+        false => format!(r"{hive}\{}", registry.key),
+    };
+    let key = registry.hive.as_ref().map(full);
+    let value = registry.value.as_deref();
+    let keys = || key.iter().map(String::as_str).chain(registry.key_aliases());
+    let by_key = || keys().find_map(|key| Some(policy.registry(key, value, action)?.0));
+    let by_path = || names().find_map(|name| Some(policy.verdict(name, action)?.rule));
+    let Some(rule) = by_key().or_else(by_path) else {
         let covered = names().any(|name| policy.covers(name).is_some());
         let stage = if covered { Stage::Unchanged } else { Stage::Uncovered };
         return pipeline.ledger.add(stage, 1);
     };
-    if operation.failure.is_some() && !verdict.rule.attempts {
+    if operation.failure.is_some() && !rule.attempts {
         return pipeline.ledger.add(Stage::Unchanged, 1);
     }
-    let event = event(&operation, registry, action, verdict.rule, pipeline.alert_severity);
+    let event = event(&operation, registry, action, rule, pipeline.alert_severity);
     pipeline.ledger.add(Stage::Told, 1);
     pipeline.output.event(event);
 }

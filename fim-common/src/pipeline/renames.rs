@@ -122,9 +122,9 @@ pub(super) fn renamed_around(pipeline: &mut Pipeline, operation: &Operation, pat
     };
     let concerned: Vec<PathBuf> = pipeline
         .policy
-        .watches()
+        .places()
         .into_iter()
-        .map(|watch| watch.base)
+        .map(|(base, _)| base)
         .filter(|base| base.starts_with(path) || from.is_some_and(|from| base.starts_with(from)))
         .collect();
     for base in concerned {

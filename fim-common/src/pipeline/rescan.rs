@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::scan_rule;
 use crate::baseline::Baseline;
+use crate::platform;
 use crate::policy::Policy;
 use crate::scan::{self, Difference, Limits, Mode, Root, Scope};
 
@@ -64,11 +65,11 @@ pub struct Scanner {
 /// What to scan for a policy: its watches.
 pub fn scope_of(policy: &Policy) -> Vec<Root> {
     policy
-        .watches()
+        .places()
         .into_iter()
-        .map(|watch| match watch.first {
-            Some(first) => Root { path: watch.base.join(first), depth: Some(0) },
-            None => Root { path: watch.base, depth: watch.depth.map(|depth| depth as usize) },
+        .map(|(path, depth)| Root {
+            path: platform::spelled(path),
+            depth: depth.map(|depth| depth as usize),
         })
         .collect()
 }

@@ -118,6 +118,11 @@ pub(crate) fn writable(file: &File) -> io::Result<Option<String>> {
     Ok(foreign.then(|| format!("it belongs to user {owner} (chown root)")))
 }
 
+/// A path as the disk spells it: Linux knows one spelling only.
+pub(crate) fn spelled(path: PathBuf) -> PathBuf {
+    path
+}
+
 /// Whether it says that there is nothing of that name, or a link where something else was.
 pub(crate) fn vanished(error: &io::Error) -> bool {
     matches!(

@@ -132,6 +132,25 @@ fn strangers(file: &File) -> io::Result<Option<String>> {
     ))
 }
 
+/// A path as the disk spells it, which keeps upper and lower case although it does not tell them
+/// apart: of its longest part that exists, and the rest as it is.
+pub(crate) fn spelled(path: PathBuf) -> PathBuf {
+    let mut rest = Vec::new();
+    let mut begin = path.as_path();
+    loop {
+        if let Ok(found) = fim_win32::file::spelled(begin) {
+            return rest.into_iter().rev().fold(found, |path, name| path.join(name));
+        }
+        match (begin.parent(), begin.file_name()) {
+            (Some(parent), Some(name)) => {
+                rest.push(name);
+                begin = parent;
+            }
+            _ => return path,
+        }
+    }
+}
+
 /// Whether it says that there is nothing of that name.
 pub(crate) fn vanished(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
-use super::pattern::{Pattern, below, bytes, trimmed};
+use super::pattern::{Pattern, below, bytes};
 use super::{Policy, Rule};
 
 /// A rule, and its pattern that is spoken of.
@@ -70,7 +70,8 @@ impl Explanation<'_> {
 impl Policy {
     /// What the policy says of the canonical `path`.
     pub fn explain(&self, path: &Path) -> Explanation<'_> {
-        let bytes_of_path = trimmed(path);
+        let subject = super::windows::subject(path);
+        let bytes_of_path = &*subject;
         let mut matching = Vec::new();
         let mut excluded = Vec::new();
         let mut near = Vec::new();

@@ -10,6 +10,7 @@
 //! canonical paths, so symbolic links in its own paths are resolved once, by
 //! [`Policy::resolved`].
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -123,12 +124,41 @@ impl Policy {
 
     /// What any of these asks for: to be watched, not to decide.
     pub fn joined(policies: &[&Self]) -> Self {
-        Self::new(policies.iter().flat_map(|policy| policy.rules.iter().cloned()).collect())
+        let rules = policies.iter().flat_map(|policy| policy.rules.iter().cloned()).collect();
+        Self { is_windows: policies.iter().any(|policy| policy.is_windows), ..Self::new(rules) }
     }
 
     /// The maintenance windows.
     pub fn windows(&self) -> &[Window] {
         &self.windows
+    }
+
+    /// Where what the policy is about lies on the disk, as roots of a scan: each place, whether it
+    /// is the only object there that matters, and how deep. Places of Windows are spelled as the
+    /// rules have them in lower case.
+    pub fn places(&self) -> Vec<(PathBuf, Option<u32>)> {
+        let watches = self.watches().into_iter();
+        let places = watches.map(|watch| match watch.first {
+            Some(first) => (watch.base.join(first), Some(0)),
+            None => (watch.base, watch.depth),
+        });
+        match self.is_windows {
+            true => places
+                .filter_map(|(base, depth)| windows::place(&base).map(|place| (place, depth)))
+                .collect(),
+            false => places.collect(),
+        }
+    }
+
+    /// The registry keys that rules are about, each once.
+    pub fn registry_keys(&self) -> Vec<&RegistryPattern> {
+        let mut keys: Vec<&RegistryPattern> = Vec::new();
+        for pattern in self.rules.iter().flat_map(|rule| &rule.registry) {
+            if !keys.contains(&pattern) {
+                keys.push(pattern);
+            }
+        }
+        keys
     }
 
     /// The rules, in the order of their definition.
@@ -155,6 +185,10 @@ impl Policy {
         canonicalize: &dyn Fn(&Path) -> PathBuf,
         containers: &[Container],
     ) -> Self {
+        // Its bases are keys and no paths, and what the kernel names has no links in it.
+        if self.is_windows {
+            return self.clone();
+        }
         let resolve = |patterns: &[Pattern], containers: &[Container]| {
             let mut resolved: Vec<Pattern> = Vec::with_capacity(patterns.len());
             let on_host = patterns.iter().flat_map(|pattern| pattern.resolved(canonicalize));
@@ -247,13 +281,12 @@ impl Policy {
         path: &Path,
         asks: impl Fn(&Rule) -> bool,
     ) -> (Option<Candidate<'_>>, Option<Candidate<'_>>) {
-        let key;
-        let path = if self.is_windows {
-            key = windows::key(&path.to_string_lossy());
-            trimmed(Path::new(&key))
-        } else {
-            trimmed(path)
+        let subject = match self.is_windows {
+            // Also of what looks like a path of Linux.
+            true => windows::key(&path.to_string_lossy()).into_bytes().into(),
+            false => Cow::Borrowed(trimmed(path)),
         };
+        let path = &*subject;
         let mut first: Option<Candidate<'_>> = None;
         let mut second: Option<Candidate<'_>> = None;
         self.each_match(path, |slot, rule, pattern| {

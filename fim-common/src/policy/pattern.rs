@@ -86,6 +86,13 @@ impl Pattern {
         &self.source
     }
 
+    /// The literal path of Windows and everything below it.
+    pub fn literal_windows(path: &Path) -> Self {
+        let text = path.to_string_lossy();
+        let base = PathBuf::from(super::windows::key(&text));
+        Self { source: text.into(), base, extent: Extent::Tree }
+    }
+
     /// The literal directory or object with which it begins; symbolic links are resolved in a
     /// [resolved](super::Policy::resolved) policy.
     pub fn base(&self) -> &Path {
@@ -130,7 +137,7 @@ impl Pattern {
 
     /// Whether the absolute, normalised `path` matches.
     pub fn matches(&self, path: &Path) -> bool {
-        self.matches_bytes(trimmed(path))
+        self.matches_bytes(&super::windows::subject(path))
     }
 
     pub(super) fn matches_bytes(&self, path: &[u8]) -> bool {

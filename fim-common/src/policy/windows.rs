@@ -5,6 +5,36 @@
 //! A path is matched by its key: `/c:/windows/x.exe`. Shares lie below `/UNC/`, which no folded path
 //! can begin with.
 
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use super::pattern::trimmed;
+
+/// What a path is matched by: on Linux itself, on Windows its key. The two cannot be taken for one
+/// another: a canonical path of Linux begins with a slash, and none of Windows does.
+pub(super) fn subject(path: &Path) -> Cow<'_, [u8]> {
+    match trimmed(path) {
+        plain @ [b'/', ..] => Cow::Borrowed(plain),
+        _ => Cow::Owned(key(&path.to_string_lossy()).into_bytes()),
+    }
+}
+
+/// Where on the disk the base of a pattern lies; `None`: nowhere (a registry key, a device,
+/// anything at all).
+pub(super) fn place(base: &Path) -> Option<PathBuf> {
+    let base = base.to_str()?;
+    if let Some(share) = base.strip_prefix("/UNC/") {
+        return Some(PathBuf::from(format!(r"\\{}", share.replace('/', r"\"))));
+    }
+    let rest = base.strip_prefix('/')?;
+    let (letter, below) = (rest.chars().next()?, rest.get(2..)?);
+    if !letter.is_ascii_alphabetic() || rest.get(1..2) != Some(":") {
+        return None;
+    }
+    let below = if below.is_empty() { "/" } else { below };
+    Some(PathBuf::from(format!("{}:{}", letter.to_ascii_uppercase(), below.replace('/', r"\"))))
+}
+
 /// The key of a path or, wildcards and all, of a pattern.
 pub(super) fn key(path: &str) -> String {
     let share = path.strip_prefix("\\\\").or_else(|| path.strip_prefix("//"));
@@ -30,8 +60,6 @@ pub(super) fn key(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::event::Action;
     use crate::policy::{Pattern, Policy, Rule};
@@ -49,6 +77,23 @@ mod tests {
         ] {
             assert_eq!(key(path), want, "{path}");
         }
+    }
+
+    #[test]
+    fn places() {
+        for (path, want) in [
+            (r"C:\Windows\X", Some(r"C:\windows\x")),
+            ("c:", Some(r"C:\")),
+            (r"\\Srv\Share\a", Some(r"\\srv\share\a")),
+            (r"HKLM\SOFTWARE", None),
+            (r"\Device\x", None),
+        ] {
+            let base = key(path);
+            assert_eq!(place(Path::new(&base)), want.map(PathBuf::from), "{path}");
+        }
+        assert_eq!(place(Path::new("/")), None);
+        assert_eq!(*subject(Path::new("/etc/x/")), *b"/etc/x");
+        assert_eq!(*subject(Path::new(r"C:\X")), *b"/c:/x");
     }
 
     #[test]

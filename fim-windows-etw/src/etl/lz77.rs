@@ -105,6 +105,7 @@ fn take<const N: usize>(input: &[u8], at: &mut usize) -> Option<[u8; N]> {
 }
 
 #[cfg(test)]
+#[cfg(not(windows))]
 mod tests {
     use proptest::prelude::*;
 

@@ -6,6 +6,7 @@
     unreachable_pub,
     reason = "this whole program is a test"
 )]
+#![cfg(not(windows))]
 
 mod command;
 mod data;

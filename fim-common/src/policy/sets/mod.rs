@@ -122,10 +122,14 @@ impl BuiltIn {
         &STANDARDS
     }
 
-    /// As a rule. Paths of another platform are left out.
+    /// As a rule.
     pub fn rule(&self) -> Rule {
         // Each text is a valid pattern on its platform: a test holds that.
-        let parsed = self.paths.iter().filter_map(|path| Pattern::parse(path).ok()).flatten();
+        let parse = match self.platform {
+            Platform::Linux => Pattern::parse,
+            Platform::Windows => Pattern::parse_windows,
+        };
+        let parsed = self.paths.iter().filter_map(|path| parse(path).ok()).flatten();
         let registry = self.registry.iter().filter_map(|item| item.pattern());
         Rule {
             category: Some(self.category.into()),
@@ -153,13 +157,12 @@ impl RegistryItem {
     }
 }
 
-/// The rules of these sets for this operating system.
-pub fn rules_of(sets: &[Set]) -> Vec<Rule> {
-    let here = Platform::here();
-    sets.iter().flat_map(|&set| BuiltIn::of(set, here)).map(BuiltIn::rule).collect()
+/// The rules of these sets for an operating system.
+pub fn rules_of(sets: &[Set], platform: Platform) -> Vec<Rule> {
+    sets.iter().flat_map(|&set| BuiltIn::of(set, platform)).map(BuiltIn::rule).collect()
 }
 
 /// The recommended rules for this operating system.
 pub fn recommended() -> Vec<Rule> {
-    rules_of(&[Set::Recommended])
+    rules_of(&[Set::Recommended], Platform::here())
 }

@@ -181,7 +181,7 @@ fn the_recommended_rules_decide() {
     ] {
         assert_eq!(policy.covers(Path::new(path)).map(|rule| rule.name.as_str()), want, "{path}");
     }
-    let policy = Policy::new(rules_of(&Set::ALL)).resolved(&host);
+    let policy = Policy::new(rules_of(&Set::ALL, Platform::Linux)).resolved(&host);
     for (path, want) in [
         ("/root/.ssh/authorized_keys", "authorized-keys"),
         ("/home/ann/.ssh/authorized_keys2", "authorized-keys"),
