@@ -18,12 +18,18 @@ use crate::scan::Limits;
 mod raw;
 mod reference;
 mod render;
+mod render_sinks;
 mod rules;
+pub mod sink;
+mod sinks;
 mod source;
 mod validate;
 
 #[cfg(test)]
 mod rules_tests;
+// Paths as they are on Unix, where sinks are.
+#[cfg(all(test, unix))]
+mod sinks_tests;
 #[cfg(test)]
 mod tests;
 
@@ -59,6 +65,8 @@ pub struct Config {
     pub packages: Packages,
     /// Comparing the disk with the baseline.
     pub scan: Scan,
+    /// Where events go besides the journal, names unique.
+    pub sinks: Vec<sink::Sink>,
     /// The rules in force, not empty, names unique; those of the file before the built-in.
     pub rules: Vec<Rule>,
     /// The maintenance windows, names unique.
@@ -238,6 +246,7 @@ impl Default for Config {
                 alert_severity: 100,
             },
             scan: Scan { limits: Limits::default(), verify: Some(Duration::from_secs(604_800)) },
+            sinks: Vec::new(),
             rules: policy::recommended(),
             windows: Vec::new(),
         }

@@ -126,6 +126,14 @@ pub(super) struct Section {
     pub(super) fields: &'static [Field],
 }
 
+/// The name of a field that is a keyword of Rust.
+const fn plain(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
+    }
+}
+
 /// Declares a table: the struct that serde fills, and what the reference says of it.
 macro_rules! table {
     (
@@ -141,17 +149,17 @@ macro_rules! table {
         $(#[doc = $about])*
         #[derive(Debug, Default, Deserialize)]
         #[serde(deny_unknown_fields, default)]
-        pub(super) struct $name {
-            $( $(#[doc = $doc])* pub(super) $field: Option<Spanned<$type>>, )*
-            $( $( pub(super) $inner: $inner_type, )* )?
+        pub(in crate::config) struct $name {
+            $( $(#[doc = $doc])* pub(in crate::config) $field: Option<Spanned<$type>>, )*
+            $( $( pub(in crate::config) $inner: $inner_type, )* )?
         }
 
         impl $name {
-            pub(super) const SECTION: Section = Section {
+            pub(in crate::config) const SECTION: Section = Section {
                 title: $title,
                 doc: &[$($about),*],
                 fields: &[$(Field {
-                    key: stringify!($field),
+                    key: plain(stringify!($field)),
                     values: $values,
                     default: $default,
                     cost: $cost,
@@ -161,6 +169,10 @@ macro_rules! table {
         }
     };
 }
+
+// Behind the macro, which it uses.
+mod sink;
+pub(super) use sink::Sink;
 
 table! {
     /// Keys outside of every table; they stand before the first one.
@@ -198,6 +210,7 @@ table! {
         canary: Canary,
         packages: Packages,
         scan: Scan,
+        sink: Vec<Spanned<Sink>>,
         rule: Vec<Spanned<Rule>>,
     }
 }
@@ -756,7 +769,7 @@ table! {
 }
 
 /// All tables, in the order of the reference.
-pub(super) const SECTIONS: [Section; 14] = [
+pub(super) const SECTIONS: [Section; 15] = [
     File::SECTION,
     Journal::SECTION,
     Metrics::SECTION,
@@ -767,6 +780,7 @@ pub(super) const SECTIONS: [Section; 14] = [
     Canary::SECTION,
     Packages::SECTION,
     Scan::SECTION,
+    Sink::SECTION,
     Rule::SECTION,
     Condition::SECTION,
     Maintenance::SECTION,

@@ -41,6 +41,7 @@ fn write_config(
         canary,
         packages,
         scan,
+        sinks,
         rules,
         windows,
     } = config;
@@ -83,6 +84,9 @@ fn write_config(
     writeln!(out, "nice = {}", scan.limits.nice)?;
     let interval = scan.verify.map_or(0, |interval| interval.as_secs());
     writeln!(out, "verify_interval = {interval}")?;
+    for sink in sinks {
+        super::render_sinks::write(out, sink)?;
+    }
     for window in windows {
         write_window(out, window)?;
     }
@@ -263,7 +267,7 @@ pub fn quoted(text: &str) -> String {
     Value::String(text.to_owned()).to_string()
 }
 
-fn list(texts: &[String]) -> String {
+pub(super) fn list(texts: &[String]) -> String {
     let quoted: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
     format!("[{}]", quoted.join(", "))
 }

@@ -255,6 +255,11 @@ fn the_reference_tells_the_truth() {
         if section.title == "[[rule]]" {
             text.push_str("name = \"r\"\npaths = [\"/w\"]\n");
         }
+        // Its keys belong to different types, which have a test of their own.
+        if section.title == "[[sink]]" {
+            text.truncate(text.len() - "[[sink]]\n".len());
+            continue;
+        }
         for field in section.fields {
             assert!(!field.doc.is_empty() && !field.values.is_empty() && !field.cost.is_empty());
             if !field.default.is_empty() {

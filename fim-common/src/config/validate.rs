@@ -179,6 +179,7 @@ impl Check<'_> {
             },
             packages: self.packages(raw.packages, default.packages),
             scan: self.scan(raw.scan, default.scan),
+            sinks: self.sinks(raw.sink),
             rules,
             windows,
         }
@@ -373,7 +374,7 @@ impl Check<'_> {
     }
 
     /// One of a few values, each with its name.
-    fn named<T: Copy>(
+    pub(super) fn named<T: Copy>(
         &mut self,
         written: Option<Spanned<String>>,
         default: T,
@@ -388,7 +389,7 @@ impl Check<'_> {
         })
     }
 
-    fn number<T>(
+    pub(super) fn number<T>(
         &mut self,
         written: Option<Spanned<i64>>,
         default: T,
@@ -405,7 +406,7 @@ impl Check<'_> {
         })
     }
 
-    fn milliseconds(
+    pub(super) fn milliseconds(
         &mut self,
         written: Option<Spanned<i64>>,
         default: Duration,
@@ -434,7 +435,7 @@ impl Check<'_> {
         })
     }
 
-    fn size(
+    pub(super) fn size(
         &mut self,
         written: Option<Spanned<Scalar>>,
         default: u64,

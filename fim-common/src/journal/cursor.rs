@@ -67,6 +67,36 @@ impl Cursor {
     }
 }
 
+/// The names of all readers of the journal in `directory`.
+///
+/// # Errors
+/// What the system says.
+pub fn names(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(directory.join(DIRECTORY)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        names.extend(name.to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
+    }
+    Ok(names)
+}
+
+/// Removes a reader: the journal keeps nothing for it any more.
+///
+/// # Errors
+/// What the system says; one that is not there is none.
+pub fn remove(directory: &Path, name: &str) -> io::Result<()> {
+    let path = directory.join(DIRECTORY).join(format!("{name}.json"));
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn read(path: &Path) -> io::Result<Option<Position>> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {

@@ -26,6 +26,7 @@ mod brief;
 pub mod chain;
 pub mod cursor;
 mod error;
+pub mod follow;
 mod index;
 pub mod key;
 mod notice;

@@ -19,12 +19,14 @@ mod health;
 #[cfg_attr(windows, path = "process_windows.rs")]
 mod process;
 mod server;
+mod sinks;
 
 #[cfg(test)]
 mod tests;
 
 pub use health::Health;
 pub use server::{BindError, bind, serve};
+pub use sinks::SinkMetrics;
 
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -55,6 +57,7 @@ pub struct Metrics {
     imbalance: IntGaugeVec,
     canary_seconds: HistogramVec,
     canary_missed: IntCounterVec,
+    sinks: sinks::Vectors,
 }
 
 /// Metrics could not be set up or written: a mistake in the program, not of its user.
@@ -181,6 +184,7 @@ impl Metrics {
                     &["identity"],
                 )?,
             )?,
+            sinks: sinks::Vectors::new(&registry)?,
             registry,
         };
         let build = gauges(
@@ -294,6 +298,16 @@ impl Metrics {
     pub fn set_backend(&self, backend: &str) {
         self.backend_info.reset();
         self.backend_info.with_label_values(&[backend]).set(1);
+    }
+
+    /// What the sink `name` counts.
+    pub fn sink(&self, name: &str) -> SinkMetrics {
+        self.sinks.of(name)
+    }
+
+    /// The sink `name` is not there any more.
+    pub fn remove_sink(&self, name: &str) {
+        self.sinks.remove(name);
     }
 
     /// All of them in Prometheus' text format.

@@ -70,6 +70,8 @@ pub struct OutputOptions {
     pub heartbeat: Option<Duration>,
     /// How the agent stops when the journal is full.
     pub stopping: Stopping,
+    /// Told when the journal has written events, for whoever reads it.
+    pub written: tokio::sync::watch::Sender<()>,
 }
 
 /// Between the journal that is full and whoever stops the agent.
@@ -172,6 +174,7 @@ pub struct Output {
     /// When the last one was told.
     beaten: Instant,
     stopping: Stopping,
+    written: tokio::sync::watch::Sender<()>,
     /// The journal's own events are being written.
     is_noticing: bool,
     /// The journal has no room.
@@ -207,6 +210,7 @@ impl Output {
             heartbeat: options.heartbeat,
             beaten: Instant::now(),
             stopping: options.stopping,
+            written: options.written,
             is_noticing: false,
             is_full: false,
         })
@@ -580,6 +584,7 @@ impl Output {
             }
             Err(error) => self.journal_failed(&error),
         }
+        self.written.send_replace(());
         self.notices();
     }
 

@@ -98,6 +98,7 @@ impl Replay {
             ledger: Arc::clone(&ledger),
             heartbeat: None,
             stopping: Stopping::default(),
+            written: tokio::sync::watch::Sender::new(()),
         })?;
         let pipeline = Pipeline::new(Options {
             scanner: Scanner::new(Arc::clone(&baseline), Policy::default(), Limits::default())?,

@@ -84,6 +84,7 @@ impl Bench {
             ledger: Arc::clone(&self.ledger),
             heartbeat: None,
             stopping: Stopping::default(),
+            written: tokio::sync::watch::Sender::new(()),
         })
         .unwrap();
         let policy = self.policy();

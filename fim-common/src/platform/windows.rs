@@ -160,9 +160,16 @@ pub(crate) fn vanished(error: &io::Error) -> bool {
 pub(crate) trait FileExt {
     /// As pread(2).
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Reads at most as much as fits.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 }
 
 impl FileExt for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.seek_read(buffer, offset)
+    }
+
     fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buffer.is_empty() {
             match self.seek_read(buffer, offset) {
