@@ -1,0 +1,3 @@
+//! How an event is written for a receiver.
+
+pub(crate) mod syslog;
