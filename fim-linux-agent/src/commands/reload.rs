@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fim_common::baseline::Baseline;
 use fim_common::collector::Collector;
+use fim_common::config::sink::{Sink, Target};
 use fim_common::config::{self, Config, Hash};
 use fim_common::event::Configuration;
 use fim_common::pipeline::{Pipeline, Refused, Reload, Reloader};
@@ -23,7 +24,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::run::{Arguments, read_configuration};
+use super::run::{Arguments, read_configuration, stdout_sink};
 use crate::containers::{self, Watcher};
 use crate::process::Table;
 
@@ -67,6 +68,8 @@ pub(super) struct Reloading {
     table: Arc<Mutex<Table>>,
     /// If a rule is about them.
     containers: Option<Watcher>,
+    /// Standard output belongs to a sink.
+    has_stdout: bool,
 }
 
 impl Reloading {
@@ -103,6 +106,7 @@ impl Reloading {
             taken: None,
             table: Arc::clone(table),
             containers: None,
+            has_stdout: stdout_sink(config).is_some(),
         };
         reloading.watch_containers(containers);
         Ok(reloading)
@@ -127,6 +131,14 @@ impl Reloading {
     /// The policy in force, resolved.
     pub(super) fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Where events go, of the configuration in force. Whether one of them is standard output was
+    /// decided at the start.
+    pub(super) fn sinks(&self) -> Vec<Sink> {
+        let is_stdout = |sink: &Sink| sink.target == Target::Stdout;
+        let wanted = self.config.sinks.iter().filter(|sink| !is_stdout(sink) || self.has_stdout);
+        wanted.cloned().collect()
     }
 
     /// What the collector has to watch: that, and the configuration file, so that who changes it
@@ -348,12 +360,14 @@ fn compare(old: &Config, new: &Config, said: &mut Configuration) {
         canary,
         packages,
         scan,
+        sinks,
         rules: _,
         windows,
     } = old;
     said.settings_changed = listed(&[
         ("events", *events != new.events),
         ("maintenance", *windows != new.windows),
+        ("sinks", *sinks != new.sinks),
         ("order of rules", order(old) != order(new)),
     ]);
     // Contents are kept from the start on, if a rule wants it then.
@@ -370,6 +384,7 @@ fn compare(old: &Config, new: &Config, said: &mut Configuration) {
         ("canary", *canary != new.canary),
         ("packages", *packages != new.packages),
         ("scan", *scan != new.scan),
+        ("sink.stdout", stdout_sink(old).is_some() != stdout_sink(new).is_some()),
     ]);
 }
 

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
 use fim_common::collector::Gap;
+use fim_common::config::sink::{Sink, Target};
 use fim_common::config::{Backend, Config, Loaded};
 use fim_common::content::Contents;
 use fim_common::event::Window;
 use fim_common::event::actor::Actor;
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
+use fim_common::journal::follow;
 use fim_common::journal::{Journal, JournalOptions, Key, Torn};
 use fim_common::ledger::{Checker, Ledger};
 use fim_common::loss::Losses;
@@ -26,6 +28,7 @@ use fim_common::pipeline::{
 use fim_common::policy::Policy;
 use fim_common::scan::{self, Limits, Mode, Root};
 use fim_common::time::Timestamp;
+use fim_sinks::{Journaling, Sinks};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
@@ -41,6 +44,8 @@ use crate::service;
 
 /// How long events under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long sinks may take then to send them; what is left is sent at the next start.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -120,6 +125,15 @@ fn overridden(arguments: &Arguments, mut config: Config) -> Result<Config, Failu
     if let Some(backend) = arguments.backend {
         config.backend = backend;
     }
+    if let Some(sink) = stdout_sink(&config)
+        && arguments.output.is_some_and(|format| format != Format::None)
+    {
+        let message = format!(
+            "standard output belongs to the sink {:?}: leave --output out, or say --output none",
+            sink.name
+        );
+        return Err(Failure::new(exit::USAGE, message));
+    }
     if let Some(listen) = arguments.metrics {
         config.metrics.enabled = true;
         config.metrics.listen = listen;
@@ -171,6 +185,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         .build()
         .map_err(Failure::runtime)?;
     let result = runtime.block_on(monitor(Agent {
+        format: output_format(arguments.output, &config),
         config,
         state,
         metrics,
@@ -178,7 +193,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         listener,
         baseline,
         journal,
-        format: arguments.output.unwrap_or_else(Format::for_stdout),
         arguments: arguments.clone(),
         sha256,
         replay: arguments.replay,
@@ -186,6 +200,19 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Tasks that serve metrics have nothing to lose.
     runtime.shutdown_timeout(Duration::from_millis(500));
     result
+}
+
+/// What standard output gets of `--output`: nothing where a sink has it.
+fn output_format(asked: Option<Format>, config: &Config) -> Format {
+    match stdout_sink(config) {
+        Some(_) => Format::None,
+        None => asked.unwrap_or_else(Format::for_stdout),
+    }
+}
+
+/// The sink that standard output belongs to.
+pub(super) fn stdout_sink(config: &Config) -> Option<&Sink> {
+    config.sinks.iter().find(|sink| sink.target == Target::Stdout)
 }
 
 /// Opens the journal, to write to it.
@@ -327,6 +354,19 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     })
     .map_err(Failure::runtime)?;
     let stopping = Stopping::default();
+    let written = tokio::sync::watch::Sender::new(());
+    let mut sinks = Sinks::start(
+        Journaling {
+            state: state.path().to_owned(),
+            journal: state.journal(),
+            opened_at: follow::end(&state.journal()).map_err(Failure::runtime)?,
+            written: written.clone(),
+            ledger: Arc::clone(&ledger),
+            metrics: Arc::clone(&metrics),
+        },
+        config.sinks.clone(),
+    )
+    .map_err(|error| Failure::runtime(format!("the sinks cannot begin: {error}")))?;
     let output = Output::new(OutputOptions {
         journal: Some(journal),
         format,
@@ -337,6 +377,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         ledger: Arc::clone(&ledger),
         heartbeat: config.journal.heartbeat,
         stopping: stopping.clone(),
+        written,
     })
     .map_err(Failure::runtime)?;
     let contents = contents(&config, &policy, &state)?;
@@ -485,6 +526,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
             };
             let collector = running.collector.as_mut();
             tokio::task::block_in_place(|| reloading.take(step, collector, &baseline));
+            sinks.apply(&reloading.sinks());
         }
     }
     stopping.ask();
@@ -506,6 +548,8 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     }
     drop(running.collector);
     let finished = work.await;
+    // All that the pipeline had to say is in the journal now.
+    sinks.stop(LAST_FLUSH).await;
     publish.abort();
     if let Some(watchdog) = watchdog {
         watchdog.abort();
