@@ -15,6 +15,7 @@ mod ebpf;
 mod kernels;
 mod lint;
 mod setup;
+mod sinks;
 mod test;
 mod tidy;
 mod toolchain;

@@ -9,6 +9,7 @@ use crate::{
     kernels::{self, Kernel},
     lint,
     setup::{self, Need},
+    sinks,
     vm::Lsm,
     windows,
     workspace::{Workspace, run, say},
@@ -76,6 +77,12 @@ const STAGES: &[Stage] = &[
         about: "end to end on this machine, through fanotify",
         needs: &["build"],
         run: |ws, args| e2e::host(ws, args),
+    },
+    Stage {
+        name: "sinks",
+        about: "events reach real receivers, which are killed meanwhile",
+        needs: &["build"],
+        run: |ws, args| sinks::stage(ws, args),
     },
     Stage {
         name: "e2e-vm-lsm-bpf",

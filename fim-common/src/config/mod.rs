@@ -27,8 +27,7 @@ mod validate;
 
 #[cfg(test)]
 mod rules_tests;
-// Paths as they are on Unix, where sinks are.
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod sinks_tests;
 #[cfg(test)]
 mod tests;

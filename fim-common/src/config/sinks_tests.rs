@@ -1,3 +1,6 @@
+// Paths as they are on Unix, where sinks are.
+#![cfg(unix)]
+
 use std::path::Path;
 
 use super::raw::SECTIONS;

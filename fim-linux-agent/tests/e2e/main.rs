@@ -43,6 +43,7 @@ mod scenarios;
 mod scene;
 mod scratch;
 mod shared;
+mod sinks;
 mod stream;
 
 /// Not a test: what this program does when it has started itself to be an [`operator`]. libtest

@@ -41,6 +41,8 @@ pub(crate) enum Need {
     Windows,
     /// A browser, for the report.
     Browser,
+    /// Programs that sinks send to.
+    Receivers,
     /// Making the Debian package.
     Package,
     /// Trying out what is delivered.
@@ -202,6 +204,9 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
     }
     if needs.contains(&Need::Deploy) {
         items.extend(deploy_tools());
+    }
+    if needs.contains(&Need::Receivers) {
+        items.extend(receivers());
     }
     if needs.contains(&Need::Peers) {
         let why = "`cargo xtask bench` compares with it";
@@ -390,6 +395,25 @@ fn windows_tools() -> Vec<Item> {
             present: windows::has_wine(),
             fix: Fix::Packages(&["wine64"], Suite::Release),
         },
+    ]
+}
+
+fn receivers() -> Vec<Item> {
+    let why = "the tests of sinks send events to it";
+    let gtls = ["x86_64", "aarch64"]
+        .map(|arch| format!("/usr/lib/{arch}-linux-gnu/rsyslog/lmnsd_gtls.so"))
+        .iter()
+        .any(|path| std::path::Path::new(path).exists());
+    vec![
+        program("rsyslogd", &["rsyslog"], why),
+        Item {
+            what: "rsyslog's TLS".into(),
+            why,
+            how: "Debian and Ubuntu: apt-get install rsyslog-gnutls".into(),
+            present: gtls,
+            fix: Fix::Packages(&["rsyslog-gnutls"], Suite::Release),
+        },
+        program("openssl", &["openssl"], "makes the certificates of these tests"),
     ]
 }
 
