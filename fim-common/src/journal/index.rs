@@ -3,7 +3,7 @@
 //! is missing or does not fit. The journal is the truth: an index only says where not to look.
 //!
 //! Of each block of 256 KiB of lines: its times, and a Bloom filter over what its events have:
-//! paths with all their parents, users, processes, actions, rules.
+//! paths with all their parents, their last components, users, processes, actions, rules, alerts.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::brief::Brief;
 use super::recover::MAXIMUM_LINE;
 use crate::durable::write_beside;
+use crate::event::Kind;
 use crate::platform;
 
 /// Bytes of lines in a block. A block has some 170 events.
@@ -23,7 +24,7 @@ const BLOCK: u64 = 256 * 1024;
 /// is read in vain.
 const BITS: usize = 10;
 const PROBES: u32 = 7;
-const MAGIC: &[u8; 8] = b"fimidx01";
+const MAGIC: &[u8; 8] = b"fimidx02";
 /// `2026-11-22T19:50:01.393327336Z`.
 const TIME: usize = 30;
 
@@ -34,20 +35,26 @@ pub(super) type TimeText = [u8; TIME];
 #[derive(Clone, Copy)]
 pub(super) enum Term<'a> {
     Path(&'a [u8]),
+    /// The last component of a path.
+    Name(&'a [u8]),
     User(&'a str),
     Process(&'a str),
     Action(&'a str),
     Rule(&'a str),
+    /// There is an alert.
+    Alert,
 }
 
 impl Term<'_> {
     pub(super) fn hash(self) -> u64 {
         let (kind, bytes) = match self {
             Self::Path(bytes) => (b'd', bytes),
+            Self::Name(bytes) => (b'n', bytes),
             Self::User(text) => (b'u', text.as_bytes()),
             Self::Process(text) => (b'p', text.as_bytes()),
             Self::Action(text) => (b'a', text.as_bytes()),
             Self::Rule(text) => (b'r', text.as_bytes()),
+            Self::Alert => (b'!', &[][..]),
         };
         // FNV-1a, stirred: the same in every build, which std's hasher does not promise.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -217,11 +224,16 @@ impl Building {
         let (first, last) = self.times.unwrap_or((time, time));
         self.times = Some((first.min(time), last.max(time)));
         self.terms.insert(Term::Action(brief.event.action.as_str()).hash());
+        if brief.event.kind == Kind::Alert {
+            self.terms.insert(Term::Alert.hash());
+        }
         self.terms.extend(brief.rule.name.as_deref().map(|name| Term::Rule(name).hash()));
         self.terms.extend(brief.users().map(|name| Term::User(name).hash()));
         self.terms.extend(brief.process_names().map(|name| Term::Process(name).hash()));
         for path in brief.paths() {
             self.terms.insert(Term::Path(&path).hash());
+            let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+            self.terms.insert(Term::Name(last).hash());
             for slash in memchr::memchr_iter(b'/', &path).filter(|at| *at > 0) {
                 self.terms.insert(Term::Path(path.get(..slash).unwrap_or_default()).hash());
             }

@@ -87,25 +87,17 @@ impl Search {
             filter.processes.iter().map(|name| (Term::Process(name).hash(), end(name))).collect(),
             true,
         );
-        let bases: Vec<_> = filter
-            .paths
-            .iter()
-            .filter_map(|pattern| {
-                let base = pattern.base().to_str().filter(|base| *base != "/")?;
-                let text = quoted(base);
-                let inner = text.trim_start_matches('"').trim_end_matches('"').to_owned();
-                Some((Term::Path(base.as_bytes()).hash(), inner))
-            })
-            .collect();
-        // Exact bytes in base64 have no text that could be looked for: the index knows them.
-        let all = bases.len() == filter.paths.len();
-        if all && !bases.is_empty() {
-            terms.push(bases.iter().map(|(term, _)| *term).collect());
+        let paths: Option<Vec<u64>> = filter.paths.iter().map(path_term).collect();
+        terms.extend(paths.filter(|paths| !paths.is_empty()));
+        let texts: Option<Vec<String>> = filter.paths.iter().map(path_text).collect();
+        if let Some(texts) = texts.filter(|texts| !texts.is_empty()) {
+            // Exact bytes in base64 have no text that could be looked for.
             let encoded = Finder::new("\"path_b64\"").into_owned();
-            let texts = bases.iter().map(|(_, text)| Finder::new(text).into_owned());
+            let texts = texts.iter().map(|text| Finder::new(text).into_owned());
             needles.push(texts.chain([encoded]).collect());
         }
         if filter.alerts {
+            terms.push(vec![Term::Alert.hash()]);
             needles.push(vec![Finder::new("\"kind\":\"alert\"").into_owned()]);
         }
         let text = |time: Timestamp| time.to_string().into_bytes().try_into().ok();
@@ -161,6 +153,23 @@ impl Search {
 /// Whether one of the names is wanted, or nothing is said.
 fn any<'n>(names: impl IntoIterator<Item = &'n str>, wanted: &[String]) -> bool {
     wanted.is_empty() || names.into_iter().any(|name| wanted.iter().any(|wanted| wanted == name))
+}
+
+/// What the index has of every path that matches.
+fn path_term(pattern: &Pattern) -> Option<u64> {
+    match pattern.base() {
+        base if base == Path::new("/") => Some(Term::Name(pattern.last_name()?).hash()),
+        base => Some(Term::Path(base.as_os_str().as_encoded_bytes()).hash()),
+    }
+}
+
+/// What stands in a line with a path that matches, as JSON has it.
+fn path_text(pattern: &Pattern) -> Option<String> {
+    let text = match pattern.base() {
+        base if base == Path::new("/") => std::str::from_utf8(pattern.longest_text()?).ok()?,
+        base => base.to_str()?,
+    };
+    Some(quoted(text).trim_start_matches('"').trim_end_matches('"').to_owned())
 }
 
 /// As JSON has it.

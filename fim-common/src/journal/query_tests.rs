@@ -20,6 +20,9 @@ fn written() -> tempfile::TempDir {
         event.timestamp = Timestamp::from_unix(1_700_000_000 + number as i64, 5);
         let file = event.file.as_mut().unwrap();
         file.path = format!("/srv/{}/\"quoted\" {}", number % 10, number);
+        if number == 123 {
+            event.event.kind = event::Kind::Alert;
+        }
         event.event.action =
             if number.is_multiple_of(3) { Action::Deleted } else { Action::Updated };
         event.rule = Some(event::Rule { name: format!("rule {}", number % 7), category: None });
@@ -90,7 +93,15 @@ fn all_filters(directory: &Path) {
     assert_eq!(found(directory, Filter { paths, ..default() }), [77]);
     let paths = path("/srv/7/\"quoted\" 77");
     assert_eq!(found(directory, Filter { paths, users: texts("user2"), ..default() }), [77]);
-    assert!(found(directory, Filter { alerts: true, ..default() }).is_empty());
+    // Wherever it is.
+    let paths = path("/**/\"quoted\" 399");
+    assert_eq!(found(directory, Filter { paths, ..default() }), [399]);
+    let paths = path("/**/\"quoted\" 39?");
+    assert_eq!(found(directory, Filter { paths, ..default() }), expected(|n| n / 10 == 39));
+    let paths = [path("/**/\"quoted\" 1"), path("/**")].concat();
+    assert_eq!(found(directory, Filter { paths, ..default() }).len(), 400);
+    assert!(found(directory, Filter { paths: path("/**/quoted"), ..default() }).is_empty());
+    assert_eq!(found(directory, Filter { alerts: true, ..default() }), [123]);
 }
 
 #[test]

@@ -125,6 +125,33 @@ impl Pattern {
         }
     }
 
+    /// What stands at the end of every path that matches a glob: its last component, if that has no
+    /// wildcard. `None`: it has one, or there is no glob.
+    pub(crate) fn last_name(&self) -> Option<&[u8]> {
+        let Extent::Glob(tail) = &self.extent else { return None };
+        match tail.last()? {
+            Component::Name(tokens) => match tokens.as_slice() {
+                [Token::Literal(name)] => Some(name),
+                _ => None,
+            },
+            Component::Recursive => None,
+        }
+    }
+
+    /// The longest text that stands in every path that matches a glob.
+    pub(crate) fn longest_text(&self) -> Option<&[u8]> {
+        let Extent::Glob(tail) = &self.extent else { return None };
+        let names = tail.iter().filter_map(|component| match component {
+            Component::Name(tokens) => Some(tokens),
+            Component::Recursive => None,
+        });
+        let texts = names.flatten().filter_map(|token| match token {
+            Token::Literal(text) => Some(text.as_slice()),
+            _ => None,
+        });
+        texts.max_by_key(|text| text.len())
+    }
+
     /// How many components below the base can match; `None`: any number.
     pub fn depth(&self) -> Option<u32> {
         match &self.extent {
