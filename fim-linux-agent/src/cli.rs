@@ -12,6 +12,7 @@ use fim_common::pipeline::Format;
 use fim_common::policy::{Platform, Set};
 
 use crate::commands::{self, exit, run};
+use crate::host_root;
 
 /// File integrity monitor: what changed, what it was, what it is, and who did it.
 #[derive(Debug, Parser)]
@@ -21,6 +22,10 @@ struct Cli {
     /// `fim_linux_agent::bpf=debug`.
     #[arg(long, global = true, value_name = "FILTER", default_value = "info", env = "FIM_LOG")]
     log: String,
+    /// In a container: where the host's root directory is mounted. Every other path, that of the
+    /// configuration and of the state among them, is then one on the host.
+    #[arg(long, global = true, value_name = "DIR", env = "FIM_HOST_ROOT")]
+    host_root: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -250,6 +255,13 @@ pub fn main() -> ExitCode {
         .with_target(false)
         .init();
 
+    // Before any path is looked at.
+    if let Some(root) = &cli.host_root
+        && let Err(error) = host_root::enter(root)
+    {
+        return fail(&error, exit::USAGE);
+    }
+
     let out = &mut std::io::stdout();
     let result = match cli.command {
         Command::Run(arguments) => return run_agent(&arguments.into()),
@@ -275,10 +287,13 @@ pub fn main() -> ExitCode {
             return finish(done.map(|()| exit::OK), out);
         }
         Command::Doctor { config, metrics, json } => match metrics {
-            Some(agent) => commands::doctor::doctor(out, json, agent),
-            None => config::Config::load(config.as_deref())
-                .map_err(anyhow::Error::from)
-                .and_then(|config| commands::doctor::doctor(out, json, config.metrics.listen)),
+            Some(agent) => commands::doctor::doctor(out, json, agent, false),
+            None => config::Config::load(config.as_deref()).map_err(anyhow::Error::from).and_then(
+                |config| {
+                    let asks = config.metrics.tls.is_some() || config.metrics.login.is_some();
+                    commands::doctor::doctor(out, json, config.metrics.listen, asks)
+                },
+            ),
         },
         Command::Explain { path, config, json } => {
             commands::explain::explain(out, &path, config.as_deref(), json)

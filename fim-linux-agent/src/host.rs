@@ -4,6 +4,8 @@ use std::fs;
 
 use fim_common::event::{Agent, Boot, Host, Os};
 
+use crate::host_root;
+
 /// What this host is, as far as it says.
 pub fn host() -> Host {
     let uname = rustix::system::uname();
@@ -17,8 +19,14 @@ pub fn host() -> Host {
             Some(value.trim_matches('"').to_owned())
         })
     };
+    // A container has a name of its own, and the host's is in its file.
+    let own = || Some(uname.nodename().to_string_lossy().into_owned());
+    let name = match host_root::is_entered() {
+        true => read("/etc/hostname").or_else(own),
+        false => own(),
+    };
     Host {
-        name: Some(uname.nodename().to_string_lossy().into_owned()),
+        name,
         id: read("/etc/machine-id"),
         boot: read("/proc/sys/kernel/random/boot_id").map(|id| Boot { id }),
         architecture: Some(uname.machine().to_string_lossy().into_owned()),

@@ -5,11 +5,13 @@ pub mod bpf;
 pub mod canary;
 pub mod cli;
 pub mod commands;
+pub mod confine;
 pub mod containers;
 pub mod fanotify;
 #[cfg(test)]
 mod fuzz_seeds;
 pub mod host;
+pub mod host_root;
 mod mounts;
 pub mod process;
 pub mod service;

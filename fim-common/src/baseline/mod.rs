@@ -303,6 +303,18 @@ impl Baseline {
         self.set_meta("alive", &at.to_string())
     }
 
+    /// When the last run was known to live, if it has not ended in order. Asked before
+    /// [`Baseline::take_down_since`], which forgets it.
+    ///
+    /// # Errors
+    /// As [`Baseline::get`].
+    pub fn killed_after(&self) -> Result<Option<Timestamp>, BaselineError> {
+        match self.meta("stopped")? {
+            Some(_) => Ok(None),
+            None => Ok(self.meta("alive")?.and_then(|value| value.parse().ok())),
+        }
+    }
+
     /// Since when nobody has watched: when the last run ended cleanly, or, after a crash, when it
     /// last said that it lives. Asked once at each start: it forgets the clean end.
     ///

@@ -153,6 +153,12 @@ impl StateDir {
         let path = path.canonicalize().map_err(io)?;
         Self::check(&path)?;
         let lock = lock(&path)?;
+        // What is in it is nobody else's business; whoever made it may not have known.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).map_err(io)?;
+        }
         let free = platform::free_bytes(&path).map_err(|error| sort(&path, &path, error))?;
         if free < MINIMUM_FREE {
             return Err(StateDirError::Full { path, free });

@@ -78,7 +78,10 @@ fn what_others_can_write_is_refused() {
             Err(error @ StateDirError::Writable { .. }) if refused => {
                 assert!(error.to_string().contains("chmod 0700"), "{error}");
             }
-            Ok(_) if !refused => {}
+            Ok(_) if !refused => {
+                let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+                assert_eq!(mode, 0o700, "others could read it");
+            }
             other => panic!("{mode:o}: {other:?}"),
         }
     }

@@ -299,7 +299,9 @@ fn notes_beside_the_objects() {
     assert_eq!(baseline.take_down_since().unwrap(), None);
     // One that was killed left word last then.
     let later = Timestamp::from_unix(9, 0);
+    assert_eq!(baseline.killed_after().unwrap(), None);
     baseline.set_alive(later).unwrap();
+    assert_eq!(baseline.killed_after().unwrap(), Some(later));
     assert_eq!(baseline.take_down_since().unwrap(), Some(later));
 }
 

@@ -131,12 +131,16 @@ pub struct Journal {
 }
 
 /// `[metrics]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {
     /// Whether they are served.
     pub enabled: bool,
     /// Where.
     pub listen: SocketAddr,
+    /// The files of certificates and their key; `None`: in clear text.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// A name, and the file of its password; `None`: nobody is asked.
+    pub login: Option<(String, PathBuf)>,
 }
 
 /// `[hash]`.
@@ -222,6 +226,8 @@ impl Default for Config {
             metrics: Metrics {
                 enabled: true,
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9977)),
+                tls: None,
+                login: None,
             },
             hash: Hash { max_size: policy::DEFAULT_MAX_HASH_SIZE, workers: 0, large: 64 << 20 },
             content: content::Limits::default(),

@@ -262,7 +262,8 @@ table! {
 }
 
 table! {
-    /// `GET /metrics` (Prometheus) and `/healthz`.
+    /// `GET /metrics` (Prometheus; every metric: docs/metrics.md), `/healthz` (503 and why, when
+    /// something is wrong) and `/livez` (503 when nothing gets through the pipeline).
     Metrics "[metrics]" {
         /// Whether they are served.
         enabled: bool {
@@ -270,11 +271,38 @@ table! {
             default: "true",
             cost: "a listening socket"
         }
-        /// Where. There is no authentication: an address other than the host's own lets everybody
-        /// who can reach it read how much is changed here, though not what.
+        /// Where. An address other than the host's own lets everybody who can reach it, and knows
+        /// the password if there is one, read how much is changed here, though not what.
         listen: String {
             values: "IP address and port; port 0 takes a free one",
             default: "\"127.0.0.1:9977\"",
+            cost: "none"
+        }
+        /// TLS: the server's certificate, and those between it and its authority, in PEM. A renewed
+        /// one is in use from the next connection on.
+        tls_cert: String {
+            values: "absolute path; with `tls_key`",
+            default: "",
+            cost: "a handshake for each scrape"
+        }
+        /// The key of `tls_cert`, in PEM; nobody but its owner may be able to read it.
+        tls_key: String {
+            values: "absolute path",
+            default: "",
+            cost: "none"
+        }
+        /// The name that is asked for (HTTP basic authentication). Without TLS the password crosses
+        /// the network readable.
+        username: String {
+            values: "text without `:`; with `password_file`",
+            default: "",
+            cost: "none"
+        }
+        /// The file whose first line is the password; nobody but its owner may be able to read it.
+        /// It is read at the start.
+        password_file: String {
+            values: "absolute path",
+            default: "",
             cost: "none"
         }
     }

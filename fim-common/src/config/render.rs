@@ -57,6 +57,13 @@ fn write_config(
     writeln!(out, "heartbeat = {}", journal.heartbeat.map_or(0, |beat| beat.as_secs()))?;
     writeln!(out, "\n[metrics]\nenabled = {}", metrics.enabled)?;
     writeln!(out, "listen = {}", quoted(&metrics.listen.to_string()))?;
+    let path = |path: &Path| quoted(&path.to_string_lossy());
+    if let Some((certificate, key)) = &metrics.tls {
+        writeln!(out, "tls_cert = {}\ntls_key = {}", path(certificate), path(key))?;
+    }
+    if let Some((user, file)) = &metrics.login {
+        writeln!(out, "username = {}\npassword_file = {}", quoted(user), path(file))?;
+    }
     writeln!(out, "\n[hash]\nmax_size = {}", size_text(hash.max_size))?;
     writeln!(out, "large = {}", size_text(hash.large))?;
     writeln!(out, "workers = {}", hash.workers)?;

@@ -36,6 +36,10 @@ fn everything_can_be_said() {
         [metrics]
         enabled = false
         listen = "[::1]:0"
+        tls_cert = "/etc/fim/cert.pem"
+        tls_key = "/etc/fim/key.pem"
+        username = "prometheus"
+        password_file = "/etc/fim/password"
         [hash]
         max_size = "1 GiB"
         workers = 2
@@ -67,7 +71,10 @@ fn everything_can_be_said() {
     let journal = Config::default().journal;
     let journal = Journal { max_segment_bytes: 65536, max_segments: 3, ..journal };
     assert_eq!(config.journal, journal);
-    assert_eq!(config.metrics, Metrics { enabled: false, listen: "[::1]:0".parse().unwrap() });
+    let tls = Some(("/etc/fim/cert.pem".into(), "/etc/fim/key.pem".into()));
+    let login = Some(("prometheus".to_owned(), "/etc/fim/password".into()));
+    let metrics = Metrics { enabled: false, listen: "[::1]:0".parse().unwrap(), tls, login };
+    assert_eq!(config.metrics, metrics);
     assert_eq!(config.hash, Hash { max_size: 1 << 30, workers: 2, large: 64 << 20 });
     assert_eq!(config.events.alert_severity, 100);
     assert_eq!(config.events.fold, Duration::ZERO);
@@ -125,6 +132,13 @@ fn each_error_says_where_and_what_is_allowed() {
             "[journal]\nmax_segment_bytes = \"1KiB\"",
             "2:21: \"1KiB\" is out of range; allowed: \"64KiB\" to \"16GiB\"",
         ),
+        ("[metrics]\ntls_key = \"/k\"", "2:11: tls_key is of no use without tls_cert"),
+        ("[metrics]\nusername = \"a\"", "2:12: username is of no use without password_file"),
+        (
+            "[metrics]\nusername = \"a:b\"\npassword_file = \"/p\"",
+            "2:12: \"a:b\" is no user name: it is empty, or has a colon",
+        ),
+        ("[metrics]\ntls_cert = \"/c\"\ntls_key = \"k\"", "3:11: \"k\" is not an absolute path"),
         ("[metrics]\nlisten = \":9977\"", "2:10: \":9977\" is not an IP address and a port"),
         ("[hash]\nmax_size = \"1MB\"", "2:12: \"1MB\" is not a size; as in 1048576, \"64KiB\""),
         (

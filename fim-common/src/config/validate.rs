@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::ops::{Range, RangeInclusive};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -75,6 +75,12 @@ impl Check<'_> {
                 format!("backend {name:?} is unknown; allowed: \"auto\", \"bpf\", \"fanotify\"")
             })
         });
+        let tls = self.pair(raw.metrics.tls_cert, raw.metrics.tls_key, ["tls_cert", "tls_key"]);
+        let tls = tls.and_then(|(cert, key)| Some((self.absolute(cert)?, self.absolute(key)?)));
+        let names = ["username", "password_file"];
+        let login = self.pair(raw.metrics.username, raw.metrics.password_file, names);
+        let login =
+            login.and_then(|(user, file)| Some((self.username(user)?, self.absolute(file)?)));
         let hash = Hash {
             max_size: self.size(raw.hash.max_size, default.hash.max_size, 0..=1 << 40),
             workers: self.number(raw.hash.workers, default.hash.workers, 0..=256),
@@ -151,6 +157,8 @@ impl Check<'_> {
                         )
                     })
                 }),
+                tls,
+                login,
             },
             hash,
             content: content::Limits {
@@ -371,6 +379,46 @@ impl Check<'_> {
             self.problem(written.span(), message);
             default
         })
+    }
+
+    /// Two keys of which neither is of use alone.
+    fn pair<T>(
+        &mut self,
+        one: Option<Spanned<T>>,
+        other: Option<Spanned<T>>,
+        names: [&str; 2],
+    ) -> Option<(Spanned<T>, Spanned<T>)> {
+        let (span, lacks) = match (one, other) {
+            (Some(one), Some(other)) => return Some((one, other)),
+            (None, None) => return None,
+            (Some(one), None) => (one.span(), names),
+            (None, Some(other)) => (other.span(), [names[1], names[0]]),
+        };
+        self.problem(span, format!("{} is of no use without {}", lacks[0], lacks[1]));
+        None
+    }
+
+    fn absolute(&mut self, written: Spanned<String>) -> Option<PathBuf> {
+        let path = PathBuf::from(written.get_ref());
+        if !path.is_absolute() {
+            self.problem(
+                written.span(),
+                format!("{:?} is not an absolute path", written.get_ref()),
+            );
+            return None;
+        }
+        Some(path)
+    }
+
+    /// RFC 7617: the first colon ends it.
+    fn username(&mut self, written: Spanned<String>) -> Option<String> {
+        let name = written.get_ref();
+        if name.is_empty() || name.contains(':') {
+            let message = format!("{name:?} is no user name: it is empty, or has a colon");
+            self.problem(written.span(), message);
+            return None;
+        }
+        Some(written.into_inner())
     }
 
     /// One of a few values, each with its name.

@@ -185,6 +185,10 @@ pub enum Action {
     GapClosed,
     /// The agent did not see what it did itself: a hook has stopped.
     CanaryMissed,
+    /// The last agent did not end in order: it was killed, or the machine lost power.
+    AgentKilled,
+    /// The clock of this host was set.
+    ClockChanged,
     /// What rules suppressed since the last of these, or since the start.
     Suppressed,
     /// The agent lives.
@@ -221,6 +225,8 @@ impl Action {
             Self::Gap => "gap",
             Self::GapClosed => "gap_closed",
             Self::CanaryMissed => "canary_missed",
+            Self::AgentKilled => "agent_killed",
+            Self::ClockChanged => "clock_changed",
             Self::Suppressed => "suppressed",
             Self::Heartbeat => "heartbeat",
             Self::PackageRun => "package_run",

@@ -128,6 +128,8 @@ fn look(event: &Event) -> (&'static str, &'static str) {
         | Action::Unmounted
         | Action::Gap
         | Action::CanaryMissed
+        | Action::AgentKilled
+        | Action::ClockChanged
         | Action::JournalDropped
         | Action::JournalFull
         | Action::JournalTruncated => RED,

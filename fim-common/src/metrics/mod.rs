@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::event::{Action, Outcome, Provider};
 use crate::ledger::{Counts, Identity, Stage};
 
+mod access;
 mod health;
 #[cfg_attr(windows, path = "process_windows.rs")]
 mod process;
@@ -22,8 +23,11 @@ mod server;
 mod sinks;
 
 #[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
 mod tests;
 
+pub use access::{Access, AccessError};
 pub use health::Health;
 pub use server::{BindError, bind, serve};
 pub use sinks::SinkMetrics;
@@ -46,6 +50,9 @@ pub struct Metrics {
     kernel_operations: IntCounterVec,
     events_dropped: IntCounterVec,
     gaps: IntCounter,
+    gap_open: IntGauge,
+    healthy: IntGauge,
+    state_free_bytes: IntGauge,
     event_delay: Histogram,
     hash_seconds: Histogram,
     hash_bytes: IntCounter,
@@ -116,6 +123,24 @@ impl Metrics {
             gaps: register(
                 &registry,
                 IntCounter::new("fim_gaps_total", "Losses reported as a gap event.")?,
+            )?,
+            gap_open: register(
+                &registry,
+                IntGauge::new(
+                    "fim_gap_open",
+                    "1: something was lost, and what it affects is not compared with the disk yet.",
+                )?,
+            )?,
+            healthy: register(
+                &registry,
+                IntGauge::new("fim_healthy", "1: /healthz has nothing to say; 0: it says why.")?,
+            )?,
+            state_free_bytes: register(
+                &registry,
+                IntGauge::new(
+                    "fim_state_free_bytes",
+                    "Free bytes on the file system of the state directory, where the journal is.",
+                )?,
             )?,
             event_delay: register(
                 &registry,
@@ -266,6 +291,21 @@ impl Metrics {
     /// A loss has been reported.
     pub fn gap(&self) {
         self.gaps.inc();
+    }
+
+    /// Whether there is a loss of which the comparison is still to be finished.
+    pub fn set_gap_open(&self, is_open: bool) {
+        self.gap_open.set(is_open.into());
+    }
+
+    /// Whether `/healthz` has nothing to say.
+    pub fn set_healthy(&self, is_healthy: bool) {
+        self.healthy.set(is_healthy.into());
+    }
+
+    /// So much is free where the state is.
+    pub fn set_state_free_bytes(&self, bytes: u64) {
+        self.state_free_bytes.set(clamped(bytes));
     }
 
     /// An event has reached the journal so long after the kernel saw it.

@@ -1,4 +1,4 @@
-//! The HTTP server: two pages, on hyper, which this is too small to need a framework above.
+//! The HTTP server: three pages, on hyper, which this is too small to need a framework above.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -7,7 +7,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -15,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::task::JoinSet;
 
-use super::{Health, Metrics};
+use super::{Access, Health, Metrics};
 
 /// Connections served at a time: a scraper or two and a person. More of them wait, so that nobody
 /// who can reach the port can make the agent run out of descriptors.
@@ -69,7 +71,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     })
 }
 
-/// Serves `GET /metrics` and `GET /healthz` until `shutdown`.
+/// Serves `GET /metrics`, `GET /healthz` and `GET /livez` until `shutdown`.
 ///
 /// # Errors
 /// When the listener is of no use; never because of a client.
@@ -77,6 +79,7 @@ pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    access: Arc<Access>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
@@ -99,25 +102,56 @@ pub async fn serve(
             }
         };
         let (metrics, health) = (Arc::clone(&metrics), Arc::clone(&health));
+        let access = Arc::clone(&access);
         connections.spawn(async move {
-            let service = service_fn(move |request| {
-                let response = respond(&request, &metrics, &health);
-                async move { Ok::<_, Infallible>(response) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(REQUEST_TIMEOUT)
-                // A scraper comes back in a quarter of a minute: nothing is gained by waiting.
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            // Clients go away as they like; that is no news.
-            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+            let client = async {
+                match access.tls() {
+                    Some(tls) => {
+                        // One that speaks no TLS is no news either.
+                        if let Ok(stream) = tls.accept(stream).await {
+                            talk(stream, &metrics, &health, &access).await;
+                        }
+                    }
+                    None => talk(stream, &metrics, &health, &access).await,
+                }
+            };
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, client).await;
         });
     }
 }
 
-fn respond<B>(request: &Request<B>, metrics: &Metrics, health: &Health) -> Response<String> {
-    let known = matches!(request.uri().path(), "/metrics" | "/healthz");
+/// Answers one request. Clients go away as they like; that is no news.
+async fn talk<S>(stream: S, metrics: &Metrics, health: &Health, access: &Access)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let service = service_fn(move |request| {
+        let response = respond(&request, metrics, health, access);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIMEOUT)
+        // A scraper comes back in a quarter of a minute: nothing is gained by waiting.
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+fn respond<B>(
+    request: &Request<B>,
+    metrics: &Metrics,
+    health: &Health,
+    access: &Access,
+) -> Response<String> {
+    if !access.allows(request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes)) {
+        let text = "a name and a password are asked for\n".into();
+        let mut response = page(StatusCode::UNAUTHORIZED, TEXT, text);
+        let realm = HeaderValue::from_static("Basic realm=\"fim\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, realm);
+        return response;
+    }
+    let known = matches!(request.uri().path(), "/metrics" | "/healthz" | "/livez");
     if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -132,7 +166,11 @@ fn respond<B>(request: &Request<B>, metrics: &Metrics, health: &Health) -> Respo
             None => page(StatusCode::OK, TEXT, "ok\n".into()),
             Some(problems) => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{problems}\n")),
         },
-        _ => page(StatusCode::NOT_FOUND, TEXT, "there are /metrics and /healthz\n".into()),
+        "/livez" => match health.is_alive() {
+            true => page(StatusCode::OK, TEXT, "ok\n".into()),
+            false => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "nothing gets through\n".into()),
+        },
+        _ => page(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /healthz and /livez\n".into()),
     }
 }
 

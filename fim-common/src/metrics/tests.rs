@@ -21,11 +21,19 @@ fn request(address: SocketAddr, head: &str) -> (String, String) {
 
 /// A server on a port of its own, and the runtime it lives in.
 fn server(metrics: Arc<Metrics>, health: Arc<Health>) -> (SocketAddr, tokio::runtime::Runtime) {
+    server_for(metrics, health, Access::default())
+}
+
+fn server_for(
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    access: Access,
+) -> (SocketAddr, tokio::runtime::Runtime) {
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.spawn(serve(listener, metrics, health, pending()));
+    runtime.spawn(serve(listener, metrics, health, Arc::new(access), pending()));
     (address, runtime)
 }
 
@@ -114,6 +122,7 @@ fn the_pages() {
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert!(body.contains("\nfim_gaps_total 1\n"), "{body}");
 
+    assert!(request(address, "GET /livez").0.starts_with("http/1.1 200"));
     let (head, body) = request(address, "GET /healthz");
     assert!(head.starts_with("http/1.1 503"), "{head}");
     assert_eq!(body, "start: not everything is armed yet\n");
@@ -144,6 +153,33 @@ fn the_pages() {
 }
 
 #[test]
+fn the_pages_are_for_those_with_the_password() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, "open sesame\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let config = crate::config::Config::default().metrics;
+    let config = crate::config::Metrics { login: Some(("prometheus".to_owned(), file)), ..config };
+    let health = Arc::new(Health::starting());
+    let (address, _runtime) = server_for(metrics(), health, Access::new(&config).unwrap());
+    for path in ["/metrics", "/healthz", "/"] {
+        let (head, body) = request(address, &format!("GET {path}"));
+        assert!(head.starts_with("http/1.1 401"), "{path}: {head}");
+        assert!(head.contains("www-authenticate: basic"), "{path}: {head}");
+        assert!(!body.contains("fim_"), "{body}");
+    }
+    let mut stream = TcpStream::connect(address).unwrap();
+    // printf 'prometheus:open sesame' | base64
+    let login = "Authorization: Basic cHJvbWV0aGV1czpvcGVuIHNlc2FtZQ==";
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n{login}\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    assert!(response.contains("fim_build_info"), "{response}");
+}
+
+#[test]
 fn idle_clients_do_not_stop_it_for_others() {
     let (address, _runtime) = server(metrics(), Arc::new(Health::starting()));
     let _idle: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -160,7 +196,15 @@ fn it_ends_when_told() {
     let shutdown = async {
         let _ = stopped.await;
     };
-    runtime.block_on(serve(listener, metrics(), Arc::new(Health::starting()), shutdown)).unwrap();
+    runtime
+        .block_on(serve(
+            listener,
+            metrics(),
+            Arc::new(Health::starting()),
+            Arc::default(),
+            shutdown,
+        ))
+        .unwrap();
     assert!(TcpStream::connect(address).is_err());
 }
 

@@ -605,9 +605,12 @@ pub fn own_event(action: Action, fim: Fim, host: Shared<Host>, agent: Shared<Age
         Action::AgentStopped => vec![Type::End],
         Action::ConfigChanged | Action::BaselineAccepted => vec![Type::Change],
         Action::BaselineCreated => vec![Type::Creation],
-        Action::Gap | Action::CanaryMissed | Action::JournalFull | Action::JournalTruncated => {
-            vec![Type::Error]
-        }
+        Action::Gap
+        | Action::CanaryMissed
+        | Action::AgentKilled
+        | Action::JournalFull
+        | Action::JournalTruncated => vec![Type::Error],
+        Action::ClockChanged => vec![Type::Change],
         Action::JournalDropped => vec![Type::Deletion],
         _ => vec![Type::Info],
     };
@@ -623,7 +626,10 @@ pub fn own_event(action: Action, fim: Fim, host: Shared<Host>, agent: Shared<Age
             id: uuid::Uuid::now_v7().to_string(),
             sequence: 0,
             kind: match action {
-                Action::CanaryMissed | Action::JournalTruncated => Kind::Alert,
+                Action::CanaryMissed
+                | Action::AgentKilled
+                | Action::ClockChanged
+                | Action::JournalTruncated => Kind::Alert,
                 _ => Kind::State,
             },
             category: vec![category],

@@ -168,6 +168,7 @@ impl Pipeline {
         self.output.gap(Action::Gap, &gap);
         let scope = gap.scope.clone();
         self.rechecks.behind_loss = Some(self.rechecks.fence + 1);
+        self.output.metrics().set_gap_open(true);
         match &mut self.rechecks.open {
             Some(open) => open.merge(gap),
             None => self.rechecks.open = Some(gap),
@@ -320,6 +321,7 @@ impl Pipeline {
         if !self.rechecks.for_loss
             && let Some(gap) = self.rechecks.open.take()
         {
+            self.output.metrics().set_gap_open(false);
             // Who reads `gap_closed` and looks at the baseline is to find it there.
             if let Err(error) = self.baseline.flush() {
                 tracing::error!(%error, "the baseline cannot be written");

@@ -141,6 +141,8 @@ impl Operations {
             | Action::Gap
             | Action::GapClosed
             | Action::CanaryMissed
+            | Action::AgentKilled
+            | Action::ClockChanged
             | Action::Suppressed
             | Action::Heartbeat
             | Action::PackageRun

@@ -36,8 +36,9 @@ pub(super) struct AgentStatus {
 }
 
 impl AgentStatus {
-    /// Asks at `address`.
-    pub(super) fn ask(address: SocketAddr) -> Self {
+    /// Asks at `address`; where its pages are guarded by TLS or a password it is only looked whether
+    /// somebody listens.
+    pub(super) fn ask(address: SocketAddr, is_guarded: bool) -> Self {
         let mut status = Self {
             address,
             running: false,
@@ -46,6 +47,12 @@ impl AgentStatus {
             imbalance: BTreeMap::new(),
             gaps: None,
         };
+        if is_guarded && TcpStream::connect_timeout(&address, PATIENCE).is_ok() {
+            let why = "somebody listens there, but with TLS or a password, which this command does \
+                       not have: ask for /metrics and /healthz with them";
+            status.problem = Some(why.to_owned());
+            return status;
+        }
         let metrics = match page(address, "/metrics") {
             Ok((_, metrics)) if metrics.contains("fim_build_info{") => metrics,
             Ok(_) => {
@@ -148,7 +155,7 @@ mod tests {
     #[test]
     fn nobody_there_is_said() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let status = AgentStatus::ask(free);
+        let status = AgentStatus::ask(free, false);
         assert!(!status.running && status.problem.is_some(), "{status:?}");
         let mut text = Vec::new();
         status.write(&mut text).unwrap();

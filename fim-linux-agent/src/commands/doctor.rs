@@ -68,7 +68,7 @@ struct Hook {
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub fn doctor(out: &mut dyn Write, json: bool, agent: SocketAddr) -> Result<u8> {
+pub fn doctor(out: &mut dyn Write, json: bool, agent: SocketAddr, is_guarded: bool) -> Result<u8> {
     let report = Report {
         kernel: host::host().os.kernel,
         privileged: host::is_privileged(),
@@ -79,7 +79,7 @@ pub fn doctor(out: &mut dyn Write, json: bool, agent: SocketAddr) -> Result<u8> 
             fanotify(),
         ],
         packages: package_databases(),
-        agent: AgentStatus::ask(agent),
+        agent: AgentStatus::ask(agent, is_guarded),
     };
     let works = report
         .backends

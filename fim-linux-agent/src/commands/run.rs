@@ -11,15 +11,15 @@ use fim_common::collector::Gap;
 use fim_common::config::sink::{Sink, Target};
 use fim_common::config::{Backend, Config, Loaded};
 use fim_common::content::Contents;
-use fim_common::event::Window;
 use fim_common::event::actor::Actor;
+use fim_common::event::{Action, Window};
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
 use fim_common::journal::follow;
 use fim_common::journal::{Journal, JournalOptions, Key, Torn};
 use fim_common::ledger::{Checker, Ledger};
 use fim_common::loss::Losses;
-use fim_common::metrics::{self, Health, Metrics};
+use fim_common::metrics::{self, Access, Health, Metrics};
 use fim_common::packages::Databases;
 use fim_common::pipeline::{
     Format, Names, Options as PipelineOptions, Output, OutputOptions, PackageOptions, Pipeline,
@@ -32,12 +32,13 @@ use fim_sinks::{Journaling, Sinks};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
-use super::accounts::Accountant;
+use super::accounts::{Accountant, Clock};
 use super::reload::Reloading;
 use super::survey::Survey;
 use super::{exit, replay};
 use crate::backend::{self, Request};
 use crate::canary::{self, Canary, Place, Post};
+use crate::confine;
 use crate::host;
 use crate::process::{self, Table, users};
 use crate::service;
@@ -155,6 +156,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
              CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE",
         ));
     }
+    // While there is one thread: the rest inherit what is left.
+    confine::drop_privileges().map_err(Failure::runtime)?;
     let state = StateDir::open(&arguments.state_dir).map_err(|error| match &error {
         StateDirError::Io { source, .. }
             if source.kind() == std::io::ErrorKind::PermissionDenied =>
@@ -166,7 +169,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::new().map_err(Failure::runtime)?);
     let health = Arc::new(Health::starting());
     let listener = match config.metrics.enabled {
-        true => Some(metrics::bind(config.metrics.listen).map_err(Failure::runtime)?),
+        true => {
+            let access = Access::new(&config.metrics);
+            let access = access.map_err(|error| Failure::new(exit::USAGE, error))?;
+            let listener = metrics::bind(config.metrics.listen).map_err(Failure::runtime)?;
+            Some((listener, Arc::new(access)))
+        }
         false => None,
     };
     let baseline = Arc::new(Baseline::open(state.path()).map_err(Failure::runtime)?);
@@ -236,7 +244,7 @@ struct Agent {
     state: StateDir,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
-    listener: Option<std::net::TcpListener>,
+    listener: Option<(std::net::TcpListener, Arc<Access>)>,
     baseline: Arc<Baseline>,
     journal: Journal,
     format: Format,
@@ -320,6 +328,14 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
             hooks: vec!["packages".to_owned()],
             scope: Vec::new(),
         });
+    }
+    if let Some(alive) = baseline.killed_after().map_err(Failure::runtime)? {
+        let message = format!(
+            "the last agent did not end in order: it was killed, or the machine lost power; it \
+             was alive at {alive}"
+        );
+        tracing::warn!("{message}");
+        losses.notice(Action::AgentKilled, message);
     }
     let ledger = Arc::new(Ledger::default());
     let request = Request {
@@ -446,6 +462,9 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let message = format!("{}; watching {}", running.choice, places(&policy));
     let (down, compare) = scanned.unwrap_or_default();
     pipeline.begin(message, down, compare);
+    if let Err(error) = confine::forbid() {
+        tracing::warn!(%error, "system calls that the agent does not need are not forbidden");
+    }
     health.started();
     service::notify("READY=1");
     if let Some(contents) = contents.filter(|_| !stopped_early)
@@ -455,13 +474,13 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     }
 
     let (closed, wait_closed) = tokio::sync::oneshot::channel::<()>();
-    let server = listener.map(|listener| {
+    let server = listener.map(|(listener, access)| {
         let (metrics, health) = (Arc::clone(&metrics), Arc::clone(&health));
         tokio::spawn(async move {
             let shutdown = async {
                 let _ = wait_closed.await;
             };
-            if let Err(error) = metrics::serve(listener, metrics, health, shutdown).await {
+            if let Err(error) = metrics::serve(listener, metrics, health, access, shutdown).await {
                 tracing::error!(%error, "metrics are not served any more");
             }
         })
@@ -486,9 +505,11 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         baseline: Arc::clone(&baseline),
+        state: state.path().to_owned(),
         ledger: Arc::clone(&ledger),
         losses,
         checker: Checker::default(),
+        clock: Clock::default(),
     };
     let publish = tokio::spawn(accountant.run());
     // Only now that the pipeline runs: it is told to stop when there is nothing to be said any more.

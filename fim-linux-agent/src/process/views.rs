@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::clock::Boot;
 use super::{Description, Key, Table, procfs};
+use crate::host_root;
 use crate::mounts::{self, Mount};
 
 /// Mount namespaces remembered; a host has some hundreds of containers at most.
@@ -36,7 +37,10 @@ pub(super) struct Views {
 
 impl Views {
     pub(super) fn new(proc: &Path) -> Self {
-        Self { own: procfs::namespace(&proc.join("self"), "mnt"), spaces: HashMap::new() }
+        // Before an agent in a container lies the tree of the host, whose first process has its
+        // namespace.
+        let whose = if host_root::is_entered() { "1" } else { "self" };
+        Self { own: procfs::namespace(&proc.join(whose), "mnt"), spaces: HashMap::new() }
     }
 
     /// Whether processes in the mount namespace `space` may see other paths than the host.
