@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     bench, btf,
     conformance::{self, Options},
-    dist, ebpf,
+    deploy, dist, ebpf,
     kernels::{self, Kernel},
     lint,
     setup::{self, Need},
@@ -57,6 +57,8 @@ enum Task {
         #[arg(long)]
         debug: bool,
     },
+    /// Make deploy/kubernetes/fim.yaml from the chart, with `helm`.
+    Manifests,
     /// Build for release and run `fim run` in the foreground.
     Run {
         /// Arguments of `fim run`.
@@ -194,6 +196,7 @@ fn dispatch(ws: &Workspace, task: Task) -> Result<ExitCode> {
                 dist::deb(ws, revision)?;
             }
         }
+        Task::Manifests => deploy::manifests(ws)?,
         Task::Run { args } => {
             let fim = ebpf::build(ws, true)?;
             // Replacing this process gives the agent its terminal, its signals and its exit code.

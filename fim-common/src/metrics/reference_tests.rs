@@ -18,6 +18,7 @@ fn page() -> String {
     metrics.set_queue_depth("hash", 5);
     metrics.set_hook_armed("file_open", true);
     metrics.set_backend("bpf");
+    metrics.sink("siem");
     metrics.encode().unwrap()
 }
 

@@ -3,9 +3,13 @@
 //! The program is the static one, built without optimisation: what is tested is how it is packed and
 //! started. Everything is in `target/deploy`.
 
+mod agent;
+mod container;
 mod debian;
+mod kubernetes;
+mod prometheus;
 
-use std::path::PathBuf;
+use std::{net::TcpListener, path::PathBuf};
 
 use anyhow::Result;
 
@@ -20,9 +24,21 @@ fn directory(ws: &Workspace) -> PathBuf {
     ws.target.join("deploy")
 }
 
+/// A port that nobody listens on now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
 type Part = (&'static str, fn(&Workspace) -> Result<()>);
 
-const PARTS: &[Part] = &[("debian", debian::test)];
+const PARTS: &[Part] = &[
+    ("kubernetes", kubernetes::test),
+    ("prometheus", prometheus::test),
+    ("container", container::test),
+    ("debian", debian::test),
+];
+
+pub(crate) use kubernetes::manifests;
 
 /// All parts, or those whose name has the filter in it.
 pub(crate) fn stage(ws: &Workspace, filters: &[String]) -> Result<()> {

@@ -7,6 +7,7 @@ mod apt;
 mod tools;
 
 use std::fs::{self, File};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -68,6 +69,8 @@ enum Fix {
     Tool(tools::Tool),
     /// A test kernel below `target/kernels`.
     Kernel(&'static Kernel),
+    /// A program of Python's below `target/tools`.
+    KubernetesValidate,
     /// Nothing that this program should do by itself.
     ByHand,
 }
@@ -136,6 +139,7 @@ fn install(ws: &Workspace, missing: &[Item]) -> Vec<anyhow::Error> {
         let result = match item.fix {
             Fix::Tool(tool) => tools::install(ws, tool),
             Fix::Kernel(kernel) => kernels::fetch(ws, kernel),
+            Fix::KubernetesValidate => tools::install_kubernetes_validate(ws),
             Fix::Packages(..) | Fix::ByHand => Ok(()),
         };
         errors.extend(result.err());
@@ -203,7 +207,7 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
         });
     }
     if needs.contains(&Need::Deploy) {
-        items.extend(deploy_tools());
+        items.extend(deploy_tools(ws));
     }
     if needs.contains(&Need::Receivers) {
         items.extend(receivers());
@@ -353,9 +357,29 @@ fn vm_tools() -> Vec<Item> {
     ]
 }
 
-fn deploy_tools() -> Vec<Item> {
+fn deploy_tools(ws: &Workspace) -> Vec<Item> {
     let why = "the stage `deploy` tries out what is delivered";
-    vec![program("mmdebstrap", &["mmdebstrap"], why)]
+    vec![
+        program("mmdebstrap", &["mmdebstrap"], why),
+        program("dockerd", &["docker.io"], why),
+        program("prometheus", &["prometheus"], why),
+        program("curl", &["curl"], why),
+        program("openssl", &["openssl"], why),
+        Item {
+            what: "Python's venv".into(),
+            why: "a program of Python's is installed with it",
+            how: "Debian and Ubuntu: apt-get install python3-venv".into(),
+            present: Path::new("/usr/share/python-wheels").is_dir(),
+            fix: Fix::Packages(&["python3-venv"], Suite::Release),
+        },
+        Item {
+            what: format!("kubernetes-validate {}", tools::KUBERNETES_VALIDATE),
+            why: "has Kubernetes' schemas, which the manifests have to fit",
+            how: format!("pip install kubernetes-validate=={}", tools::KUBERNETES_VALIDATE),
+            present: tools::has_kubernetes_validate(ws),
+            fix: Fix::KubernetesValidate,
+        },
+    ]
 }
 
 fn library_sources() -> Item {
@@ -403,7 +427,7 @@ fn receivers() -> Vec<Item> {
     let gtls = ["x86_64", "aarch64"]
         .map(|arch| format!("/usr/lib/{arch}-linux-gnu/rsyslog/lmnsd_gtls.so"))
         .iter()
-        .any(|path| std::path::Path::new(path).exists());
+        .any(|path| Path::new(path).exists());
     vec![
         program("rsyslogd", &["rsyslog"], why),
         Item {

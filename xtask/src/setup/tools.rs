@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result};
@@ -69,6 +70,24 @@ pub(crate) fn install(ws: &Workspace, tool: Tool) -> Result<()> {
     // Half a gigabyte of intermediate files that are never used again.
     fs::remove_dir_all(ws.tools().join("build")).ok();
     Ok(())
+}
+
+/// The validator that has Kubernetes' schemas with it; Kubernetes' own archive of them is on GitHub.
+pub(crate) const KUBERNETES_VALIDATE: &str = "1.37.0";
+
+/// Whether it is there.
+pub(crate) fn has_kubernetes_validate(ws: &Workspace) -> bool {
+    let program = ws.tools().join("python/bin/kubernetes-validate");
+    probe(program, &["--version"]).is_some_and(|version| version.contains(KUBERNETES_VALIDATE))
+}
+
+/// Installs it from PyPI, apart from what else there is of Python.
+pub(crate) fn install_kubernetes_validate(ws: &Workspace) -> Result<()> {
+    let place = ws.tools().join("python");
+    run(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&place))?;
+    let package = format!("kubernetes-validate=={KUBERNETES_VALIDATE}");
+    run(Command::new(place.join("bin/pip")).args(["install", "--quiet", &package]))
+        .context("installing kubernetes-validate from PyPI")
 }
 
 /// Where the LLVM for bpf-linker is installed.
