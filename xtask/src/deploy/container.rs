@@ -121,6 +121,10 @@ fn in_container(ws: &Workspace, engine: &Engine, base: &Path) -> Result<()> {
         Ok(events.into_iter().find(|event| event["event"]["action"] == "config_changed"))
     })?;
 
+    let page = fs::read_to_string(ws.root.join("docs/installation.md"))?;
+    for name in CAPABILITIES {
+        ensure!(page.contains(&format!("--cap-add={name}")), "docs/installation.md lacks {name}");
+    }
     let metrics = get(&format!("http://127.0.0.1:{port}/metrics"), &[])?;
     ensure!(metrics.contains("action=\"created\""), "{metrics}");
     // The commands see the host too; and there is nothing else in the image.

@@ -35,6 +35,8 @@ pub(super) fn test(ws: &Workspace) -> Result<()> {
         ensure!(mode & 0o022 == 0, "{file} can be written by others: {mode:04o}");
     }
 
+    unit(ws)?;
+
     // State and a configuration of one's own.
     root.sh("printf '[events]\\nfold_ms = 60\\n' >> /etc/fim/fim.toml")?;
     root.sh("mkdir -p /srv/www && echo x > /srv/www/index.html")?;
@@ -70,6 +72,35 @@ pub(super) fn test(ws: &Workspace) -> Result<()> {
     ensure!(links.trim().is_empty(), "left behind by a purge: {links}");
     Ok(())
 }
+
+/// The unit is one that systemd takes, and no less hardened than it was.
+fn unit(ws: &Workspace) -> Result<()> {
+    let place = directory(ws).join("unit");
+    fs::create_dir_all(&place)?;
+    // The program that it names has to be there.
+    let unit = fs::read_to_string(ws.root.join("deploy/systemd/fim.service"))?;
+    let program = dist::directory(ws).join("fim");
+    let unit = unit.replace("/usr/bin/fim", &program.display().to_string());
+    fs::write(place.join("fim.service"), unit)?;
+    let analyze = |args: &[&str]| {
+        let out = Command::new("systemd-analyze").args(args).current_dir(&place).output()?;
+        let said = [out.stdout, out.stderr].concat();
+        Ok::<_, anyhow::Error>((out.status, String::from_utf8_lossy(&said).into_owned()))
+    };
+    let (status, said) = analyze(&["verify", "--man=no", "./fim.service"])?;
+    // What it has to say of other units of the machine is not about this one.
+    let about = said.lines().any(|line| line.contains("fim"));
+    ensure!(status.success() && !about, "systemd-analyze verify: {status}: {said}");
+    // Of 100; without a mount namespace of its own, which would hide what is watched, it is 47.
+    let threshold = format!("--threshold={EXPOSURE_MAX}");
+    let (status, said) =
+        analyze(&["security", "--no-pager", "--offline=true", &threshold, "./fim.service"])?;
+    ensure!(status.success(), "systemd-analyze security: {status}: {said}");
+    Ok(())
+}
+
+/// What `systemd-analyze security` says of the unit, at most.
+const EXPOSURE_MAX: u32 = 48;
 
 /// A Debian of its own, unpacked from an archive that is kept.
 struct Root(PathBuf);

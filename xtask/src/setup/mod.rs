@@ -364,6 +364,7 @@ fn deploy_tools(ws: &Workspace) -> Vec<Item> {
         program("dockerd", &["docker.io"], why),
         program("prometheus", &["prometheus"], why),
         program("curl", &["curl"], why),
+        program("systemd-analyze", &["systemd"], "checks the unit of the package"),
         program("openssl", &["openssl"], why),
         Item {
             what: "Python's venv".into(),
