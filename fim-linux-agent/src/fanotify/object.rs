@@ -44,7 +44,9 @@ impl Numbers {
         match self {
             Self::First32 => word(0),
             Self::First64 => {
-                let bytes = handle.get(..8)?;
+                // With nothing behind it, it is a number of 32 bits and a generation; the root of
+                // ext4 has generation 0, and would pass for this.
+                let bytes = handle.get(..8).filter(|_| handle.len() > 8)?;
                 Some(u64::from_ne_bytes(bytes.try_into().ok()?))
             }
             Self::Second64 => Some(word(1)? | word(2)? << 32),
@@ -124,6 +126,7 @@ mod tests {
         #[cfg(target_endian = "little")]
         assert_eq!(read(Numbers::First64, &[12, 1, 99]), Some(12 | 1 << 32));
         assert_eq!(read(Numbers::First64, &[12]), None);
+        assert_eq!(read(Numbers::First64, &[2, 0]), None, "the root of ext4");
     }
 
     #[test]
