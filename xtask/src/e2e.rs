@@ -27,7 +27,7 @@ pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(1200);
 const GUEST_MODULES: &[&str] = &["ext4", "loop", "overlay"];
 
 /// Host programs that the tests may want in a guest, and that busybox does not have.
-const GUEST_PROGRAMS: &[&str] = &["mkfs.ext4", "setfacl", "setfattr"];
+const GUEST_PROGRAMS: &[&str] = &["mkfs.ext4", "setfacl", "setfattr", "vim", "rsync", "git"];
 
 /// What a guest is to have besides the agent and the test program.
 #[derive(Clone, Copy)]
@@ -47,7 +47,7 @@ pub(crate) fn exists(ws: &Workspace) -> bool {
 
 /// Runs the tests here, with the backend that works without loading programs into the kernel.
 pub(crate) fn host(ws: &Workspace, args: &[String]) -> Result<()> {
-    setup::ensure(ws, &[Need::Browser])?;
+    setup::ensure(ws, &[Need::Browser, Need::Editors])?;
     let program = build(ws)?;
     // timeout(1) ends the program's children too.
     run(Command::new("timeout")
@@ -95,7 +95,7 @@ pub(crate) fn machine(
     equipment: Equipment,
 ) -> Result<VmSpec> {
     // The programs that are shipped have to be there before that.
-    setup::ensure(ws, &[Need::Vm, Need::Kernel(kernel)])?;
+    setup::ensure(ws, &[Need::Vm, Need::Editors, Need::Kernel(kernel)])?;
     let mut spec = VmSpec::new(kernel);
     spec.modules = equipment.modules.iter().map(ToString::to_string).collect();
     spec.files = vec![

@@ -361,6 +361,28 @@ impl Baseline {
         }
     }
 
+    /// Since when events wait for others that may be steps of the same change; `None`: none does.
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn set_waiting(&self, since: Option<Timestamp>) -> Result<(), BaselineError> {
+        match since {
+            Some(since) => self.set_meta("waiting", &since.to_string()),
+            None => self.remove_meta("waiting"),
+        }
+    }
+
+    /// What [`Baseline::set_waiting`] said last, which is forgotten: as [`Baseline::take_holding`].
+    ///
+    /// # Errors
+    /// As [`Baseline::put`].
+    pub fn take_waiting(&self) -> Result<Option<Timestamp>, BaselineError> {
+        let since = self.meta("waiting")?;
+        self.remove_meta("waiting")?;
+        self.flush()?;
+        Ok(since.and_then(|value| value.parse().ok()))
+    }
+
     /// What [`Baseline::set_holding`] said last, which is forgotten: after a crash, the beginning of
     /// what nobody was told of.
     ///

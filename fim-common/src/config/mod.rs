@@ -15,6 +15,7 @@ use crate::journal::{Fsync, OnFull};
 use crate::policy::{self, Pattern, Policy, Rule, Window};
 use crate::scan::Limits;
 
+mod fold;
 mod raw;
 mod reference;
 mod render;
@@ -32,6 +33,7 @@ mod sinks_tests;
 #[cfg(test)]
 mod tests;
 
+pub use fold::Fold;
 pub use reference::reference_markdown;
 pub use render::{quoted, to_toml};
 pub use source::Loaded;
@@ -56,6 +58,8 @@ pub struct Config {
     pub content: content::Limits,
     /// How operations become events.
     pub events: Events,
+    /// One change, one event.
+    pub fold: Fold,
     /// Between the kernel and the pipeline.
     pub collector: Collector,
     /// The agent's check of itself.
@@ -237,6 +241,7 @@ impl Default for Config {
                 settle: Duration::from_secs(1),
                 suppressed_interval: Duration::from_secs(3600),
             },
+            fold: Fold::default(),
             collector: Collector {
                 ring_bytes: 8 << 20,
                 queue_events: 65_536,

@@ -206,6 +206,7 @@ table! {
         hash: Hash,
         content: Content,
         events: Events,
+        fold: Fold,
         collector: Collector,
         canary: Canary,
         packages: Packages,
@@ -389,6 +390,21 @@ table! {
             values: "seconds, 1 to 86400",
             default: "3600",
             cost: "one event"
+        }
+    }
+}
+
+table! {
+    /// One change, one event: what editors and tools do to replace a file. See `docs/folding.md`.
+    Fold "[fold]" {
+        /// The steps of one change (a temporary file, a backup, a rename over the file) become one
+        /// event of the file's own name when they follow one another within this time. An event that
+        /// may be such a step (a file that was made, removed or renamed) waits for the others no
+        /// longer than that. 0: each step is an event of its own, at once.
+        window: Scalar {
+            values: "duration, 0 or `\"1ms\"` to `\"60s\"`; as in `\"500ms\"`, `\"1s\"`",
+            default: "\"500ms\"",
+            cost: "memory, about 3 KiB for each event that waits, at most 8,192"
         }
     }
 }
@@ -797,13 +813,14 @@ table! {
 }
 
 /// All tables, in the order of the reference.
-pub(super) const SECTIONS: [Section; 15] = [
+pub(super) const SECTIONS: [Section; 16] = [
     File::SECTION,
     Journal::SECTION,
     Metrics::SECTION,
     Hash::SECTION,
     Content::SECTION,
     Events::SECTION,
+    Fold::SECTION,
     Collector::SECTION,
     Canary::SECTION,
     Packages::SECTION,

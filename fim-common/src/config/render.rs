@@ -37,6 +37,7 @@ fn write_config(
         hash,
         content,
         events,
+        fold,
         collector,
         canary,
         packages,
@@ -74,6 +75,7 @@ fn write_config(
     writeln!(out, "fold_ms = {}", events.fold.as_millis())?;
     writeln!(out, "settle_ms = {}", events.settle.as_millis())?;
     writeln!(out, "suppressed_interval = {}", events.suppressed_interval.as_secs())?;
+    writeln!(out, "\n[fold]\nwindow = {}", fold.window_text())?;
     writeln!(out, "\n[collector]\nring_bytes = {}", size_text(collector.ring_bytes.into()))?;
     writeln!(out, "queue_events = {}", collector.queue_events)?;
     writeln!(out, "spill_events = {}", collector.spill_events)?;

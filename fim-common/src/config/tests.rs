@@ -48,6 +48,8 @@ fn everything_can_be_said() {
         fold_ms = 0
         settle_ms = 60000
         suppressed_interval = 60
+        [fold]
+        window = "1s"
         [collector]
         ring_bytes = "64KiB"
         queue_events = 1024
@@ -79,6 +81,7 @@ fn everything_can_be_said() {
     assert_eq!(config.events.alert_severity, 100);
     assert_eq!(config.events.fold, Duration::ZERO);
     assert_eq!(config.events.settle, Duration::from_secs(60));
+    assert_eq!(config.fold.window, Duration::from_secs(1));
     assert_eq!(
         config.collector,
         Collector {
@@ -148,6 +151,10 @@ fn each_error_says_where_and_what_is_allowed() {
         ("[hash]\nmax_size = -1", "2:12: -1 is out of range; allowed: 0 to \"1TiB\""),
         ("[hash]\nworkers = 257", "2:11: 257 is out of range; allowed: 0 to 256"),
         ("[events]\nfold_ms = 10001", "2:11: 10001 is out of range; allowed: 0 to 10000"),
+        ("[fold]\nwindow = 500", "2:10: 500 is no duration; as in \"500ms\", \"1s\", or 0"),
+        ("[fold]\nwindow = \"soon\"", "2:10: \"soon\" is no duration"),
+        ("[fold]\nwindow = \"2m\"", "2:10: \"2m\" is out of range; allowed: 0, or \"1ms\" to"),
+        ("[fold]\nwindow = \"-1s\"", "2:10: \"-1s\" is out of range"),
         (
             "[events]\nalert_severity = 101",
             &format!("2:18: severity 101 is out of range; {allowed_severity}"),

@@ -178,6 +178,7 @@ impl Check<'_> {
                     1..=86_400,
                 )),
             },
+            fold: self.fold(raw.fold),
             collector: self.collector(raw.collector, default.collector),
             canary: Canary {
                 interval: match self.number(raw.canary.interval, 60_u64, 0..=86_400) {

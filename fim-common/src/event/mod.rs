@@ -570,6 +570,10 @@ pub struct Fim {
     /// `config_changed`: from what to what.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub configuration: Option<Configuration>,
+    /// Not of the JSON: no rule asks for the event as it is, but it may be a step of a change that one
+    /// asks for.
+    #[serde(skip)]
+    pub unasked: bool,
     /// Not of the JSON: the event is to be counted, not told.
     #[serde(skip)]
     pub suppress: Option<Suppress>,
@@ -622,6 +626,32 @@ pub struct FoldedOperation {
     pub first: Timestamp,
     /// The last.
     pub last: Timestamp,
+    /// The name it was done to, or that it gave, where that is not `file.path`: of a temporary file
+    /// or a backup of the same change.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<String>,
+    /// `rename`: the name before, in a change that consists of several steps.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<String>,
+    /// The content that it left in passing: not the one before the change, and not the one after.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sha256: Option<String>,
+}
+
+impl FoldedOperation {
+    /// One operation, or `count` at once.
+    pub fn new(operation: &str, count: u64, at: Timestamp) -> Self {
+        Self {
+            operation: operation.to_owned(),
+            count,
+            bytes: None,
+            first: at,
+            last: at,
+            path: None,
+            from: None,
+            sha256: None,
+        }
+    }
 }
 
 /// One element of `fim.writers`.

@@ -15,6 +15,18 @@ pub(super) struct Told {
     event: Box<Event>,
 }
 
+impl Told {
+    /// The `event.id`.
+    pub(super) fn id(&self) -> &str {
+        &self.event.event.id
+    }
+
+    /// What was told is this.
+    pub(super) fn replace(&mut self, event: &Event) {
+        *self.event = event.clone();
+    }
+}
+
 impl Pipeline {
     /// Whether hashing the content of a draft would keep its event waiting.
     pub(super) fn is_large(&self, draft: &Draft, limit: u64) -> bool {
@@ -27,13 +39,13 @@ impl Pipeline {
         let count = draft.count();
         let outcome = HashOutcome::unread(HashState::Skipped, None);
         let path = draft.path.clone();
-        let Some(mut event) = self.event(draft, Some(outcome)) else {
+        let Some(mut step) = self.step(draft, Some(outcome)) else {
             return self.ledger.add(Stage::Unchanged, count);
         };
-        event.fim.hash_follows = true;
+        step.event.fim.hash_follows = true;
         let ticket = self.ticket();
-        self.unhashed.insert(ticket, Told { path, event: Box::new(event.clone()) });
-        self.tell(event, count);
+        self.unhashed.insert(ticket, Told { path, event: step.event.clone() });
+        self.take_step(step);
         self.submit(ticket, job);
     }
 
@@ -43,9 +55,22 @@ impl Pipeline {
         if let (HashState::Exact, Some(hashed)) = (outcome.state, &outcome.after) {
             self.store_hash(&told.path, hashed, outcome.sha256.as_deref());
         }
+        if let Some(event) = self.steps.waiting(told.id()) {
+            // Nobody has to be told again.
+            event.fim.hash_follows = false;
+            event.fim.hash_state = Some(outcome.state);
+            if let Some(sha256) = outcome.sha256 {
+                event.fim.after.get_or_insert_with(Side::default).sha256 = Some(sha256.clone());
+                if let Some(file) = &mut event.file {
+                    file.hash = Some(Hash { sha256 });
+                }
+            }
+            return;
+        }
         // What was counted and not told is not told now.
-        if told.event.fim.suppress.is_none() {
-            self.tell(event(*told.event, outcome), 0);
+        if told.event.fim.suppress.is_none() && !told.event.fim.unasked {
+            let path = told.path.clone();
+            self.tell_alone(&path, event(*told.event, outcome), 0);
         }
     }
 

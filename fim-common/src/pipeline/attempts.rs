@@ -35,13 +35,8 @@ pub(super) fn attempted(pipeline: &mut Pipeline, operation: Operation) {
         note(&mut operations, &operation);
     }
     if failure.folded > 0 {
-        operations.push(FoldedOperation {
-            operation: "attempts_not_told".to_owned(),
-            count: failure.folded,
-            bytes: None,
-            first: operation.time,
-            last: operation.time,
-        });
+        let one = FoldedOperation::new("attempts_not_told", failure.folded, operation.time);
+        operations.push(one);
     }
     let from = match &operation.kind {
         OperationKind::Rename { from, .. } => from.clone(),

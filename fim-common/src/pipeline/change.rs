@@ -41,6 +41,22 @@ pub(super) enum Content {
 struct Judged<'p> {
     rule: &'p policy::Rule,
     standing: Standing<'p>,
+    /// The rule asks for it, and not only for what it may be part of.
+    asks: bool,
+}
+
+/// What the policy says of this action on this path.
+fn judged_at<'p>(
+    policy: &'p Policy,
+    path: &Path,
+    action: Action,
+    actor: &Arc<Actor>,
+    others: &[Arc<Actor>],
+    time: Option<Timestamp>,
+) -> Option<Judged<'p>> {
+    let rule = policy.decide(path, action, actor)?.rule;
+    let standing = policy.standing(rule, path, action, Circumstances { actor, others, time });
+    Some(Judged { rule, standing, asks: true })
 }
 
 /// An event in the making.
@@ -61,10 +77,12 @@ pub(super) struct Draft {
     pub(super) link_path: Option<PathBuf>,
     /// A watched path that stands for this one, which no rule names.
     pub(super) judged_as: Option<PathBuf>,
+    /// Two objects exchanged their names.
+    pub(super) exchange: bool,
     pub(super) action: Action,
     time: Timestamp,
     pub(super) provider: Provider,
-    actor: Arc<Actor>,
+    pub(super) actor: Arc<Actor>,
     path_in_process: Option<PathBuf>,
     failure: Option<Failure>,
     details: Option<Box<Details>>,
@@ -92,6 +110,7 @@ impl Draft {
             writers: Vec::new(),
             link_path: None,
             judged_as: None,
+            exchange: false,
             action,
             time: operation.time,
             provider: operation.provider,
@@ -110,23 +129,26 @@ impl Draft {
         self.operations.iter().map(|folded| folded.count).sum()
     }
 
-    /// The rule that decides about it, and what that makes of it.
-    fn judged<'p>(&self, policy: &'p Policy) -> Option<Judged<'p>> {
-        let by = |path: &Path| {
-            let rule = policy.decide(path, self.action, &self.actor)?.rule;
-            let circumstances = Circumstances {
-                actor: &self.actor,
-                others: &self.writers,
-                // A comparison finds that something was changed, not when, nor how often.
-                time: (self.provider != Provider::Scan).then_some(self.time),
-            };
-            let standing = policy.standing(rule, path, self.action, circumstances);
-            Some(Judged { rule, standing })
-        };
-        by(&self.path)
-            .or_else(|| by(self.from.as_deref()?))
-            .or_else(|| by(self.judged_as.as_deref()?))
-            .or_else(|| by(self.link_path.as_deref()?))
+    /// The rule that decides about it, and what that makes of it. `steps`: also one that asks for the
+    /// change that it may be a step of.
+    fn judged<'p>(&self, policy: &'p Policy, steps: bool) -> Option<Judged<'p>> {
+        // A comparison finds that something was changed, not when, nor how often.
+        let time = (self.provider != Provider::Scan).then_some(self.time);
+        let by =
+            |path: &Path, action| judged_at(policy, path, action, &self.actor, &self.writers, time);
+        let as_it_is = by(&self.path, self.action)
+            .or_else(|| by(self.from.as_deref()?, self.action))
+            .or_else(|| by(self.judged_as.as_deref()?, self.action))
+            .or_else(|| by(self.link_path.as_deref()?, self.action));
+        let is_step = matches!(
+            self.action,
+            Action::Created | Action::Linked | Action::Moved | Action::Deleted
+        );
+        as_it_is.or_else(|| {
+            let updated = by(&self.path, Action::Updated)
+                .or_else(|| by(self.from.as_deref()?, Action::Updated));
+            updated.filter(|_| steps && is_step).map(|judged| Judged { asks: false, ..judged })
+        })
     }
 
     /// Whether nobody can tell if the object is open for writing.
@@ -202,6 +224,7 @@ pub(super) fn event(
     observer: &dyn Observer,
     names: &mut dyn Names,
     alert_severity: u8,
+    steps: bool,
     to_know: &mut Option<ObjectState>,
 ) -> Option<Event> {
     if !observer.observes() {
@@ -323,7 +346,7 @@ pub(super) fn event(
         }
         _ => {}
     }
-    let judged = draft.judged(policy)?;
+    let judged = draft.judged(policy, steps)?;
     let mut event =
         assemble(draft, before, after, changes, hash_state, judged, names, alert_severity);
     // A file that came to be has nothing to differ from.
@@ -379,7 +402,7 @@ pub(super) fn attempt(
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Option<Event> {
-    let judged = draft.judged(policy).filter(|judged| judged.rule.attempts)?;
+    let judged = draft.judged(policy, false).filter(|judged| judged.rule.attempts)?;
     // What there is now is what there was.
     let now = observer.state(&draft.path).ok();
     let mut event = assemble(draft, None, now, Vec::new(), None, judged, names, alert_severity);
@@ -415,7 +438,7 @@ fn unobserved(
     let (before, after) = (draft.before.clone(), draft.after.clone());
     let before = (before != ObjectState::default()).then_some(before);
     let after = (after != ObjectState::default()).then_some(after);
-    let judged = draft.judged(policy)?;
+    let judged = draft.judged(policy, false)?;
     let mut event =
         assemble(draft, before, after, changes, hash_state, judged, names, alert_severity);
     event.fim.unknown.entry("file".to_owned()).or_insert_with(|| "not_observable".to_owned());
@@ -442,18 +465,12 @@ pub(super) fn moved_along(
         object: difference.after.as_ref().and_then(ObjectState::id),
         ..whole.clone()
     };
-    let folded = FoldedOperation {
-        operation: whole.kind.name().to_owned(),
-        count: 1,
-        bytes: None,
-        first: whole.time,
-        last: whole.time,
-    };
+    let folded = FoldedOperation::new(whole.kind.name(), 1, whole.time);
     let mut draft = Draft::new(Action::Moved, operation, vec![folded])?;
     draft.from = from;
     let before = difference.after.clone();
     let (changes, hash_state) = (vec![Property::Path], difference.hash_state);
-    let judged = draft.judged(policy)?;
+    let judged = draft.judged(policy, false)?;
     let after = difference.after;
     Some(assemble(draft, before, after, changes, hash_state, judged, names, alert_severity))
 }
@@ -494,6 +511,7 @@ pub(super) fn difference(
         writers: Vec::new(),
         link_path: None,
         judged_as: None,
+        exchange: false,
         action,
         time: Timestamp::now(),
         provider: Provider::Scan,
@@ -505,7 +523,7 @@ pub(super) fn difference(
         after: ObjectState::default(),
         operations: Vec::new(),
     };
-    let judged = draft.judged(policy)?;
+    let judged = draft.judged(policy, false)?;
     Some(assemble(
         draft,
         difference.before,
@@ -529,9 +547,6 @@ fn assemble(
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Event {
-    let Judged { rule, standing } = judged;
-    let is_alert = standing.is_alert(rule.severity, alert_severity);
-    let (expectation, suppress) = suppressed::said(&standing);
     let shown = after.as_ref().or(before.as_ref());
     let actor = &draft.actor;
     let primary = actor.process.as_ref();
@@ -571,16 +586,14 @@ fn assemble(
         original_path: details.original_path,
         token: actor.token.clone(),
         unknown,
-        expectation,
-        suppress,
         ..Fim::default()
     };
-    Event {
+    let mut event = Event {
         timestamp: draft.time,
         event: Meta {
             id: String::new(),
             sequence: 0,
-            kind: if is_alert { Kind::Alert } else { Kind::Event },
+            kind: Kind::Event,
             category: vec![Category::File],
             types: vec![match draft.action {
                 Action::Created | Action::Linked => Type::Creation,
@@ -590,12 +603,11 @@ fn assemble(
             action: draft.action,
             outcome: if draft.failure.is_some() { Outcome::Failure } else { Outcome::Success },
             provider: Some(draft.provider),
-            severity: Some(rule.severity),
+            severity: None,
         },
-        rule: Some(Rule { name: rule.name.clone(), category: rule.category.clone() }),
-        tags: rule.tags.clone(),
-        threat: (!rule.techniques.is_empty())
-            .then(|| Threat { technique: Technique { id: rule.techniques.clone() } }),
+        rule: None,
+        tags: Vec::new(),
+        threat: None,
         file: Some(file(&draft.path, draft.provider, shown, names)),
         registry: None,
         process: actor.process.clone(),
@@ -605,7 +617,39 @@ fn assemble(
         host: HOST.clone(),
         agent: AGENT.clone(),
         fim,
-    }
+    };
+    stamp(&mut event, &judged, alert_severity);
+    event
+}
+
+/// Enters what the policy says.
+fn stamp(event: &mut Event, judged: &Judged<'_>, alert_severity: u8) {
+    let Judged { rule, standing, asks } = judged;
+    let is_alert = standing.is_alert(rule.severity, alert_severity);
+    event.event.kind = if is_alert { Kind::Alert } else { Kind::Event };
+    event.event.severity = Some(rule.severity);
+    event.rule = Some(Rule { name: rule.name.clone(), category: rule.category.clone() });
+    event.tags.clone_from(&rule.tags);
+    event.threat = (!rule.techniques.is_empty())
+        .then(|| Threat { technique: Technique { id: rule.techniques.clone() } });
+    (event.fim.expectation, event.fim.suppress) = suppressed::said(standing);
+    event.fim.unasked = !asks;
+}
+
+/// Judges an event anew that was put together of others. Whether a rule asks for it.
+pub(super) fn judge_again(
+    event: &mut Event,
+    path: &Path,
+    actor: &Arc<Actor>,
+    others: &[Arc<Actor>],
+    policy: &Policy,
+    alert_severity: u8,
+) -> bool {
+    let action = event.event.action;
+    let judged = judged_at(policy, path, action, actor, others, Some(event.timestamp));
+    let Some(judged) = judged else { return false };
+    stamp(event, &judged, alert_severity);
+    true
 }
 
 fn file(

@@ -20,10 +20,25 @@ impl Pipeline {
         let contents = Arc::clone(self.contents.as_ref()?);
         let earlier = draft.replaced.as_ref().or(draft.known.as_ref());
         let before = match earlier {
+            // It may take the place of what was renamed or removed a moment ago.
+            _ if draft.replaced.is_none()
+                && let Some(away) = self.away(&draft.path) =>
+            {
+                Some(away)
+            }
             Some(state) => state.sha256.clone(),
             None => self.baseline.get(&draft.path).ok().flatten().and_then(|state| state.sha256),
         };
         Some(Compare { contents, keep, before })
+    }
+
+    /// The hash of what was at `path` until a moment ago.
+    fn away(&self, path: &Path) -> Option<String> {
+        self.steps.away(path).or_else(|| {
+            // The event of the rename waits for a hash.
+            let away = self.waiting.values().find(|draft| draft.from.as_deref() == Some(path))?;
+            away.known.as_ref()?.sha256.clone()
+        })
     }
 
     /// What text differs in what a scan found. Reads the file here, at most `content.max_file` of

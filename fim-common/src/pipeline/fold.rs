@@ -11,6 +11,7 @@ use super::attempts::attempted;
 use super::change::{Content, Draft};
 use super::mounts::mounted;
 use super::renames::{renamed, renamed_around};
+use super::steps::same;
 use crate::event::actor::Actor;
 use crate::event::{Action, FoldedOperation};
 use crate::ledger::Stage;
@@ -73,13 +74,14 @@ impl Session {
         self.operations.iter().map(|folded| folded.count).sum()
     }
 
+    /// Its content is being changed, and by nobody else.
+    fn is_changed_by(&self, actor: &Arc<Actor>) -> bool {
+        self.content == Content::Changed && self.writers.iter().all(|writer| same(writer, actor))
+    }
+
     fn writer(&mut self, actor: &Arc<Actor>) {
-        let same = |other: &Arc<Actor>| {
-            Arc::ptr_eq(other, actor)
-                || matches!((&other.process, &actor.process), (Some(a), Some(b))
-                    if a.pid == b.pid && a.entity_id == b.entity_id)
-        };
-        if self.writers.len() < WRITERS_MAX && !self.writers.iter().any(same) {
+        let known = self.writers.iter().any(|writer| same(writer, actor));
+        if self.writers.len() < WRITERS_MAX && !known {
             self.writers.push(Arc::clone(actor));
         }
     }
@@ -210,13 +212,10 @@ pub(super) fn note(operations: &mut Vec<FoldedOperation>, operation: &Operation)
                 folded.bytes = Some(folded.bytes.unwrap_or(0).saturating_add(bytes));
             }
         }
-        None => operations.push(FoldedOperation {
-            operation: name.to_owned(),
-            count: 1,
-            bytes,
-            first: operation.time,
-            last: operation.time,
-        }),
+        None => {
+            let one = FoldedOperation::new(name, 1, operation.time);
+            operations.push(FoldedOperation { bytes, ..one });
+        }
     }
 }
 
@@ -273,10 +272,10 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Box<Operation>) {
         | OperationKind::SetXattr { .. }
         | OperationKind::RemoveXattr { .. } => {
             if let Some(session) = pipeline.sessions.by_path.get_mut(&path)
-                && session.created
                 && session.pending.is_some()
+                && (session.created || session.is_changed_by(&operation.actor))
             {
-                // The creation tells the state that this leads to.
+                // The creation, or the change of content, tells the state that this leads to.
                 return note(&mut session.operations, &operation);
             }
             immediate(pipeline, Action::AttributesModified, *operation);

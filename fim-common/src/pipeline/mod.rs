@@ -51,6 +51,7 @@ mod replay;
 mod rescan;
 pub use replay::{Replay, ReplayError, ReplayOptions};
 mod runs;
+mod steps;
 mod suppressed;
 mod verdict;
 mod verifier;
@@ -66,6 +67,7 @@ pub use output::{Format, Output, OutputOptions, Sinks, Stopping, own_event};
 pub use reload::{Refused, Reload, Reloader};
 pub use rescan::{Scanner, scope_of};
 pub use runs::{PackageOptions, Processes};
+use steps::{Step, Steps};
 use verify::Verify;
 
 /// Names of ids, from the host's user database; `None`: the id has none.
@@ -172,6 +174,8 @@ pub struct Pipeline {
     /// When the ledger was told last what waits.
     noted: Instant,
     runs: Option<runs::Runs>,
+    /// Events that may be steps of one change.
+    steps: Steps,
     /// When the baseline was told last that the agent lives.
     alive: Option<Instant>,
     /// When a fence was asked for that is to show that the pipeline gets on, and its number until
@@ -223,6 +227,7 @@ impl Pipeline {
             reloads: reload::Reloads::default(),
             noted: Instant::now(),
             runs,
+            steps: Steps::default(),
             alive: None,
             pulse: (Instant::now(), None),
             verify,
@@ -260,7 +265,9 @@ impl Pipeline {
             let suppressed = self.suppression.due();
             let runs = self.runs.as_ref().and_then(runs::Runs::due);
             let verify = self.verify.as_ref().map(Verify::due);
-            let wake = [due, flush, self.rechecks.due(), note, gathering, suppressed, runs, verify];
+            let steps = self.steps.next_due();
+            let recheck = self.rechecks.due();
+            let wake = [due, flush, recheck, note, gathering, suppressed, runs, verify, steps];
             let wake = wake.into_iter().flatten().min();
             let sleep = async {
                 match wake {
@@ -299,6 +306,7 @@ impl Pipeline {
             let now = Instant::now();
             gathering = gathering.filter(|until| *until > now);
             self.flush_due(now);
+            self.steps_due(now);
             self.recheck_due(now);
             if self.suppression.due().is_some_and(|due| due <= now) {
                 self.tell_suppressed();
@@ -318,6 +326,7 @@ impl Pipeline {
                 if let Err(error) = self.baseline.flush() {
                     tracing::error!(%error, "the baseline cannot be written");
                 }
+                self.steps.note_commit();
                 self.note_pending();
                 if self.pulse.1.is_none() && now.duration_since(self.pulse.0) >= PULSE {
                     self.pulse = (now, Some(self.request_fence()));
@@ -343,6 +352,7 @@ impl Pipeline {
         for ticket in left {
             self.give_up(ticket, HashState::Skipped);
         }
+        self.tell_steps();
         self.give_up_aside();
         self.finish_runs(end).await;
         self.scanner.stop();
@@ -526,10 +536,26 @@ impl Pipeline {
 
     fn complete(&mut self, draft: Draft, outcome: Option<HashOutcome>) {
         let count = draft.count();
-        match self.event(draft, outcome) {
-            Some(event) => self.tell(event, count),
+        match self.step(draft, outcome) {
+            Some(step) => self.take_step(step),
             None => self.ledger.add(Stage::Unchanged, count),
         }
+    }
+
+    /// The event of a draft, which may be a step of a change.
+    fn step(&mut self, draft: Draft, outcome: Option<HashOutcome>) -> Option<Step> {
+        let from = draft.from.clone();
+        let from_covered = from.as_ref().is_some_and(|from| self.policy.covers(from).is_some());
+        let (path, actor, writers) =
+            (draft.path.clone(), draft.actor.clone(), draft.writers.clone());
+        let (count, exchange) = (draft.count(), draft.exchange);
+        let object = draft.object.map(|object| object.inode);
+        let event = self.event(draft, outcome)?;
+        let told = event.file.as_ref().and_then(|file| file.inode.as_ref()?.parse().ok());
+        let mut step = Step::new(event, count, path, actor);
+        (step.from, step.from_covered, step.exchange) = (from, from_covered, exchange);
+        (step.writers, step.inode) = (writers, object.or(told));
+        Some(step)
     }
 
     /// The event of a draft, and with it what the baseline has from now on.
@@ -544,6 +570,7 @@ impl Pipeline {
             self.observer.as_ref(),
             self.names.as_mut(),
             self.alert_severity,
+            self.steps.gathers(),
             &mut known,
         );
         if let Some(event) = &mut event {
@@ -551,7 +578,8 @@ impl Pipeline {
         }
         if let Some(state) = known {
             // Who changed it last is remembered only with an event that was told.
-            let result = match event.as_ref().and_then(LastChange::of) {
+            let told = event.as_ref().filter(|event| !event.fim.unasked);
+            let result = match told.and_then(LastChange::of) {
                 Some(last) => self.baseline.put_by(&path, &state, last),
                 None => self.baseline.put(&path, &state),
             };
@@ -564,10 +592,11 @@ impl Pipeline {
 
     /// Tells of a failed attempt.
     fn attempt(&mut self, draft: Draft) {
+        let path = draft.path.clone();
         let (observer, names) = (self.observer.as_ref(), self.names.as_mut());
         let event = change::attempt(draft, &self.policy, observer, names, self.alert_severity);
         let Some(event) = event else { return self.ledger.add(Stage::Unchanged, 1) };
-        self.tell(event, 1);
+        self.tell_alone(&path, event, 1);
     }
 
     /// Tells what a scan found.
@@ -599,7 +628,7 @@ impl Pipeline {
                 tracing::error!(%error, "the baseline cannot be written");
             }
             // What a scan found is no operation that was counted before.
-            self.tell(event, 0);
+            self.tell_alone(&path, event, 0);
         }
     }
 }

@@ -15,6 +15,7 @@ impl Bench {
         let (in_force, told) = oneshot::channel();
         let (baseline_taken, taken) = oneshot::channel();
         self.reloader.lock().unwrap().as_ref().unwrap().reload(Reload {
+            window: Duration::ZERO,
             policy,
             fold: Duration::from_millis(20),
             settle: Duration::from_millis(200),

@@ -163,6 +163,8 @@ impl Pipeline {
             self.output.agent(action, message);
         }
         let Some(gap) = self.losses.take() else { return };
+        // What was lost may have been somebody else's step in between.
+        self.tell_steps();
         tracing::error!(count = ?gap.count, hooks = ?gap.hooks, "operations were lost");
         self.output.metrics().gap();
         self.output.gap(Action::Gap, &gap);
@@ -321,6 +323,7 @@ impl Pipeline {
         if !self.rechecks.for_loss
             && let Some(gap) = self.rechecks.open.take()
         {
+            self.tell_steps();
             self.output.metrics().set_gap_open(false);
             // Who reads `gap_closed` and looks at the baseline is to find it there.
             if let Err(error) = self.baseline.flush() {
@@ -402,7 +405,7 @@ impl Pipeline {
     pub(super) fn note_pending(&mut self) {
         self.ledger.add(Stage::Quiet, self.sessions.take_quiet());
         let waiting: u64 = self.waiting.values().map(super::change::Draft::count).sum();
-        self.ledger.set(Stage::Pending, waiting + self.sessions.pending());
+        self.ledger.set(Stage::Pending, waiting + self.sessions.pending() + self.steps.pending());
     }
 }
 

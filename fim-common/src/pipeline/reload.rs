@@ -30,6 +30,8 @@ pub struct Reload {
     pub policy: Policy,
     /// As in [`super::Options`].
     pub fold: Duration,
+    /// How long the steps of one change wait for each other.
+    pub window: Duration,
     /// As in [`super::Options`].
     pub settle: Duration,
     /// As in [`super::Options`].
@@ -212,6 +214,7 @@ impl Pipeline {
         for ticket in waiting {
             self.give_up(ticket, HashState::Skipped);
         }
+        self.tell_steps();
         self.tell_suppressed();
         let remain = reload.policy.containers();
         for root in self.policy.containers().iter().filter(|root| !remain.contains(root)) {
@@ -221,6 +224,7 @@ impl Pipeline {
         let before = std::mem::replace(&mut self.policy, reload.policy);
         self.scanner.set_policy(self.policy.clone());
         self.fold = reload.fold;
+        self.fold_steps(reload.window);
         self.settle = reload.settle;
         self.alert_severity = reload.alert_severity;
         self.suppression.set_interval(reload.suppressed_interval);

@@ -66,6 +66,7 @@ pub(super) fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operati
         tracing::error!(%error, "the baseline could not follow a rename");
     }
     draft.from.clone_from(&from);
+    draft.exchange = exchange;
     pipeline.hash_then_complete(draft);
     let Some(whole) = whole else { return };
     pipeline.tree_moved(&path);

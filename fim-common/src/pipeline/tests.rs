@@ -36,6 +36,8 @@ struct Bench {
     /// What is compared at the start.
     start: (Option<Window>, Vec<Root>),
     verify: Option<Duration>,
+    /// How long steps of a change wait for each other.
+    window: Duration,
 }
 
 /// What a collector does before it answers a fence.
@@ -54,6 +56,7 @@ impl Bench {
             reloader: Mutex::default(),
             start: (None, Vec::new()),
             verify: None,
+            window: Duration::ZERO,
         }
     }
 
@@ -125,6 +128,7 @@ impl Bench {
             compared: Arc::default(),
         })
         .unwrap();
+        pipeline.fold_steps(self.window);
         *self.reloader.lock().unwrap() = Some(pipeline.reloader(vec![self.path("fim.toml")]));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

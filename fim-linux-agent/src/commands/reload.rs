@@ -281,6 +281,7 @@ impl Reloading {
             reloader.reload(Reload {
                 policy: policy.clone(),
                 fold: config.events.fold,
+                window: config.fold.window,
                 settle: config.events.settle,
                 alert_severity: config.events.alert_severity,
                 suppressed_interval: config.events.suppressed_interval,
@@ -356,6 +357,7 @@ fn compare(old: &Config, new: &Config, said: &mut Configuration) {
         hash: Hash { max_size: _, workers, large },
         content,
         events,
+        fold,
         collector,
         canary,
         packages,
@@ -366,6 +368,7 @@ fn compare(old: &Config, new: &Config, said: &mut Configuration) {
     } = old;
     said.settings_changed = listed(&[
         ("events", *events != new.events),
+        ("fold", *fold != new.fold),
         ("maintenance", *windows != new.windows),
         ("sinks", *sinks != new.sinks),
         ("order of rules", order(old) != order(new)),

@@ -319,13 +319,16 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let processes = Arc::clone(&table);
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
     let losses = Losses::default();
-    if let Some(from) = baseline.take_holding().map_err(Failure::runtime)? {
-        // The last agent was killed before it told of what it held.
+    // The last agent was killed before it told of what it held.
+    let packages = baseline.take_holding().map_err(Failure::runtime)?;
+    let steps = baseline.take_waiting().map_err(Failure::runtime)?;
+    for (hook, from) in [("packages", packages), ("fold", steps)] {
+        let Some(from) = from else { continue };
         losses.report(Gap {
             from,
             to: Timestamp::now(),
             count: None,
-            hooks: vec!["packages".to_owned()],
+            hooks: vec![hook.to_owned()],
             scope: Vec::new(),
         });
     }
@@ -430,6 +433,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     })
     .map_err(Failure::runtime)?;
 
+    pipeline.fold_steps(config.fold.window);
     pipeline.sum_up_every(config.events.suppressed_interval);
     reloading.begin(&mut pipeline);
 

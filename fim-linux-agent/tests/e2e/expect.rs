@@ -184,6 +184,15 @@ pub(crate) fn state(event: &Event, path: &Path) {
     }
 }
 
+/// `fim.operations` has a rename from `path`.
+pub(crate) fn renamed_from(event: &Event, path: &str) {
+    let operations = event.at("fim.operations").as_array().into_iter().flatten();
+    let is_this = |operation: &&serde_json::Value| {
+        operation["operation"] == "rename" && operation["from"] == path
+    };
+    assert_eq!(operations.filter(is_this).count(), 1, "no rename from {path}: {event}");
+}
+
 /// The hash is of `content`, and the event vouches for it.
 pub(crate) fn exact_hash(event: &Event, content: &[u8]) {
     assert_eq!(event.text("fim.hash_state"), Some("exact"), "{event}");

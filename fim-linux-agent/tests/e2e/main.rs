@@ -33,6 +33,7 @@ mod contents;
 mod environment;
 mod event;
 mod expect;
+mod folding;
 mod journal;
 mod lifecycle;
 mod operations;

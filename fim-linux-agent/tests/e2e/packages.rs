@@ -130,7 +130,8 @@ fn killed_while_it_holds() {
     let agent = Agent::start(setup);
     let gap = agent.stream.wait(|line| (line.action == "gap").then(|| line.event()));
     let gap = gap.unwrap_or_else(|error| panic!("no gap: {error}\n{}", agent.log()));
-    assert_eq!(gap.list("fim.gap.hooks"), ["packages"], "{gap}");
+    // (And `fold`, if the last of it was just done.)
+    assert!(gap.list("fim.gap.hooks").contains(&"packages"), "{gap}");
     agent.stream.wait(|line| (line.action == "gap_closed").then_some(())).unwrap();
     agent.stop();
 }

@@ -77,7 +77,16 @@ impl Shared {
         let watched = volumes.into_iter().flatten().map(|volume| volume.join("in"));
         let watched: Vec<_> = watched.chain([later.clone(), odd.clone()]).collect();
         let watched: Vec<_> = watched.iter().map(PathBuf::as_path).collect();
-        let setup = Setup::new(scratch.path(), &watched);
+        // Hundreds of times these tests wait for the event of something new.
+        let config = scratch.path().join("fim.toml");
+        let text = format!(
+            "recommended = false\n[fold]\nwindow = \"50ms\"\n[[rule]]\nname = \"watch:{}\"\n\
+             paths = [{:?}]\n",
+            watched[0].display(),
+            watched[0]
+        );
+        std::fs::write(&config, text).unwrap();
+        let setup = Setup { config: Some(config), ..Setup::new(scratch.path(), &watched[1..]) };
         for table in TABLES {
             for case in table.cases {
                 if let Some(place) = place(&usual, disk.as_ref().ok(), table, case) {

@@ -48,6 +48,8 @@ pub(crate) enum Need {
     Package,
     /// Trying out what is delivered.
     Deploy,
+    /// Editors and tools that replace files.
+    Editors,
     /// A kernel to boot in one.
     Kernel(&'static Kernel),
 }
@@ -211,6 +213,17 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
     }
     if needs.contains(&Need::Receivers) {
         items.extend(receivers());
+    }
+    if needs.contains(&Need::Editors) {
+        let why = "replaces files in the tests";
+        items.extend([
+            program("vim", &["vim"], why),
+            program("nano", &["nano"], why),
+            program("emacs", &["emacs-nox"], why),
+            program("rsync", &["rsync"], why),
+            program("git", &["git"], why),
+            program("rpmbuild", &["rpm"], why),
+        ]);
     }
     if needs.contains(&Need::Peers) {
         let why = "`cargo xtask bench` compares with it";

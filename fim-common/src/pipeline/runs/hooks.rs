@@ -52,6 +52,10 @@ impl Pipeline {
 
     /// Goes on with runs that wait for a time or for other stages.
     pub(in crate::pipeline) fn runs_due(&mut self, now: Instant) {
+        if self.runs.as_ref().is_some_and(Runs::is_hashing) {
+            // What a run did is judged as a whole.
+            self.tell_steps();
+        }
         let Some(mut runs) = self.runs.take() else { return };
         if !runs.runs.is_empty() || runs.count > 0 {
             let next_ticket = self.next_ticket;

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::steps::merge;
 use super::verdict::{Judged, Lineage, judge};
 use super::verifier::{Answer, Facts, Job, Verifier};
 use crate::event::actor::Actor;
@@ -27,7 +28,6 @@ use crate::time::Timestamp;
 mod fold;
 mod hooks;
 
-use fold::merge;
 pub(super) use hooks::answer;
 
 /// How often the process of a run is looked at.
@@ -614,7 +614,7 @@ impl Runs {
         self.summaries.push((run.actor, Box::new(summary)));
     }
 
-    fn is_hashing(&self) -> bool {
+    pub(super) fn is_hashing(&self) -> bool {
         self.runs.values().any(|run| matches!(run.stage, Stage::Hashing(_) | Stage::Folding(_)))
     }
 

@@ -173,6 +173,12 @@ impl Expected {
         self.field("fim.before.path", path_text(path))
     }
 
+    /// A rename put it in place, and `fim.operations` says from where.
+    pub(super) fn renamed_from(self, path: &Path) -> Self {
+        let path = path_text(path);
+        self.check("operations", move |event| expect::renamed_from(event, &path))
+    }
+
     /// Takes what tells of it out of `events`, and says what is wrong with that. `None` when
     /// nothing tells of it.
     pub(super) fn take(&self, events: &mut Vec<Event>) -> Option<Vec<String>> {

@@ -130,9 +130,10 @@ fn rename_in_over(scene: &Scene<'_>) {
     let (from, to) = (scene.outside.join("o"), scene.path("b"));
     let replaced = Known::of(&to);
     let report = scene.operate(Op::Rename { from: Raw::from(&from), to: Raw::from(&to) });
-    let event = scene.single(&report, "moved", &to);
+    let event = scene.single(&report, "updated", &to);
     expect::exact_hash(&event, b"from outside\n");
-    replaced.is(&event, "fim.replaced");
+    replaced.is(&event, "fim.before");
+    expect::renamed_from(&event, &path_text(&from));
 }
 
 fn rename_out(scene: &Scene<'_>) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::cases::{self, Case, Place, Table, nothing};
 use crate::environment::{is_emulated, ordinary_user};
-use crate::event::path_text;
+use crate::event::{path_text, sha256};
 use crate::expect::{self, shell};
 use crate::operator::op::numbered;
 use crate::operator::{Op, Raw};
@@ -81,23 +81,30 @@ fn files_created_and_removed(scene: &Scene<'_>) {
 
 fn prepare(place: &Place) {
     let user = ordinary_user();
-    std::os::unix::fs::chown(&place.inside, Some(user.uid), Some(user.gid)).unwrap();
+    std::fs::write(place.inside.join("file"), "before\n").unwrap();
+    for path in [&place.inside, &place.inside.join("file")] {
+        std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).unwrap();
+    }
 }
 
-/// From the shell's end to the line: the promise of the README.
+/// From the shell's end to the line, of a file that is there: nothing else may belong to the change.
 fn told_within_100_ms(scene: &Scene<'_>) {
     const PROMISED: Duration = Duration::from_millis(100);
     let user = ordinary_user();
     let mut delays = Vec::new();
+    let path = scene.path("file");
     for number in 0..10 {
-        let path = scene.path(&format!("file-{number}"));
-        let script = format!("echo x > {}", path.display());
+        let script = format!("echo {number} > {}", path.display());
         let status = shell(&script).uid(user.uid).gid(user.gid).status().unwrap();
         assert!(status.success());
         let done = Instant::now();
-        let path = path_text(&path);
-        let event = scene.wait("created", |event| event.path() == path);
-        expect::exact_hash(&event, b"x\n");
+        let (path, content) = (path_text(&path), format!("{number}\n"));
+        let hash = sha256(content.as_bytes());
+        let event = scene.wait("updated", |event| {
+            event.path() == path && event.text("file.hash.sha256") == Some(&hash)
+        });
+        assert_eq!(event.action(), "updated", "{event}");
+        expect::exact_hash(&event, content.as_bytes());
         delays.push(event.arrived.saturating_duration_since(done));
     }
     delays.sort();

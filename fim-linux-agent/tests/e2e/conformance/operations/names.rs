@@ -134,13 +134,14 @@ fn rename_in(trial: &Trial) -> Outcome {
     Ok(vec![Expected::new(&report, "moved", &to).from(&from).state().hash()])
 }
 
-/// As editors and package managers write files, but from another directory.
+/// As editors and package managers write files, but from another directory: it is another content
+/// of the file that was there.
 fn rename_in_over(trial: &Trial) -> Outcome {
     let (from, to) = (trial.outside("o"), trial.path("b"));
     let replaced = Known::of(&to);
     let report = trial.operate(rename_op(Raw::from(&from), Raw::from(&to)))?;
-    let event = Expected::new(&report, "moved", &to).from(&from).state().hash();
-    Ok(vec![event.known("fim.replaced", replaced)])
+    let event = Expected::new(&report, "updated", &to).renamed_from(&from).state().hash();
+    Ok(vec![event.changes_with("inode").known("fim.before", replaced).absent("fim.replaced")])
 }
 
 fn rename_out(trial: &Trial) -> Outcome {

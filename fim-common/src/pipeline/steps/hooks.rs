@@ -1,0 +1,114 @@
+//! Where the pipeline meets the steps of changes: what is told of objects goes through here.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::whole::{Told, told};
+use super::{Bundle, Step};
+use crate::event::Event;
+use crate::ledger::Stage;
+use crate::pipeline::{Pipeline, change};
+use crate::time::Timestamp;
+
+impl Pipeline {
+    /// How long an event that may be a step of a change waits for the others; zero: not at all.
+    pub fn fold_steps(&mut self, window: Duration) {
+        self.tell_steps();
+        // Objects that nobody can look at have no state before or after.
+        let window = if self.observer.observes() { window } else { Duration::ZERO };
+        self.steps.set_times(window, self.fold);
+    }
+
+    /// Takes an event that may be a step.
+    pub(in crate::pipeline) fn take_step(&mut self, step: Step) {
+        let now = self.now();
+        let left = self.steps.take(step, now);
+        self.tell_bundles();
+        if let Some(step) = left {
+            self.tell_now(*step.event, step.count);
+        }
+        self.note_waiting_steps();
+    }
+
+    /// Tells something about `path` that is no step, behind what waits.
+    pub(in crate::pipeline) fn tell_alone(&mut self, path: &Path, event: Event, count: u64) {
+        self.steps.release_path(path);
+        self.tell_bundles();
+        self.tell_now(event, count);
+    }
+
+    /// Tells what has waited long enough.
+    pub(in crate::pipeline) fn steps_due(&mut self, now: Instant) {
+        self.steps.release_due(now);
+        self.tell_bundles();
+        self.note_waiting_steps();
+    }
+
+    /// Tells everything that waits.
+    pub(in crate::pipeline) fn tell_steps(&mut self) {
+        self.steps.release_all();
+        self.tell_bundles();
+        self.note_waiting_steps();
+    }
+
+    fn tell_bundles(&mut self) {
+        for bundle in self.steps.take_out() {
+            self.tell_bundle(bundle);
+        }
+    }
+
+    fn tell_bundle(&mut self, bundle: Bundle) {
+        let (policy, alert_severity) = (&self.policy, self.alert_severity);
+        let all = told(bundle, &mut |event: &mut Event, step: &Step| {
+            change::judge_again(
+                event,
+                &step.path,
+                &step.actor,
+                &step.writers,
+                policy,
+                alert_severity,
+            )
+        });
+        for Told { event, count, absorbed } in all {
+            for id in &absorbed {
+                self.unhashed.retain(|_, told| told.id() != id);
+            }
+            if event.fim.hash_follows
+                && let Some(follows) =
+                    self.unhashed.values_mut().find(|told| told.id() == event.event.id)
+            {
+                follows.replace(&event);
+            }
+            self.tell_now(*event, count);
+        }
+    }
+
+    /// Tells an event about `count` operations, if a rule asks for it.
+    fn tell_now(&mut self, event: Event, count: u64) {
+        if event.fim.unasked {
+            return self.ledger.add(Stage::Unchanged, count);
+        }
+        self.tell(event, count);
+    }
+
+    /// Has the baseline, which knows of changes before they are told, know that too.
+    fn note_waiting_steps(&mut self) {
+        let is_waiting = !self.steps.is_empty();
+        if is_waiting == self.steps.noted {
+            return;
+        }
+        self.steps.noted = is_waiting;
+        let since = is_waiting.then(Timestamp::now);
+        // In the same transaction as what it knows; when all is told, so that nobody is told of a
+        // gap that is none, at once and behind the journal.
+        let mut result = self.baseline.set_waiting(since);
+        if !is_waiting && self.steps.committed {
+            self.output.flush();
+            result = result.and_then(|()| self.baseline.flush());
+            self.steps.note_commit();
+        }
+        if let Err(error) = result {
+            tracing::error!(%error, "the baseline cannot be written");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Names by which a file says that it is of use for another one.
+
+use std::path::Path;
+
+/// What stands before the name of the file that is meant: `.x.swp`, `#x#`, `.#x`, `~x`.
+fn bare(name: &[u8]) -> &[u8] {
+    let from = name.iter().position(|byte| !b".#~_".contains(byte)).unwrap_or(name.len());
+    &name[from..]
+}
+
+/// Whether `temporary` is named after `name`: the same with something before that is no letter, or
+/// with something behind that does not begin with one.
+pub(super) fn stands_for(temporary: &Path, name: &Path) -> bool {
+    let (Some(temporary), Some(name)) = (temporary.file_name(), name.file_name()) else {
+        return false;
+    };
+    let (temporary, name) = (temporary.as_encoded_bytes(), name.as_encoded_bytes());
+    let (of, bare_name) = (bare(temporary), bare(name));
+    !bare_name.is_empty()
+        && temporary != name
+        && of.strip_prefix(bare_name).is_some_and(|rest| {
+            rest.first().is_none_or(|next| !next.is_ascii_alphanumeric() && next.is_ascii())
+        })
+}
+
+/// The name of a file that vim makes to find out whether it may: 4913, or a larger number.
+pub(super) fn is_probe(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_after_a_file() {
+        let named = |temporary: &str, name: &str| stands_for(Path::new(temporary), Path::new(name));
+        for temporary in
+            ["x~", ".x.swp", ".x.swx", "#x#", ".#x", "x.tmp", "x;5f3", ".x.AbC123", "x-", "x.lock"]
+        {
+            assert!(named(temporary, "x"), "{temporary}");
+        }
+        assert!(named(".bashrc.swp", ".bashrc"));
+        for temporary in ["x", "xy", "yx", "y", "x2.tmp", "xé"] {
+            assert!(!named(temporary, "x"), "{temporary}");
+        }
+        assert!(!named("evil", "sshd_config") && !named("passwd~", "passwd-"));
+        assert!(is_probe(Path::new("/w/4913")) && !is_probe(Path::new("/w/4913a")));
+    }
+}
