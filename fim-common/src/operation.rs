@@ -157,6 +157,14 @@ pub struct RegistryOperation {
     pub previous: Option<RegistryData>,
     /// Its size in bytes.
     pub previous_size: Option<u64>,
+    /// SHA-256 of the data, where all of it is known; 64 lower-case hexadecimal digits.
+    pub sha256: Option<String>,
+    /// The same of the data before.
+    pub previous_sha256: Option<String>,
+    /// The key's security descriptor in SDDL, where it was set.
+    pub security: Option<String>,
+    /// The one before.
+    pub previous_security: Option<String>,
     /// Other paths of the same object, by which a rule may mean it.
     pub aliases: Vec<PathBuf>,
 }

@@ -270,18 +270,21 @@ pub fn main() -> ExitCode {
         }
         Command::Check { place, paths, deep, json } => {
             let out = &mut std::io::BufWriter::new(out);
-            let done = commands::check::check(out, &place.into(), &paths, deep, json);
+            let done =
+                commands::check::check(&commands::Here, out, &place.into(), &paths, deep, json);
             return finish(done, out);
         }
         Command::Baseline(what) => {
             let out = &mut std::io::BufWriter::new(out);
             let done = match what {
-                Baseline::Create { place } => commands::baseline::create(out, &place.into()),
+                Baseline::Create { place } => {
+                    commands::baseline::create(&commands::Here, out, &place.into())
+                }
                 Baseline::List { state_dir, paths, json } => {
                     commands::baseline::list(out, &state_dir, &paths, json)
                 }
                 Baseline::Accept { place, paths, json } => {
-                    commands::baseline::accept(out, &place.into(), &paths, json)
+                    commands::baseline::accept(&commands::Here, out, &place.into(), &paths, json)
                 }
             };
             return finish(done.map(|()| exit::OK), out);
@@ -296,12 +299,12 @@ pub fn main() -> ExitCode {
             ),
         },
         Command::Explain { path, config, json } => {
-            commands::explain::explain(out, &path, config.as_deref(), json)
+            commands::explain::explain(&commands::Here, out, &path, config.as_deref(), json)
         }
         Command::Man { directory } => commands::man::man(&Cli::command(), &directory),
         Command::Events(arguments) => commands::events::events(out, arguments),
         Command::Verify(arguments) => commands::verify::verify(out, &arguments),
-        Command::Report(arguments) => commands::report::report(out, &arguments),
+        Command::Report(arguments) => commands::report::report(&commands::Here, out, &arguments),
         Command::Policy(Policy::Recommended { platform, set, learn, json }) => {
             let mut asked = commands::policy::Asked { learn, json, ..Default::default() };
             match platform {

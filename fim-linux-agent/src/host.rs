@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use fim_common::event::{Agent, Boot, Host, Os};
+use fim_common::event::{Boot, Host, Os};
 
 use crate::host_root;
 
@@ -36,16 +36,6 @@ pub fn host() -> Host {
             version: field("VERSION_ID"),
             kernel: Some(uname.release().to_string_lossy().into_owned()),
         },
-    }
-}
-
-/// This start of the agent.
-pub fn agent(id: Option<&str>, start: &str) -> Agent {
-    Agent {
-        kind: "fim".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        id: id.map(str::to_owned),
-        ephemeral_id: start.to_owned(),
     }
 }
 

@@ -11,6 +11,7 @@ use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, FILE_BASIC_INFO, FILE_FLAG_BACKUP_SEMANTICS,
     FILE_FLAG_OPEN_REPARSE_POINT, FILE_NAME_NORMALIZED, FileBasicInfo, GetDiskFreeSpaceExW,
     GetFileInformationByHandle, GetFileInformationByHandleEx, GetFinalPathNameByHandleW,
+    QueryDosDeviceW,
 };
 
 use crate::text::{narrow, wide};
@@ -110,6 +111,23 @@ fn plain(path: &str) -> Option<String> {
     }
 }
 
+/// Drives with the devices that they are: (`C:`, `\\Device\\HarddiskVolume3`).
+pub fn devices() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for letter in 'A'..='Z' {
+        let drive = format!("{letter}:");
+        let Ok(name) = wide(std::ffi::OsStr::new(&drive)) else { continue };
+        let mut device = [0_u16; 1024];
+        // SAFETY: the name ends with a NUL, the buffer is as long as is said.
+        let length =
+            unsafe { QueryDosDeviceW(name.as_ptr(), device.as_mut_ptr(), device.len() as u32) };
+        if length > 0 {
+            found.push((drive, narrow(&device).to_string_lossy().into_owned()));
+        }
+    }
+    found
+}
+
 /// Bytes that the calling user may still write to the volume of a directory.
 ///
 /// # Errors
@@ -161,6 +179,13 @@ mod tests {
         assert_eq!(found.file_name(), directory.file_name());
         assert!(spelled(Path::new(&lower)).is_err());
         assert_eq!(plain(r"\\?\UNC\srv\x").as_deref(), Some(r"\\srv\x"));
+    }
+
+    #[test]
+    fn drives_are_devices() {
+        let found = devices();
+        let c = found.iter().find(|(drive, _)| drive == "C:");
+        assert!(c.is_some_and(|(_, device)| device.starts_with(r"\Device\")), "{found:?}");
     }
 
     #[test]

@@ -6,5 +6,7 @@
 
 pub mod clock;
 pub mod file;
+pub mod registry;
 pub mod security;
+pub mod system;
 mod text;

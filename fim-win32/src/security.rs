@@ -57,29 +57,6 @@ pub(crate) fn of_handle(handle: HANDLE, kind: SE_OBJECT_TYPE) -> io::Result<Stri
     sddl(&descriptor)
 }
 
-/// A descriptor in SDDL as its parts: owner (`O:`), group (`G:`), flags of the DACL (`D:PAI`), and
-/// each of its entries.
-pub fn parts(sddl: &str) -> Vec<String> {
-    let mut parts = Vec::new();
-    let mut rest = sddl;
-    while !rest.is_empty() {
-        // An entry ends at its bracket, anything else before the next bracket or letter with a
-        // colon.
-        let end = match rest.strip_prefix('(') {
-            Some(_) => rest.find(')').map_or(rest.len(), |at| at + 1),
-            None => {
-                let colon = rest.match_indices(':').nth(1).map(|(at, _)| at - 1);
-                let bracket = rest.find('(');
-                colon.into_iter().chain(bracket).min().unwrap_or(rest.len()).max(1)
-            }
-        };
-        let (part, after) = rest.split_at(end);
-        parts.push(part.to_owned());
-        rest = after;
-    }
-    parts
-}
-
 fn sddl(descriptor: &Local) -> io::Result<String> {
     let mut text = std::ptr::null_mut();
     // SAFETY: the descriptor is a whole one, the text is ours to free.
@@ -247,15 +224,6 @@ mod tests {
         assert!(!account(&own).unwrap().name.is_empty());
         assert!(account("S-1-5-21-1-2-3-4").is_err());
         assert!(account("nobody").is_err());
-    }
-
-    #[test]
-    fn a_descriptor_has_parts() {
-        let text = "O:BAG:S-1-5-21-1D:PAI(A;;FA;;;SY)(A;OICI;0x1200a9;;;BU)";
-        let want = ["O:BA", "G:S-1-5-21-1", "D:PAI", "(A;;FA;;;SY)", "(A;OICI;0x1200a9;;;BU)"];
-        assert_eq!(parts(text), want);
-        assert_eq!(parts("O:SYG:SYD:NO_ACCESS_CONTROL").last().unwrap(), "D:NO_ACCESS_CONTROL");
-        assert!(parts("").is_empty());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! `trace -> decode -> correlate => Operation => the pipeline of fim-common`
 //!
-//! Nothing here depends on Windows: recorded traces are replayed on any system.
+//! Decoding and correlating depend on no system: recorded traces are replayed anywhere. What only a
+//! live Windows has is in `live`.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -11,5 +12,7 @@ pub mod correlate;
 pub mod decode;
 pub mod etl;
 pub mod filetime;
+#[cfg(windows)]
+pub mod live;
 pub mod paths;
 pub mod process;

@@ -20,6 +20,7 @@ mod ahead;
 mod error;
 mod last;
 mod open;
+mod registry;
 mod row;
 mod state_dir;
 mod tree;
@@ -28,7 +29,11 @@ mod watch;
 pub use error::BaselineError;
 pub use last::LastChange;
 pub(crate) use row::{Fingerprint, path_of};
+
 pub use state_dir::{MINIMUM_FREE, StateDir, StateDirError};
+
+/// Where the agent keeps what it knows, unless it is told otherwise.
+pub const DEFAULT_STATE_DIR: &str = crate::platform::STATE_DIR;
 pub use tree::Tree;
 pub(crate) use watch::{Scanned, Watch};
 

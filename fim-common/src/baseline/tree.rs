@@ -29,6 +29,11 @@ impl Baseline {
         }
     }
 
+    /// Roots below which everything lies but what is on shares.
+    pub fn everything(&self) -> Vec<PathBuf> {
+        crate::platform::roots()
+    }
+
     /// What is known directly in a directory, by name.
     ///
     /// # Errors

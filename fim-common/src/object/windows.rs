@@ -197,7 +197,8 @@ impl Handle {
         if state.kind == Some(ObjectKind::Symlink) {
             state.target_path = std::fs::read_link(&self.path).ok();
         }
-        state.acl = security::of_file(&self.file).ok().map(|sddl| security::parts(&sddl));
+        state.acl =
+            security::of_file(&self.file).ok().map(|sddl| crate::platform::sddl_parts(&sddl));
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use crate::event::{
 };
 use crate::ledger::Stage;
 use crate::operation::{Operation, OperationKind, RegistryAction, RegistryOperation};
+use crate::platform::sddl_parts;
 
 /// What the key's default value, which has no name, is called: as regedit does.
 const DEFAULT_VALUE: &str = "(Default)";
@@ -61,12 +62,18 @@ fn event(
     unknown.extend(details.unknown);
     let mut operations = Vec::new();
     note(&mut operations, operation);
-    let side = |size: Option<u64>, data: Option<&event::RegistryData>| {
-        (size.is_some() || data.is_some()).then(|| Side {
+    let side = |size,
+                data: Option<&event::RegistryData>,
+                sha256: &Option<String>,
+                acl: &Option<String>| {
+        let side = Side {
             size,
             data: data.cloned(),
+            sha256: sha256.clone(),
+            acl: acl.as_deref().map(sddl_parts),
             ..Side::default()
-        })
+        };
+        (side != Side::default()).then_some(side)
     };
     let failed = operation.failure.is_some();
     let changes = match registry.action {
@@ -122,8 +129,17 @@ fn event(
             original_path: details.original_path,
             token: actor.token.clone(),
             errno: operation.failure.map(|failure| event::errno_name(failure.errno)),
-            before: side(registry.previous_size, registry.previous.as_ref()),
-            after: if failed { None } else { side(registry.size, None) },
+            before: side(
+                registry.previous_size,
+                registry.previous.as_ref(),
+                &registry.previous_sha256,
+                &registry.previous_security,
+            ),
+            after: if failed {
+                None
+            } else {
+                side(registry.size, None, &registry.sha256, &registry.security)
+            },
             changes,
             operations,
             ancestors: actor.ancestors.clone(),

@@ -4,7 +4,6 @@
 //! Both systems give the same functions; nothing outside of this folder and of `object` says
 //! `cfg(unix)` or `cfg(windows)`.
 
-#[cfg(any(windows, test))]
 mod sddl;
 #[cfg(unix)]
 mod unix;
@@ -13,6 +12,7 @@ mod windows;
 #[cfg(any(windows, test))]
 mod wtf8;
 
+pub(crate) use sddl::sddl_parts;
 #[cfg(unix)]
 pub(crate) use unix::*;
 #[cfg(windows)]

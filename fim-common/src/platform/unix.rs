@@ -21,6 +21,14 @@ pub(crate) const SEPARATOR: u8 = b'/';
 /// Where the configuration is.
 pub(crate) const CONFIGURATION: &str = "/etc/fim/fim.toml";
 
+/// Where the agent keeps what it knows, unless it is told otherwise.
+pub(crate) const STATE_DIR: &str = "/var/lib/fim";
+
+/// Below which everything lies.
+pub(crate) fn roots() -> Vec<PathBuf> {
+    vec![PathBuf::from("/")]
+}
+
 /// The name that these bytes are; the inverse of `OsStr::as_encoded_bytes`.
 pub(crate) fn os_str(bytes: &[u8]) -> Cow<'_, OsStr> {
     Cow::Borrowed(OsStr::from_bytes(bytes))

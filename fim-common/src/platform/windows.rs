@@ -18,12 +18,19 @@ pub(crate) use fim_win32::file::free_bytes;
 pub(crate) const SEPARATOR: u8 = b'\\';
 /// Where the configuration is.
 pub(crate) const CONFIGURATION: &str = r"C:\ProgramData\fim\fim.toml";
+/// Where the agent keeps what it knows, unless it is told otherwise.
+pub(crate) const STATE_DIR: &str = r"C:\ProgramData\fim";
 /// `FILE_FLAG_OPEN_REPARSE_POINT`: the link itself, which is then found to be no file of ours.
 const OPEN_REPARSE_POINT: u32 = 0x0020_0000;
 /// `FILE_FLAG_BACKUP_SEMANTICS`, without which directories cannot be opened.
 const BACKUP_SEMANTICS: u32 = 0x0200_0000;
 /// `READ_CONTROL`: the right to read the security descriptor.
 const READ_CONTROL: u32 = 0x0002_0000;
+
+/// All drives: below these everything lies but what is on shares.
+pub(crate) fn roots() -> Vec<PathBuf> {
+    ('A'..='Z').map(|letter| PathBuf::from(format!(r"{letter}:\"))).collect()
+}
 
 /// The name that these bytes are; the inverse of `OsStr::as_encoded_bytes`.
 pub(crate) fn os_str(bytes: &[u8]) -> Cow<'_, OsStr> {

@@ -75,6 +75,27 @@ impl RegistryPattern {
         self.values.as_deref()
     }
 
+    /// The key at and below which everything that matches lies, with a short root key, and whether
+    /// what is below it matters.
+    pub fn place(&self) -> (String, bool) {
+        let mut names = self.source.split('\\');
+        let hive = names.next().map(folded);
+        let hive = HIVES.iter().find(|(short, long)| {
+            hive.as_ref().is_some_and(|hive| *hive == folded(short) || *hive == folded(long))
+        });
+        let mut place = hive.map_or_else(String::new, |(short, _)| (*short).to_owned());
+        let mut below = self.values.is_none();
+        for name in names {
+            if name.contains('*') {
+                below = true;
+                break;
+            }
+            place.push('\\');
+            place.push_str(name);
+        }
+        (place, below)
+    }
+
     /// Whether something at `key` (with its root key, short or long) matches: the value `value`,
     /// or, with `None`, the key itself.
     pub fn matches(&self, key: &str, value: Option<&str>) -> bool {
@@ -174,6 +195,15 @@ mod tests {
         assert!(!values.matches(key, Some("Spooler")) && !values.matches(key, None));
         assert!(!values.matches(&format!(r"{key}\Below"), Some("appinit_dlls")));
         assert!(values.specificity() > pattern(key, &[]).specificity());
+    }
+
+    #[test]
+    fn places() {
+        let place = |key: &str, values: &[&str]| pattern(key, values).place();
+        assert_eq!(place(r"HKEY_LOCAL_MACHINE\A\b", &[]), (r"HKLM\A\b".to_owned(), true));
+        assert_eq!(place(r"HKLM\A\b", &["v"]), (r"HKLM\A\b".to_owned(), false));
+        assert_eq!(place(r"HKLM\A\b*\c", &["v"]), (r"HKLM\A".to_owned(), true));
+        assert_eq!(place("HKU", &[]), ("HKU".to_owned(), true));
     }
 
     #[test]

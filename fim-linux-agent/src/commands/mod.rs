@@ -3,68 +3,76 @@
 
 mod accounts;
 mod agent_status;
-pub mod baseline;
-pub mod check;
 pub mod doctor;
-pub mod events;
-pub mod explain;
 pub mod man;
 pub mod policy;
 mod reload;
 mod replay;
-pub mod report;
 pub mod run;
-mod survey;
-pub mod verify;
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use fim_commands::Site;
+pub use fim_commands::{
+    baseline, check, events, exit, explain, quiet_on_closed_pipe, report, verify,
+};
 use fim_common::config::Config;
+use fim_common::event::Host;
+use fim_common::event::actor::Actor;
+use fim_common::pipeline::Names;
+
 use fim_common::policy::{self as rules, Policy};
-use fim_common::time::{Timestamp, when};
+
+use crate::process::{self, Alive, Sighting, Table};
+use crate::{canary, host};
 
 /// The policy of a configuration as it applies to this host now, and to the containers on it.
 fn policy_here(config: &Config) -> Policy {
     config.policy().resolved_with(&rules::canonical, &reload::containers_for(config))
 }
 
-/// Exit codes, after sysexits.h where it has one.
-pub mod exit {
-    /// Done.
-    pub const OK: u8 = 0;
-    /// It failed at run time.
-    pub const FAILURE: u8 = 1;
-    /// Bad usage or configuration (EX_USAGE).
-    pub const USAGE: u8 = 64;
-    /// The baseline is damaged, foreign, or of a later version (EX_DATAERR).
-    pub const DATA: u8 = 65;
-    /// There is no baseline (EX_NOINPUT).
-    pub const NO_INPUT: u8 = 66;
-    /// No backend works here (EX_UNAVAILABLE).
-    pub const UNAVAILABLE: u8 = 69;
-    /// `fim check`: something could not be read (EX_IOERR).
-    pub const INPUT_OUTPUT: u8 = 74;
-    /// Not allowed (EX_NOPERM).
-    pub const NOT_PERMITTED: u8 = 77;
-}
+/// This host.
+pub(crate) struct Here;
 
-/// A time on the command line; see [`when`].
-fn parse_when(text: &str) -> Result<Timestamp, String> {
-    when(text, Timestamp::now())
-}
+impl Site for Here {
+    fn host(&self) -> Host {
+        host::host()
+    }
 
-/// A reader that has seen enough (`| head`) is no error.
-pub(crate) fn quiet_on_closed_pipe(result: std::io::Result<()>) -> std::io::Result<()> {
-    match result {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+    fn names(&self) -> Box<dyn Names> {
+        Box::new(run::HostNames::new())
+    }
+
+    fn actor(&self) -> Arc<Actor> {
+        Table::new(process::Options::default()).actor_of(Sighting {
+            pid: std::process::id(),
+            alive: Alive::Yes,
+            read: u64::MAX,
+        })
+    }
+
+    fn policy(&self, config: &Config) -> Policy {
+        policy_here(config)
+    }
+
+    fn own_directories(&self, policy: &Policy, state: &Path, agent_id: &str) -> Vec<PathBuf> {
+        let places = canary::places(&policy.watches(), state, agent_id);
+        places.into_iter().map(|place| place.directory).collect()
+    }
+
+    fn interrupted(&self) -> Arc<AtomicBool> {
+        interrupted()
     }
 }
 
 /// Becomes true at SIGINT or SIGTERM: a command that scans ends in order, and keeps what it has.
-pub(crate) fn interrupted() -> std::sync::Arc<std::sync::atomic::AtomicBool> {
-    let cancel = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+pub(crate) fn interrupted() -> Arc<AtomicBool> {
+    let cancel = Arc::new(AtomicBool::new(false));
     for signal in [libc::SIGINT, libc::SIGTERM] {
         // Fails for signals that cannot be caught only.
-        let _ = signal_hook::flag::register(signal, std::sync::Arc::clone(&cancel));
+        let _ = signal_hook::flag::register(signal, Arc::clone(&cancel));
     }
     cancel
 }

@@ -24,9 +24,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::run::{Arguments, read_configuration, stdout_sink};
 use crate::containers::{self, Watcher};
 use crate::process::Table;
+use fim_commands::start::{Arguments, read_configuration, stdout_sink};
 
 /// What is to be done next.
 pub(super) enum Step {

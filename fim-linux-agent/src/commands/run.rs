@@ -1,6 +1,5 @@
 //! `fim run`: monitors in the foreground.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,25 +7,22 @@ use std::time::Duration;
 
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
 use fim_common::collector::Gap;
-use fim_common::config::sink::{Sink, Target};
-use fim_common::config::{Backend, Config, Loaded};
-use fim_common::content::Contents;
+use fim_common::config::Config;
+use fim_common::event::Action;
 use fim_common::event::actor::Actor;
-use fim_common::event::{Action, Window};
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
 use fim_common::journal::follow;
-use fim_common::journal::{Journal, JournalOptions, Key, Torn};
+use fim_common::journal::{Journal, Torn};
 use fim_common::ledger::{Checker, Ledger};
 use fim_common::loss::Losses;
 use fim_common::metrics::{self, Access, Health, Metrics};
 use fim_common::packages::Databases;
 use fim_common::pipeline::{
     Format, Names, Options as PipelineOptions, Output, OutputOptions, PackageOptions, Pipeline,
-    Processes, Scanner, Stopping, keep_contents, scope_of,
+    Processes, Scanner, Stopping, keep_contents,
 };
 use fim_common::policy::Policy;
-use fim_common::scan::{self, Limits, Mode, Root};
 use fim_common::time::Timestamp;
 use fim_sinks::{Journaling, Sinks};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,7 +30,6 @@ use tokio::sync::{Notify, mpsc};
 
 use super::accounts::{Accountant, Clock};
 use super::reload::Reloading;
-use super::survey::Survey;
 use super::{exit, replay};
 use crate::backend::{self, Request};
 use crate::canary::{self, Canary, Place, Post};
@@ -42,105 +37,15 @@ use crate::confine;
 use crate::host;
 use crate::process::{self, Table, users};
 use crate::service;
+use fim_commands::start::{
+    self, contents, first_scan, open_journal, output_format, places, read_configuration, start_id,
+};
+pub use fim_commands::start::{Arguments, Failure, configuration};
 
 /// How long events under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long sinks may take then to send them; what is left is sent at the next start.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
-
-/// What the command line says.
-#[derive(Clone, Debug, Default)]
-pub struct Arguments {
-    /// `--config`.
-    pub config: Option<PathBuf>,
-    /// `--backend`.
-    pub backend: Option<Backend>,
-    /// `--watch`.
-    pub watch: Vec<PathBuf>,
-    /// `--output`; `None`: by what standard output is.
-    pub output: Option<Format>,
-    /// `--state-dir`.
-    pub state_dir: PathBuf,
-    /// `--metrics`.
-    pub metrics: Option<SocketAddr>,
-    /// `fim replay`: how many rounds, in place of a backend.
-    pub replay: Option<u32>,
-}
-
-impl Arguments {
-    /// `--watch` without `--config` takes the place of every file.
-    pub(super) fn has_no_file(&self) -> bool {
-        self.config.is_none() && !self.watch.is_empty()
-    }
-}
-
-/// Why the agent did not run, or stopped.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
-    /// The exit code.
-    pub code: u8,
-    message: String,
-}
-
-impl Failure {
-    pub(super) fn new(code: u8, error: impl std::fmt::Display) -> Self {
-        Self { code, message: error.to_string() }
-    }
-
-    pub(super) fn runtime(error: impl std::fmt::Display) -> Self {
-        Self::new(exit::FAILURE, error)
-    }
-}
-
-/// The configuration that the command line asks for.
-///
-/// # Errors
-/// With the exit code for bad configuration.
-pub fn configuration(arguments: &Arguments) -> Result<Config, Failure> {
-    read_configuration(arguments).1
-}
-
-/// The configuration that the command line asks for, and the SHA-256 of its file.
-pub(super) fn read_configuration(
-    arguments: &Arguments,
-) -> (Option<String>, Result<Config, Failure>) {
-    if arguments.has_no_file() {
-        return (None, overridden(arguments, Config::from_watch_paths(Vec::new())));
-    }
-    let Loaded { sha256, config } = Loaded::read(arguments.config.as_deref());
-    let config = config.map_err(|error| Failure::new(exit::USAGE, error));
-    (sha256, config.and_then(|config| overridden(arguments, config)))
-}
-
-/// What the command line says in place of the file.
-fn overridden(arguments: &Arguments, mut config: Config) -> Result<Config, Failure> {
-    let mut watch = Vec::with_capacity(arguments.watch.len());
-    for path in &arguments.watch {
-        let absolute = std::path::absolute(path).map_err(|error| {
-            Failure::new(exit::USAGE, format!("--watch {}: {error}", path.display()))
-        })?;
-        watch.push(absolute);
-    }
-    config.add_watch_paths(watch);
-    if let Some(backend) = arguments.backend {
-        config.backend = backend;
-    }
-    if let Some(sink) = stdout_sink(&config)
-        && arguments.output.is_some_and(|format| format != Format::None)
-    {
-        let message = format!(
-            "standard output belongs to the sink {:?}: leave --output out, or say --output none",
-            sink.name
-        );
-        return Err(Failure::new(exit::USAGE, message));
-    }
-    if let Some(listen) = arguments.metrics {
-        config.metrics.enabled = true;
-        config.metrics.listen = listen;
-    }
-    Ok(config)
-}
 
 /// Runs until SIGINT or SIGTERM.
 ///
@@ -208,35 +113,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Tasks that serve metrics have nothing to lose.
     runtime.shutdown_timeout(Duration::from_millis(500));
     result
-}
-
-/// What standard output gets of `--output`: nothing where a sink has it.
-fn output_format(asked: Option<Format>, config: &Config) -> Format {
-    match stdout_sink(config) {
-        Some(_) => Format::None,
-        None => asked.unwrap_or_else(Format::for_stdout),
-    }
-}
-
-/// The sink that standard output belongs to.
-pub(super) fn stdout_sink(config: &Config) -> Option<&Sink> {
-    config.sinks.iter().find(|sink| sink.target == Target::Stdout)
-}
-
-/// Opens the journal, to write to it.
-///
-/// # Errors
-/// When it, or the key that it is signed with, is damaged or cannot be read.
-pub(super) fn open_journal(config: &Config, state: &StateDir) -> Result<Journal, Failure> {
-    let options = JournalOptions {
-        segment_bytes: config.journal.max_segment_bytes,
-        segments: config.journal.max_segments as usize,
-        max_age: config.journal.max_age,
-        fsync: config.journal.fsync,
-        on_full: config.journal.on_full,
-        key: Some(Key::open(state.path()).map_err(Failure::runtime)?),
-    };
-    Journal::open(&state.journal(), options).map_err(Failure::runtime)
 }
 
 struct Agent {
@@ -390,7 +266,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         journal: Some(journal),
         format,
         host: Arc::new(host::host()),
-        agent: Arc::new(host::agent(Some(state.agent_id()), &start_id())),
+        agent: Arc::new(start::agent(Some(state.agent_id()), &start_id())),
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         ledger: Arc::clone(&ledger),
@@ -612,90 +488,4 @@ fn canary_places(config: &Config, policy: &Policy, state: &StateDir) -> Vec<Plac
         }
     });
     places
-}
-
-/// A new `agent.ephemeral_id`.
-pub(super) fn start_id() -> String {
-    // 122 random bits from the kernel, RFC 9562.
-    std::fs::read_to_string("/proc/sys/kernel/random/uuid")
-        .map_or_else(|_| Timestamp::now().as_nanos().to_string(), |id| id.trim().to_owned())
-}
-
-fn places(policy: &Policy) -> String {
-    const SHOWN: usize = 4;
-    let roots = scope_of(policy);
-    let mut text = roots
-        .iter()
-        .take(SHOWN)
-        .map(|root| root.path.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ");
-    if roots.len() > SHOWN {
-        text.push_str(&format!(" and {} more", roots.len() - SHOWN));
-    }
-    text
-}
-
-/// Takes the baseline of what is watched for the first time. Returns since when nobody watched,
-/// and what has to be compared because of that, which the pipeline has done.
-fn first_scan(
-    baseline: &Baseline,
-    policy: Policy,
-    ignore: Ignored,
-    limits: Limits,
-    cancel: &AtomicBool,
-) -> Result<(Option<Window>, Vec<Root>), scan::ScanError> {
-    let to = Timestamp::now();
-    let mut survey = Survey::new(policy, ignore);
-    for root in baseline.scanned()? {
-        // Nobody asks for it any more, and it is gone, as a container that was removed.
-        if !survey.watches(&root) && std::fs::symlink_metadata(&root).is_err() {
-            baseline.forget_below(&root)?;
-        }
-    }
-    let mut fresh = Vec::new();
-    let mut known = Vec::new();
-    for root in std::mem::take(&mut survey.roots) {
-        match baseline.scan_complete(&root.path)? {
-            Some(_) => known.push(root),
-            None => fresh.push(root),
-        }
-    }
-    survey.roots = fresh;
-    if !survey.roots.is_empty() {
-        let summary = survey.with_progress(limits, false, cancel, None, |scope, options| {
-            scan::reconcile(baseline, scope, Mode::First, options, &mut |_| {})
-        })?;
-        tracing::info!(
-            objects = summary.objects,
-            bytes = summary.bytes,
-            unreadable = summary.errors,
-            "baseline taken"
-        );
-        if !summary.cancelled {
-            for root in &survey.roots {
-                baseline.set_scan_complete(&root.path, Timestamp::now())?;
-            }
-        }
-    }
-    let from = baseline.take_down_since()?;
-    baseline.flush()?;
-    let down = (from.is_some() || !known.is_empty()).then_some(Window { from, to });
-    Ok((down, known))
-}
-
-/// Where earlier contents are kept, if a rule asks for it.
-fn contents(
-    config: &Config,
-    policy: &Policy,
-    state: &StateDir,
-) -> Result<Option<Arc<Contents>>, Failure> {
-    if !policy.rules().iter().any(|rule| rule.content_diff) {
-        return Ok(None);
-    }
-    let contents = Contents::open(state.path(), config.content).map_err(|error| {
-        let place = state.path().display();
-        Failure::runtime(format!("contents cannot be kept below {place}: {error}"))
-    })?;
-    Ok(Some(Arc::new(contents)))
 }

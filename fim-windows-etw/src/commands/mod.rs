@@ -1,14 +1,10 @@
 //! The subcommands.
 
+#[cfg(windows)]
+pub mod doctor;
 pub mod replay;
+#[cfg(windows)]
+pub mod run;
 mod stats;
 
-/// Exit codes.
-pub mod exit {
-    /// Done.
-    pub const OK: u8 = 0;
-    /// It could not be done, or not with all of it: the trace is damaged.
-    pub const FAILURE: u8 = 1;
-    /// Bad usage or configuration.
-    pub const USAGE: u8 = 64;
-}
+pub use fim_commands::exit;

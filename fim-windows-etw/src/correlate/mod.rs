@@ -20,6 +20,9 @@ mod files;
 mod names;
 mod registry;
 
+#[cfg(windows)]
+pub(crate) use registry::registry_data;
+
 use crate::decode::{Event, Provider};
 use crate::etl::Record;
 use crate::filetime::timestamp;

@@ -185,6 +185,10 @@ fn tell(
         size,
         previous,
         previous_size,
+        sha256: None,
+        previous_sha256: None,
+        security: None,
+        previous_security: None,
         aliases,
     };
     let kind = OperationKind::Registry(Box::new(registry));
@@ -210,7 +214,8 @@ fn type_name(kind: u32) -> String {
     NAMES.get(kind as usize).map_or_else(|| format!("REG_{kind}"), |name| (*name).to_owned())
 }
 
-fn registry_data(kind: u32, data: &[u8]) -> RegistryData {
+/// What is told of data of this type.
+pub(crate) fn registry_data(kind: u32, data: &[u8]) -> RegistryData {
     let strings = match kind {
         1 | 2 | 6 => Some(vec![until_nul(data)]),
         7 => {

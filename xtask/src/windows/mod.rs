@@ -19,8 +19,16 @@ const TARGET: Target =
     Target { triple: "x86_64-pc-windows-gnu", cc: "x86_64-w64-mingw32-gcc", folder: "windows" };
 
 /// What is built and checked: everything that has a Windows side.
-const PACKAGES: [&str; 6] =
-    ["--package", "fim-win32", "--package", "fim-common", "--package", "fim-windows-etw"];
+const PACKAGES: [&str; 8] = [
+    "--package",
+    "fim-win32",
+    "--package",
+    "fim-common",
+    "--package",
+    "fim-commands",
+    "--package",
+    "fim-windows-etw",
+];
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {

@@ -1,6 +1,6 @@
 //! `fim policy recommended|check|show`.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -8,6 +8,8 @@ use fim_common::config::{self, Config};
 use fim_common::policy::{self, Pattern, Watch};
 use fim_common::time::Timestamp;
 use serde::Serialize;
+
+pub(super) use fim_commands::{clean, quietly};
 
 use super::policy_here;
 
@@ -235,35 +237,11 @@ fn write_show_json(out: &mut dyn Write, named: Option<&Path>) -> Result<u8> {
     Ok(0)
 }
 
-/// Ends quietly when the reader has gone: `fim policy show | head` is no failure.
-pub(super) fn quietly(result: Result<u8>) -> Result<u8> {
-    let is_closed = |error: &anyhow::Error| {
-        let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        let json =
-            error.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
-        io.or(json) == Some(io::ErrorKind::BrokenPipe)
-    };
-    match result {
-        Err(error) if is_closed(&error) => Ok(0),
-        other => other,
-    }
-}
-
-/// A path for a terminal, which a name on disk must not control.
-pub(super) fn clean(path: &Path) -> String {
-    let mut text = String::new();
-    for c in path.to_string_lossy().chars() {
-        match c.is_control() {
-            true => text.extend(c.escape_default()),
-            false => text.push(c),
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use fim_common::policy::{BuiltIn, Platform, Set};
+
+    use std::io;
 
     use super::*;
 

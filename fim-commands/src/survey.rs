@@ -12,36 +12,36 @@ use fim_common::policy::{self, Policy};
 use fim_common::scan::{self, Limits, Progress, Root, ScanRule, Scope};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::policy_here;
-use crate::canary;
+use crate::Site;
 
 /// How often a scan says how far it is where there is no terminal.
 const SAY: Duration = Duration::from_secs(10);
 
 /// The watched objects, or a part of them.
-pub(super) struct Survey {
-    pub(super) policy: Policy,
-    pub(super) ignore: Ignored,
+pub struct Survey {
+    /// By which objects are watched.
+    pub policy: Policy,
+    /// What is nobody's business.
+    pub ignore: Ignored,
     /// Where what is watched begins.
     watched: Vec<Root>,
     /// Where to look.
-    pub(super) roots: Vec<Root>,
+    pub roots: Vec<Root>,
 }
 
 impl Survey {
     /// Everything that is watched. What is the agent's own is left out.
-    pub(super) fn new(policy: Policy, ignore: Ignored) -> Self {
+    pub fn new(policy: Policy, ignore: Ignored) -> Self {
         let watched = scope_of(&policy);
         Self { policy, ignore, roots: watched.clone(), watched }
     }
 
     /// The same for a command beside the agent, which has canaries of its own.
-    pub(super) fn of(config: &Config, state_dir: &Path, agent_id: Option<&str>) -> Self {
-        let policy = policy_here(config);
+    pub fn of(site: &dyn Site, config: &Config, state_dir: &Path, agent_id: Option<&str>) -> Self {
+        let policy = site.policy(config);
         let state = std::fs::canonicalize(state_dir).unwrap_or_else(|_| state_dir.to_owned());
-        let places = agent_id.map(|id| canary::places(&policy.watches(), &state, id));
-        let canaries: Vec<PathBuf> =
-            places.into_iter().flatten().map(|place| place.directory).collect();
+        let canaries =
+            agent_id.map_or_else(Vec::new, |id| site.own_directories(&policy, &state, id));
         let trees = std::iter::once(state).chain(canaries.iter().cloned()).collect();
         Self::new(policy, Ignored::new(trees, &canaries))
     }
@@ -50,7 +50,7 @@ impl Survey {
     ///
     /// # Errors
     /// A path at and below which nothing is watched.
-    pub(super) fn at(mut self, paths: &[PathBuf]) -> Result<Self, PathBuf> {
+    pub fn at(mut self, paths: &[PathBuf]) -> Result<Self, PathBuf> {
         if paths.is_empty() {
             return Ok(self);
         }
@@ -71,7 +71,7 @@ impl Survey {
     }
 
     /// Whether what is at `path` belongs to what is watched.
-    pub(super) fn watches(&self, path: &Path) -> bool {
+    pub fn watches(&self, path: &Path) -> bool {
         self.watched.iter().any(|root| path.starts_with(&root.path))
     }
 
@@ -86,17 +86,17 @@ impl Survey {
     }
 
     /// How an object is scanned; `None`: it is not.
-    pub(super) fn rule(&self, path: &Path) -> Option<ScanRule> {
+    pub fn rule(&self, path: &Path) -> Option<ScanRule> {
         scan_rule(&self.policy, path).filter(|_| !self.ignore.contains(path))
     }
 
     /// Whether to look into a directory.
-    pub(super) fn descend(&self, path: &Path) -> bool {
+    pub fn descend(&self, path: &Path) -> bool {
         !self.ignore.contains(path) && self.may_hold(path)
     }
 
     /// Has `work` done with the scope of this survey, and shows how far it is.
-    pub(super) fn with_progress<T>(
+    pub fn with_progress<T>(
         &self,
         limits: Limits,
         deep: bool,
@@ -126,7 +126,7 @@ impl Survey {
 }
 
 /// The canonical path of the object itself: a link that it is is not followed.
-pub(super) fn object(path: &Path) -> PathBuf {
+pub(crate) fn object(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => policy::canonical(parent).join(name),

@@ -5,18 +5,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use fim_common::baseline::DEFAULT_STATE_DIR;
 use fim_common::event::pretty::escaped;
 use fim_common::journal::chain::Head;
 use fim_common::journal::key::{PUBLIC_FILE, PublicKey};
 use fim_common::journal::verify::{self, Request, Verification, directory_of};
 
-use super::{exit, quiet_on_closed_pipe};
+use crate::{exit, quiet_on_closed_pipe};
 
 /// The command line of `fim verify`.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// A state directory, a journal's directory, or one segment.
-    #[arg(value_name = "JOURNAL", default_value = "/var/lib/fim")]
+    #[arg(value_name = "JOURNAL", default_value = DEFAULT_STATE_DIR)]
     journal: PathBuf,
     /// The public key that must have signed it, as PEM [default: the one beside the journal].
     #[arg(long, value_name = "FILE")]
@@ -37,7 +38,7 @@ fn parse_head(text: &str) -> Result<Head, String> {
 ///
 /// # Errors
 /// When there is none, or the key cannot be read.
-pub(super) fn verification(
+pub(crate) fn verification(
     path: &Path,
     key: Option<&Path>,
     head: Option<Head>,
@@ -68,8 +69,7 @@ pub(super) fn verification(
 /// Whether an agent runs on this state directory.
 fn is_locked(state: &Path) -> bool {
     let Ok(lock) = std::fs::File::open(state.join("lock")) else { return false };
-    let shared = rustix::fs::FlockOperation::NonBlockingLockShared;
-    rustix::fs::flock(&lock, shared) == Err(rustix::io::Errno::WOULDBLOCK)
+    matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }
 
 /// `fim verify`.

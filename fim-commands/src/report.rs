@@ -2,19 +2,20 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+#[cfg(unix)]
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use fim_common::baseline::DEFAULT_STATE_DIR;
 use fim_common::config::Config;
 use fim_common::journal::verify::directory_of;
 use fim_common::report::{self, Options};
 use fim_common::time::Timestamp;
 
-use super::verify::verification;
-use super::{exit, parse_when, quiet_on_closed_pipe};
-use crate::host;
+use crate::verify::verification;
+use crate::{Site, exit, parse_when, quiet_on_closed_pipe};
 
 /// The command line of `fim report`.
 #[derive(Debug, Args)]
@@ -35,7 +36,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where the agent keeps its journal.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/fim")]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     state_dir: PathBuf,
 }
 
@@ -44,7 +45,7 @@ pub struct Arguments {
 /// # Errors
 /// When the configuration is wrong (exit code 64), the journal cannot be read or the page cannot
 /// be written.
-pub fn report(out: &mut dyn Write, arguments: &Arguments) -> Result<u8> {
+pub fn report(site: &dyn Site, out: &mut dyn Write, arguments: &Arguments) -> Result<u8> {
     let config = Config::load(arguments.config.as_deref())?;
     let journal = directory_of(&arguments.state_dir);
     let verification = verification(&arguments.state_dir, arguments.key.as_deref(), None)
@@ -55,7 +56,7 @@ pub fn report(out: &mut dyn Write, arguments: &Arguments) -> Result<u8> {
         until: arguments.until,
         config,
         verification,
-        host: host::host(),
+        host: site.host(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let report = report::report(&options)?;
@@ -64,10 +65,14 @@ pub fn report(out: &mut dyn Write, arguments: &Arguments) -> Result<u8> {
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
     let write = || {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        options.mode(0o600);
+        let mut file = options.open(&fresh)?;
         file.write_all(report.html.as_bytes())?;
         file.sync_all()?;
+        drop(file);
         std::fs::rename(&fresh, path)
     };
     write().with_context(|| format!("cannot write {}", path.display()))?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use fim_common::baseline::DEFAULT_STATE_DIR;
 use fim_common::event::{Action, Event, pretty};
 use fim_common::journal::cursor::Cursor;
 use fim_common::journal::query::{Filter, Search, search};
@@ -13,7 +14,7 @@ use fim_common::journal::verify::directory_of;
 use fim_common::policy::Pattern;
 use fim_common::time::{Timestamp, local};
 
-use super::{exit, parse_when, quiet_on_closed_pipe};
+use crate::{exit, parse_when, quiet_on_closed_pipe};
 
 /// How often a journal that is followed is looked at.
 const POLL: Duration = Duration::from_millis(200);
@@ -56,7 +57,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME")]
     cursor: Option<String>,
     /// Where the agent keeps its journal.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/fim")]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     state_dir: PathBuf,
 }
 
@@ -66,8 +67,11 @@ struct Patterns(Vec<Pattern>);
 
 fn parse_path(text: &str) -> Result<Patterns, String> {
     // A name alone is wanted wherever it is.
-    let whole = if text.starts_with('/') { text.to_owned() } else { format!("/**/{text}") };
-    Pattern::parse(&whole).map(Patterns).map_err(|error| error.to_string())
+    let drive = text.as_bytes().get(1) == Some(&b':');
+    let absolute = text.starts_with(['/', '\\']) || drive || text.starts_with("HK");
+    let whole = if absolute { text.to_owned() } else { format!("/**/{text}") };
+    let parse = if cfg!(windows) { Pattern::parse_windows } else { Pattern::parse };
+    parse(&whole).map(Patterns).map_err(|error| error.to_string())
 }
 
 fn parse_action(text: &str) -> Result<Action, String> {

@@ -9,6 +9,9 @@ use fim_common::config;
 
 use crate::commands::{exit, replay};
 
+#[cfg(windows)]
+mod live;
+
 /// File integrity monitor for Windows: what changed in files and in the registry, and who did it.
 #[derive(Debug, Parser)]
 #[command(name = "fim-windows-etw", version, disable_help_subcommand = true)]
@@ -24,6 +27,9 @@ struct Cli {
 enum Command {
     /// Print the events of a recorded trace (.etl), on any system.
     Replay(Replay),
+    #[cfg(windows)]
+    #[command(flatten)]
+    Live(live::Command),
 }
 
 #[derive(Debug, Args)]
@@ -92,7 +98,12 @@ pub fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    let Command::Replay(arguments) = cli.command;
+    #[allow(clippy::infallible_destructuring_match, reason = "Windows has more commands")]
+    let arguments = match cli.command {
+        Command::Replay(arguments) => arguments,
+        #[cfg(windows)]
+        Command::Live(command) => return live::dispatch(command),
+    };
     match replay::replay(&arguments.into()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

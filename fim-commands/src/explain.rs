@@ -8,20 +8,31 @@ use fim_common::config::Config;
 use fim_common::policy::{self, Condition, Expect, Explanation, Match, Operations, Policy, Reason};
 use serde::Serialize;
 
-use super::policy::{clean, quietly};
-use super::policy_here;
+use crate::{Site, clean, quietly};
 
 /// `fim explain PATH`.
 ///
 /// # Errors
 /// When the configuration is wrong ([`fim_common::config::Error`], exit code 64) or `out` cannot
 /// be written to; a closed pipe is not an error.
-pub fn explain(out: &mut dyn Write, path: &Path, config: Option<&Path>, json: bool) -> Result<u8> {
-    quietly(write_explanation(out, path, &Config::load(config)?, json))
+pub fn explain(
+    site: &dyn Site,
+    out: &mut dyn Write,
+    path: &Path,
+    config: Option<&Path>,
+    json: bool,
+) -> Result<u8> {
+    quietly(write_explanation(site, out, path, &Config::load(config)?, json))
 }
 
-fn write_explanation(out: &mut dyn Write, path: &Path, config: &Config, json: bool) -> Result<u8> {
-    let policy = policy_here(config);
+fn write_explanation(
+    site: &dyn Site,
+    out: &mut dyn Write,
+    path: &Path,
+    config: &Config,
+    json: bool,
+) -> Result<u8> {
+    let policy = site.policy(config);
     let object = object(path);
     let target = policy::canonical(path);
     let answers = [Some(&object), (target != object).then_some(&target)];
@@ -272,6 +283,7 @@ fn pattern(found: &Other<'_>) -> String {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::fs::symlink;
 
@@ -295,6 +307,35 @@ mod tests {
         user = ['root']
     ";
 
+    /// Where nothing but the policy matters.
+    struct Here;
+
+    impl Site for Here {
+        fn host(&self) -> fim_common::event::Host {
+            fim_common::event::Host::default()
+        }
+
+        fn names(&self) -> Box<dyn fim_common::pipeline::Names> {
+            unreachable!("nobody is named")
+        }
+
+        fn actor(&self) -> std::sync::Arc<fim_common::event::actor::Actor> {
+            std::sync::Arc::default()
+        }
+
+        fn policy(&self, config: &Config) -> Policy {
+            config.policy().resolved(&policy::canonical)
+        }
+
+        fn own_directories(&self, _: &Policy, _: &Path, _: &str) -> Vec<PathBuf> {
+            Vec::new()
+        }
+
+        fn interrupted(&self) -> std::sync::Arc<std::sync::atomic::AtomicBool> {
+            std::sync::Arc::default()
+        }
+    }
+
     fn explained(name: &str, json: bool) -> (String, String) {
         let temp = tempfile::tempdir().unwrap();
         let root = std::fs::canonicalize(temp.path()).unwrap();
@@ -304,7 +345,7 @@ mod tests {
         let file = root.join("fim.toml");
         std::fs::write(&file, POLICY.replace("ROOT", &base)).unwrap();
         let mut out = Vec::new();
-        assert_eq!(explain(&mut out, &root.join(name), Some(&file), json).unwrap(), 0);
+        assert_eq!(explain(&Here, &mut out, &root.join(name), Some(&file), json).unwrap(), 0);
         (String::from_utf8(out).unwrap().replace(&base, ""), base)
     }
 
@@ -355,7 +396,8 @@ mod tests {
 
     #[test]
     fn a_wrong_configuration_is_an_error() {
-        let error = explain(&mut Vec::new(), Path::new("/"), Some(Path::new("/nowhere")), false);
+        let error =
+            explain(&Here, &mut Vec::new(), Path::new("/"), Some(Path::new("/nowhere")), false);
         assert!(error.unwrap_err().is::<fim_common::config::Error>());
     }
 }

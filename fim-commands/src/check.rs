@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use fim_common::pipeline::scan_event;
 use fim_common::scan::{self, Mode, ScanError};
 
-use super::baseline::{open_beside, say, show, survey, unread};
-use super::run::{self, Arguments, Failure, HostNames};
-use super::{exit, interrupted};
-use crate::host;
+use crate::baseline::{open_beside, say, show, survey, unread};
+use crate::{Arguments, Failure, Site, exit, start};
 
 /// Compares, and writes each difference as the event that an agent would write. Returns the exit
 /// code: 0 the same, 1 something differs, 74 some objects could not be read and the rest is the same.
@@ -17,21 +15,22 @@ use crate::host;
 /// # Errors
 /// When nothing could be compared, with an exit code that is not that of a difference.
 pub fn check(
+    site: &dyn Site,
     out: &mut dyn Write,
     arguments: &Arguments,
     paths: &[PathBuf],
     deep: bool,
     json: bool,
 ) -> Result<u8, Failure> {
-    let config = run::configuration(arguments)?;
+    let config = start::configuration(arguments)?;
     let baseline = open_beside(&arguments.state_dir, exit::INPUT_OUTPUT)?;
     let agent_id = std::fs::read_to_string(arguments.state_dir.join("agent-id")).ok();
     let agent_id = agent_id.as_deref().map(str::trim);
-    let survey = survey(&config, arguments, agent_id, paths)?;
-    let of = fim_common::event::Shared::from(host::host());
-    let agent = fim_common::event::Shared::from(host::agent(agent_id, &run::start_id()));
-    let mut names = HostNames::new();
-    let cancel = interrupted();
+    let survey = survey(site, &config, arguments, agent_id, paths)?;
+    let of = fim_common::event::Shared::from(site.host());
+    let agent = fim_common::event::Shared::from(start::agent(agent_id, &start::start_id()));
+    let mut names = site.names();
+    let cancel = site.interrupted();
     let known = match std::io::IsTerminal::is_terminal(&std::io::stderr()) {
         true => baseline.count().ok().filter(|_| paths.is_empty()),
         false => None,
@@ -41,7 +40,7 @@ pub fn check(
         survey.with_progress(config.scan.limits, deep, &cancel, known, |scope, options| {
             scan::reconcile(&baseline, scope, Mode::Compare, options, &mut |difference| {
                 let severity = config.events.alert_severity;
-                let Some(mut event) = scan_event(difference, &survey.policy, &mut names, severity)
+                let Some(mut event) = scan_event(difference, &survey.policy, &mut *names, severity)
                 else {
                     return;
                 };

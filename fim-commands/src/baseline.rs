@@ -9,16 +9,13 @@ use fim_common::event::{
     pretty::pretty,
 };
 use fim_common::journal::Journal;
-use fim_common::pipeline::{own_event, scan_event};
+use fim_common::pipeline::{Names, own_event, scan_event};
 use fim_common::scan::{self, Difference, Mode, Summary};
 use fim_common::time::Timestamp;
 use serde::Serialize;
 
-use super::run::{self, Arguments, Failure, HostNames};
-use super::survey::Survey;
-use super::{exit, interrupted};
-use crate::host;
-use crate::process::{self, Alive, Sighting, Table};
+use crate::survey::{self, Survey};
+use crate::{Arguments, Failure, Site, exit, start};
 
 /// Differences that are accepted with one event; each holds some 1 KiB until then.
 const BATCH: usize = 65_536;
@@ -27,11 +24,11 @@ const BATCH: usize = 65_536;
 ///
 /// # Errors
 /// When there is a baseline already, or it cannot be taken; with the exit code.
-pub fn create(out: &mut dyn Write, arguments: &Arguments) -> Result<(), Failure> {
-    let config = run::configuration(arguments)?;
+pub fn create(site: &dyn Site, out: &mut dyn Write, arguments: &Arguments) -> Result<(), Failure> {
+    let config = start::configuration(arguments)?;
     let state = open_state(arguments)?;
     let baseline = Baseline::open(state.path()).map_err(Failure::runtime)?;
-    let survey = Survey::of(&config, state.path(), Some(state.agent_id()));
+    let survey = Survey::of(site, &config, state.path(), Some(state.agent_id()));
     let known = |root: &scan::Root| baseline.scan_complete(&root.path).ok().flatten();
     if let Some(at) = survey.roots.iter().map(known).collect::<Option<Vec<_>>>()
         && let Some(at) = at.into_iter().max()
@@ -42,8 +39,8 @@ pub fn create(out: &mut dyn Write, arguments: &Arguments) -> Result<(), Failure>
         )));
     }
     // Before anything is done, so that who did it can be written down.
-    let mut chronicle = Chronicle::open(&config, &state)?;
-    let cancel = interrupted();
+    let mut chronicle = Chronicle::open(site, &config, &state)?;
+    let cancel = site.interrupted();
     let summary = survey
         .with_progress(config.scan.limits, false, &cancel, None, |scope, options| {
             scan::reconcile(&baseline, scope, Mode::First, options, &mut |_| {})
@@ -83,22 +80,23 @@ pub fn create(out: &mut dyn Write, arguments: &Arguments) -> Result<(), Failure>
 /// When an agent runs, there is no baseline, a path is not watched, or something fails; with the
 /// exit code.
 pub fn accept(
+    site: &dyn Site,
     out: &mut dyn Write,
     arguments: &Arguments,
     paths: &[PathBuf],
     json: bool,
 ) -> Result<(), Failure> {
-    let config = run::configuration(arguments)?;
+    let config = start::configuration(arguments)?;
     exists(&arguments.state_dir)?;
     let state = open_state(arguments)?;
     let baseline = Baseline::open(state.path()).map_err(Failure::runtime)?;
-    let survey = survey(&config, arguments, Some(state.agent_id()), paths)?;
-    let chronicle = Chronicle::open(&config, &state)?;
+    let survey = survey(site, &config, arguments, Some(state.agent_id()), paths)?;
+    let chronicle = Chronicle::open(site, &config, &state)?;
     let mut accepting = Accepting {
         baseline: &baseline,
         survey: &survey,
         alert_severity: config.events.alert_severity,
-        names: HostNames::new(),
+        names: site.names(),
         chronicle,
         batch: Vec::new(),
         change: BaselineChange {
@@ -110,7 +108,7 @@ pub fn accept(
         json,
         failure: None,
     };
-    let cancel = interrupted();
+    let cancel = site.interrupted();
     let known = baseline.count().ok().filter(|_| paths.is_empty());
     let summary =
         survey.with_progress(config.scan.limits, false, &cancel, known, |scope, options| {
@@ -144,8 +142,8 @@ struct Accepting<'a> {
     baseline: &'a Baseline,
     survey: &'a Survey,
     alert_severity: u8,
-    names: HostNames,
-    chronicle: Chronicle,
+    names: Box<dyn Names>,
+    chronicle: Chronicle<'a>,
     batch: Vec<Difference>,
     change: BaselineChange,
     total: u64,
@@ -166,7 +164,7 @@ impl Accepting<'_> {
             let shown = scan_event(
                 difference.clone(),
                 &self.survey.policy,
-                &mut self.names,
+                &mut *self.names,
                 self.alert_severity,
             );
             if let Some(event) = shown
@@ -222,19 +220,25 @@ impl Accepting<'_> {
 }
 
 /// The journal, for a command that changes what the agent keeps.
-struct Chronicle {
+struct Chronicle<'a> {
+    site: &'a dyn Site,
     journal: Journal,
     host: Shared<fim_common::event::Host>,
     agent: Shared<fim_common::event::Agent>,
     sequence: u64,
 }
 
-impl Chronicle {
-    fn open(config: &fim_common::config::Config, state: &StateDir) -> Result<Self, Failure> {
+impl<'a> Chronicle<'a> {
+    fn open(
+        site: &'a dyn Site,
+        config: &fim_common::config::Config,
+        state: &StateDir,
+    ) -> Result<Self, Failure> {
         Ok(Self {
-            journal: run::open_journal(config, state)?,
-            host: host::host().into(),
-            agent: host::agent(Some(state.agent_id()), &run::start_id()).into(),
+            site,
+            journal: start::open_journal(config, state)?,
+            host: site.host().into(),
+            agent: start::agent(Some(state.agent_id()), &start::start_id()).into(),
             sequence: 0,
         })
     }
@@ -250,11 +254,7 @@ impl Chronicle {
         };
         let fim = Fim { message: Some(message), baseline: Some(change), ..Fim::default() };
         let mut event = own_event(action, fim, self.host.clone(), self.agent.clone());
-        let actor = Table::new(process::Options::default()).actor_of(Sighting {
-            pid: std::process::id(),
-            alive: Alive::Yes,
-            read: u64::MAX,
-        });
+        let actor = self.site.actor();
         event.process.clone_from(&actor.process);
         event.user.clone_from(&actor.user);
         event.container.clone_from(&actor.container);
@@ -301,9 +301,12 @@ pub fn list(
     json: bool,
 ) -> Result<(), Failure> {
     let baseline = open_beside(state_dir, exit::FAILURE)?;
-    let everything = [PathBuf::from("/")];
-    for path in if paths.is_empty() { &everything } else { paths } {
-        let root = super::survey::object(path);
+    let everything = baseline.everything();
+    let paths: Vec<PathBuf> = match paths {
+        [] => everything,
+        paths => paths.iter().map(|path| survey::object(path)).collect(),
+    };
+    for root in paths {
         for object in baseline.tree(&root) {
             let (path, state) = object.map_err(Failure::runtime)?;
             let last_change = baseline.last_change(&path).map_err(Failure::runtime)?;
@@ -365,7 +368,7 @@ fn line(known: &Known) -> String {
 }
 
 /// What is known, beside an agent that may be running; with this exit code for what has none.
-pub(super) fn open_beside(state_dir: &Path, code: u8) -> Result<Baseline, Failure> {
+pub(crate) fn open_beside(state_dir: &Path, code: u8) -> Result<Baseline, Failure> {
     exists(state_dir)?;
     StateDir::check(state_dir).map_err(|error| Failure::new(code, error))?;
     Baseline::open_read_only(state_dir).map_err(|error| {
@@ -404,13 +407,14 @@ fn not_allowed(error: &std::io::Error) -> Option<Failure> {
 }
 
 /// The part of the watched objects that a command names.
-pub(super) fn survey(
+pub(crate) fn survey(
+    site: &dyn Site,
     config: &fim_common::config::Config,
     arguments: &Arguments,
     agent_id: Option<&str>,
     paths: &[PathBuf],
 ) -> Result<Survey, Failure> {
-    Survey::of(config, &arguments.state_dir, agent_id).at(paths).map_err(|path| {
+    Survey::of(site, config, &arguments.state_dir, agent_id).at(paths).map_err(|path| {
         let path = path.display();
         Failure::new(
             exit::USAGE,
@@ -438,7 +442,7 @@ fn open_state(arguments: &Arguments) -> Result<StateDir, Failure> {
 }
 
 /// Writes an event for people, or as JSON.
-pub(super) fn show(out: &mut dyn Write, event: &Event, json: bool) -> Result<(), Failure> {
+pub(crate) fn show(out: &mut dyn Write, event: &Event, json: bool) -> Result<(), Failure> {
     let line = if json {
         serde_json::to_string(event).map_err(Failure::runtime)?
     } else {
@@ -456,11 +460,11 @@ fn write_line(out: &mut dyn Write, line: &str) -> Result<bool, Failure> {
     }
 }
 
-pub(super) fn say(out: &mut dyn Write, text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+pub(crate) fn say(out: &mut dyn Write, text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     write_line(out, &text.to_string()).map(drop)
 }
 
-pub(super) fn unread(errors: u64) -> String {
+pub(crate) fn unread(errors: u64) -> String {
     match errors {
         0 => String::new(),
         errors => format!(", {errors} could not be read (`--log debug` names them)"),

@@ -1,0 +1,5 @@
+//! Collecting on a live system.
+
+pub mod registry;
+pub mod site;
+pub mod watch;
