@@ -5,7 +5,9 @@ use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use super::render::{list, quoted};
-use super::sink::{FACILITIES, Sink, Syslog, SyslogTo, Target, Tls};
+use super::sink::{
+    Auth, FACILITIES, Http, HttpProtocol, HttpVersion, Secret, Sink, Syslog, SyslogTo, Target, Tls,
+};
 use super::validate::size_text;
 
 pub(super) fn write(out: &mut String, sink: &Sink) -> fmt::Result {
@@ -29,6 +31,7 @@ pub(super) fn write(out: &mut String, sink: &Sink) -> fmt::Result {
         Target::Stdout => {}
         Target::File(path) => write_path(out, "path", path)?,
         Target::Syslog(syslog) => write_syslog(out, syslog)?,
+        Target::Http(http) => write_http(out, http)?,
     }
     writeln!(out, "min_severity = {min_severity}")?;
     let kinds: Vec<String> = kinds
@@ -63,6 +66,45 @@ fn write_syslog(out: &mut String, syslog: &Syslog) -> fmt::Result {
     writeln!(out, "facility = {}", quoted(facility))?;
     writeln!(out, "app_name = {}", quoted(app_name))?;
     tls.map_or(Ok(()), |tls| write_tls(out, tls))
+}
+
+fn write_http(out: &mut String, http: &Http) -> fmt::Result {
+    let Http { url, tls, auth, gzip, version, protocol } = http;
+    writeln!(out, "url = {}", quoted(&url.to_string()))?;
+    match protocol {
+        HttpProtocol::Elasticsearch { index } => writeln!(out, "index = {}", quoted(index))?,
+        HttpProtocol::Splunk { index, source_type } => {
+            if let Some(index) = index {
+                writeln!(out, "index = {}", quoted(index))?;
+            }
+            writeln!(out, "source_type = {}", quoted(source_type))?;
+        }
+        HttpProtocol::Webhook => {}
+        HttpProtocol::Otlp => {
+            let name = match version {
+                HttpVersion::One => "http",
+                HttpVersion::Two => "grpc",
+            };
+            writeln!(out, "protocol = {}", quoted(name))?;
+        }
+    }
+    writeln!(out, "compression = {}", quoted(if *gzip { "gzip" } else { "none" }))?;
+    match auth {
+        Auth::None => {}
+        Auth::Basic { username, password } => {
+            writeln!(out, "username = {}", quoted(username))?;
+            write_secret(out, "password", password)?;
+        }
+        Auth::Token(token) => write_secret(out, "token", token)?,
+    }
+    write_tls(out, tls)
+}
+
+fn write_secret(out: &mut String, key: &str, secret: &Secret) -> fmt::Result {
+    match secret {
+        Secret::File(path) => write_path(out, &format!("{key}_file"), path),
+        Secret::Env(name) => writeln!(out, "{key}_env = {}", quoted(name)),
+    }
 }
 
 fn write_tls(out: &mut String, tls: &Tls) -> fmt::Result {

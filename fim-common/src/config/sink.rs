@@ -54,6 +54,8 @@ pub enum Target {
     Stdout,
     /// A receiver of syslog messages (RFC 5424).
     Syslog(Syslog),
+    /// A receiver by HTTP.
+    Http(Http),
 }
 
 impl Target {
@@ -63,6 +65,12 @@ impl Target {
             Self::File(_) => "file",
             Self::Stdout => "stdout",
             Self::Syslog(_) => "syslog",
+            Self::Http(http) => match http.protocol {
+                HttpProtocol::Elasticsearch { .. } => "elasticsearch",
+                HttpProtocol::Splunk { .. } => "splunk",
+                HttpProtocol::Webhook => "http",
+                HttpProtocol::Otlp => "otlp",
+            },
         }
     }
 }
@@ -87,6 +95,96 @@ pub enum SyslogTo {
     Tcp(Peer),
     /// The same in TLS (RFC 5425).
     Tls(Peer, Tls),
+}
+
+/// A receiver by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where.
+    pub url: Url,
+    /// How TLS is done, with `https`.
+    pub tls: Tls,
+    /// How the agent proves who it is.
+    pub auth: Auth,
+    /// Whether what is sent is compressed.
+    pub gzip: bool,
+    /// 2: gRPC.
+    pub version: HttpVersion,
+    /// What it is that is sent.
+    pub protocol: HttpProtocol,
+}
+
+/// An address of HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// With TLS.
+    pub is_https: bool,
+    /// The host.
+    pub peer: Peer,
+    /// From the first slash on, with the query.
+    pub path: String,
+}
+
+impl std::fmt::Display for Url {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.is_https { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.peer, self.path)
+    }
+}
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// 1.1.
+    One,
+    /// 2, without asking.
+    Two,
+}
+
+/// What is sent by HTTP, and what is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpProtocol {
+    /// `_bulk` of Elasticsearch and OpenSearch.
+    Elasticsearch {
+        /// Index, alias or data stream.
+        index: String,
+    },
+    /// Splunk's HTTP Event Collector.
+    Splunk {
+        /// `None`: that of the token.
+        index: Option<String>,
+        /// `sourcetype`.
+        source_type: String,
+    },
+    /// A line for each event.
+    Webhook,
+    /// OTLP logs; gRPC with [`HttpVersion::Two`].
+    Otlp,
+}
+
+/// How the agent proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Not, or by its certificate.
+    None,
+    /// HTTP's basic authentication.
+    Basic {
+        /// User.
+        username: String,
+        /// Password.
+        password: Secret,
+    },
+    /// A token: in whatever way the protocol has it.
+    Token(Secret),
+}
+
+/// Where a secret is. It is read when it is needed, and is nowhere in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Secret {
+    /// The first line of a file.
+    File(PathBuf),
+    /// An environment variable of the agent.
+    Env(String),
 }
 
 /// A host and its port.

@@ -10,7 +10,8 @@ use toml::Spanned;
 
 use super::raw;
 use super::sink::{
-    Batch, FACILITIES, Peer, Sink, SinkFormat, SinkStart, Syslog, SyslogTo, Target, Tls,
+    Auth, Batch, FACILITIES, Http, HttpProtocol, HttpVersion, Peer, Secret, Sink, SinkFormat,
+    SinkStart, Syslog, SyslogTo, Target, Tls, Url,
 };
 use super::validate::Check;
 use crate::event::Kind;
@@ -21,6 +22,10 @@ const KINDS: [(&str, Kind); 4] = [
     ("state", Kind::State),
     ("metric", Kind::Metric),
 ];
+
+const TLS: &[&str] = &["ca_file", "cert_file", "key_file", "server_name"];
+const HTTP: &[&str] =
+    &["url", "compression", "username", "password_file", "password_env", "token_file", "token_env"];
 
 /// A key that only some types have, with where it is written.
 type Said = (&'static str, Option<Range<usize>>);
@@ -61,6 +66,15 @@ impl Check<'_> {
             ("url", raw.url.as_ref().map(Spanned::span)),
             ("facility", raw.facility.as_ref().map(Spanned::span)),
             ("app_name", raw.app_name.as_ref().map(Spanned::span)),
+            ("index", raw.index.as_ref().map(Spanned::span)),
+            ("source_type", raw.source_type.as_ref().map(Spanned::span)),
+            ("protocol", raw.protocol.as_ref().map(Spanned::span)),
+            ("compression", raw.compression.as_ref().map(Spanned::span)),
+            ("username", raw.username.as_ref().map(Spanned::span)),
+            ("password_file", raw.password_file.as_ref().map(Spanned::span)),
+            ("password_env", raw.password_env.as_ref().map(Spanned::span)),
+            ("token_file", raw.token_file.as_ref().map(Spanned::span)),
+            ("token_env", raw.token_env.as_ref().map(Spanned::span)),
         ];
         let said: Vec<Said> = tls.into_iter().chain(own).collect();
         let Some(kind) = raw.r#type.as_ref() else {
@@ -88,16 +102,7 @@ impl Check<'_> {
                 Target::Stdout
             }
             "syslog" => {
-                let allowed = [
-                    "url",
-                    "facility",
-                    "app_name",
-                    "ca_file",
-                    "cert_file",
-                    "key_file",
-                    "server_name",
-                ];
-                self.only(type_name, &said, &allowed);
+                self.only(type_name, &said, &[&["url", "facility", "app_name"], TLS].concat());
                 let Some(url) = raw.url else {
                     self.problem(span, "the sink has no url; add url = \"tls://host:6514\"");
                     return None;
@@ -109,9 +114,59 @@ impl Check<'_> {
                     app_name: self.app_name(raw.app_name),
                 })
             }
+            "elasticsearch" | "splunk" | "http" | "otlp" => {
+                let keys: &[&str] = match type_name {
+                    "elasticsearch" => &["index"],
+                    "splunk" => &["index", "source_type"],
+                    "otlp" => &["protocol"],
+                    _ => &[],
+                };
+                self.only(type_name, &said, &[keys, HTTP, TLS].concat());
+                let Some(url) = raw.url else {
+                    self.problem(span, "the sink has no url; add url = \"https://host\"");
+                    return None;
+                };
+                let mut version = HttpVersion::One;
+                let protocol = match type_name {
+                    "elasticsearch" => match raw.index {
+                        Some(index) => {
+                            HttpProtocol::Elasticsearch { index: self.index_name(&index) }
+                        }
+                        None => {
+                            let message = "the sink has no index; add index = \"logs-fim-default\"";
+                            self.problem(span, message);
+                            return None;
+                        }
+                    },
+                    "splunk" => HttpProtocol::Splunk {
+                        index: raw.index.map(Spanned::into_inner),
+                        source_type: raw
+                            .source_type
+                            .map_or_else(|| "fim:event".to_owned(), Spanned::into_inner),
+                    },
+                    "otlp" => {
+                        let names = [("http", HttpVersion::One), ("grpc", HttpVersion::Two)];
+                        version = self.named(raw.protocol, version, &names);
+                        HttpProtocol::Otlp
+                    }
+                    _ => HttpProtocol::Webhook,
+                };
+                let password = [raw.password_file, raw.password_env];
+                let token = [raw.token_file, raw.token_env];
+                let tls = self.tls(tls, &span);
+                Target::Http(Http {
+                    url: self.http_url(&url, &tls, &protocol, version)?,
+                    tls,
+                    auth: self.auth(raw.username, password, token, &span),
+                    gzip: self.named(raw.compression, true, &[("gzip", true), ("none", false)]),
+                    version,
+                    protocol,
+                })
+            }
             unknown => {
                 let message = format!(
-                    "type {unknown:?} is unknown; allowed: \"file\", \"stdout\", \"syslog\""
+                    "type {unknown:?} is unknown; allowed: \"file\", \"stdout\", \"syslog\", \
+                     \"elasticsearch\", \"splunk\", \"http\", \"otlp\""
                 );
                 self.problem(kind.span(), message);
                 return None;
@@ -229,6 +284,91 @@ impl Check<'_> {
         to
     }
 
+    fn http_url(
+        &mut self,
+        url: &Spanned<String>,
+        tls: &Tls,
+        protocol: &HttpProtocol,
+        version: HttpVersion,
+    ) -> Option<Url> {
+        let text = url.get_ref();
+        let uri: Option<Uri> = text.parse().ok();
+        let is_https = uri.as_ref().and_then(Uri::scheme_str) == Some("https");
+        let default_port = match protocol {
+            HttpProtocol::Elasticsearch { .. } => 9200,
+            HttpProtocol::Splunk { .. } => 8088,
+            HttpProtocol::Otlp if version == HttpVersion::Two => 4317,
+            HttpProtocol::Otlp => 4318,
+            HttpProtocol::Webhook if is_https => 443,
+            HttpProtocol::Webhook => 80,
+        };
+        let peer = uri
+            .as_ref()
+            .filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")))
+            .and_then(|uri| authority(uri, default_port));
+        let (Some(uri), Some(peer)) = (&uri, peer) else {
+            let message = format!("{text:?} is no address; as in \"https://host:9200\"");
+            self.problem(url.span(), message);
+            return None;
+        };
+        if !is_https && *tls != Tls::default() {
+            self.problem(url.span(), "without https:// there is no use for certificates");
+        }
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Some(Url { is_https, peer, path })
+    }
+
+    fn index_name(&mut self, index: &Spanned<String>) -> String {
+        // What Elasticsearch says of names.
+        let bad = |c: char| c.is_uppercase() || c.is_whitespace() || "\\/*?\"<>|,#:".contains(c);
+        let name = index.get_ref();
+        if name.is_empty()
+            || name.len() > 255
+            || name.starts_with(['-', '_', '+'])
+            || name.contains(bad)
+        {
+            let message = format!(
+                "{name:?} is no name of an index: lower case, no blanks, none of \\ / * ? \" < > | , # :"
+            );
+            self.problem(index.span(), message);
+        }
+        name.clone()
+    }
+
+    fn auth(
+        &mut self,
+        username: Option<Spanned<String>>,
+        password: [Option<Spanned<String>>; 2],
+        token: [Option<Spanned<String>>; 2],
+        span: &Range<usize>,
+    ) -> Auth {
+        let (password, token) = (self.secret(password), self.secret(token));
+        match (username, password, token) {
+            (None, None, None) => Auth::None,
+            (None, None, Some(token)) => Auth::Token(token),
+            (Some(username), Some(password), None) => {
+                Auth::Basic { username: username.into_inner(), password }
+            }
+            _ => {
+                let message = "either username with password_file or password_env, or token_file \
+                               or token_env";
+                self.problem(span.clone(), message);
+                Auth::None
+            }
+        }
+    }
+
+    fn secret(&mut self, [file, variable]: [Option<Spanned<String>>; 2]) -> Option<Secret> {
+        match (file, variable) {
+            (Some(_), Some(variable)) => {
+                self.problem(variable.span(), "the secret is in a file already");
+                None
+            }
+            (None, Some(variable)) => Some(Secret::Env(variable.into_inner())),
+            (file, None) => self.sink_path(file).map(Secret::File),
+        }
+    }
+
     fn facility(&mut self, written: Option<&Spanned<String>>) -> u8 {
         let Some(written) = written else { return 16 };
         match FACILITIES.iter().position(|name| name == written.get_ref()) {
@@ -265,9 +405,14 @@ struct Written {
 /// Host and port of `scheme://host[:port]`.
 fn peer(url: &str, default_port: u16) -> Option<Peer> {
     let uri: Uri = url.parse().ok()?;
-    let authority = uri.authority()?;
     let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
-    if !is_bare || authority.as_str().contains('@') {
+    is_bare.then(|| authority(&uri, default_port)).flatten()
+}
+
+fn authority(uri: &Uri, default_port: u16) -> Option<Peer> {
+    let authority = uri.authority()?;
+    // A password has no place here.
+    if authority.as_str().contains('@') {
         return None;
     }
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();

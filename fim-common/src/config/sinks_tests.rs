@@ -20,6 +20,10 @@ const LEAST: &[(&str, &str)] = &[
     ("file", "path = '/var/log/fim.jsonl'"),
     ("stdout", ""),
     ("syslog", "url = 'tls://log.example.org'"),
+    ("elasticsearch", "url = 'http://search'\nindex = 'logs-fim-default'"),
+    ("splunk", "url = 'http://splunk'"),
+    ("http", "url = 'http://hook/path?query'"),
+    ("otlp", "url = 'http://collector'"),
 ];
 
 /// All that each type can have.
@@ -31,6 +35,15 @@ const MOST: &[(&str, &str)] = &[
         "url = 'tls://[::1]:7000'\nfacility = 'audit'\napp_name = 'x'\nca_file = '/ca'\n\
          cert_file = '/cert'\nkey_file = '/key'\nserver_name = 'n'",
     ),
+    (
+        "elasticsearch",
+        "url = 'https://h:1/base'\nindex = 'x'\ncompression = 'none'\nusername = 'u'\n\
+         password_file = '/p'\nca_file = '/ca'\ncert_file = '/cert'\nkey_file = '/key'",
+    ),
+    ("elasticsearch", "url = 'https://h'\nindex = 'x'\nusername = 'u'\npassword_env = 'P'"),
+    ("splunk", "url = 'https://h'\nindex = 'x'\nsource_type = 'y'\ntoken_file = '/t'"),
+    ("http", "url = 'https://[::1]/'\ntoken_env = 'T'"),
+    ("otlp", "url = 'https://h:4317'\nprotocol = 'grpc'"),
     ("syslog", "url = 'unix:///dev/log'"),
     ("syslog", "url = 'tcp://10.0.0.1'"),
 ];
@@ -97,6 +110,23 @@ fn what_is_wrong_is_told_with_its_place() {
         ("name = 'a'\ntype = 'syslog'\nurl = 'tcp://h'\nca_file = '/x'", 4, "without tls://"),
         ("name = 'a'\ntype = 'syslog'\nurl = 'tls://h'\nkey_file = '/x'", 1, "together only"),
         ("name = 'a'\ntype = 'syslog'\nurl = 'tcp://h'\nfacility = 'x'", 5, "\"x\" is unknown"),
+        ("name = 'a'\ntype = 'http'", 1, "the sink has no url"),
+        ("name = 'a'\ntype = 'http'\nurl = 'ftp://h'", 4, "is no address"),
+        ("name = 'a'\ntype = 'http'\nurl = 'http://u:p@h'", 4, "is no address"),
+        ("name = 'a'\ntype = 'http'\nurl = 'http://h'\nca_file = '/x'", 4, "without https://"),
+        ("name = 'a'\ntype = 'http'\nurl = 'http://h'\nusername = 'u'", 1, "either username"),
+        ("name = 'a'\ntype = 'http'\nurl = 'http://h'\nindex = 'u'", 5, "has no index"),
+        ("name = 'a'\ntype = 'elasticsearch'\nurl = 'http://h'", 1, "the sink has no index"),
+        (
+            "name = 'a'\ntype = 'elasticsearch'\nurl = 'http://h'\nindex = 'A'",
+            5,
+            "is no name of an index",
+        ),
+        (
+            "name = 'a'\ntype = 'splunk'\nurl = 'http://h'\ntoken_env = 'a'\ntoken_file = '/b'",
+            5,
+            "in a file already",
+        ),
         ("name = 'a'\ntype = 'stdout'\nkinds = ['x']", 4, "kind \"x\" is unknown"),
         ("name = 'a'\ntype = 'stdout'\nformat = 'xml'", 4, "\"xml\" is unknown"),
         ("name = 'a'\ntype = 'stdout'\nbatch_events = 0", 4, "out of range"),

@@ -17,7 +17,7 @@ table! {
         }
         /// What takes the events.
         r#type: String {
-            values: "`\"file\"`, `\"stdout\"` or `\"syslog\"`; required",
+            values: "`\"file\"`, `\"stdout\"`, `\"syslog\"`, `\"elasticsearch\"` (OpenSearch too), `\"splunk\"`, `\"http\"` or `\"otlp\"`; required",
             default: "",
             cost: "none"
         }
@@ -33,9 +33,66 @@ table! {
             default: "",
             cost: "disk, without a limit of its own: see logrotate(8)"
         }
-        /// `syslog`: where the receiver is: a socket of this host, or a host by TCP or TLS.
+        /// Where the receiver is. `syslog`: a socket of this host, or a host by TCP or TLS. The others:
+        /// by HTTP or HTTPS; where there is no path, the usual one of the type.
         url: String {
-            values: "`\"unix:///dev/log\"`, `\"tcp://host:601\"` or `\"tls://host:6514\"`; required for `syslog`",
+            values: "`syslog`: `\"unix:///dev/log\"`, `\"tcp://host:601\"` or `\"tls://host:6514\"`; others: `\"https://host:9200\"`; required but for `file` and `stdout`",
+            default: "",
+            cost: "none"
+        }
+        /// `elasticsearch`: the index, alias or data stream. `splunk`: the index, where it is not that
+        /// of the token.
+        index: String {
+            values: "name; required for `elasticsearch`",
+            default: "",
+            cost: "none"
+        }
+        /// `splunk`: the source type.
+        source_type: String {
+            values: "name",
+            default: "\"fim:event\"",
+            cost: "none"
+        }
+        /// `otlp`: HTTP with protobuf, or gRPC.
+        protocol: String {
+            values: "`\"http\"` or `\"grpc\"`",
+            default: "\"http\"",
+            cost: "none"
+        }
+        /// By HTTP: whether what is sent is compressed.
+        compression: String {
+            values: "`\"gzip\"` or `\"none\"`",
+            default: "\"gzip\"",
+            cost: "processor time: 20 ms for a batch of 2 MiB; it then has a tenth of that"
+        }
+        /// By HTTP: the user of basic authentication.
+        username: String {
+            values: "text; with a password",
+            default: "",
+            cost: "none"
+        }
+        /// The file with its password. It is read each time it is needed.
+        password_file: String {
+            values: "absolute path",
+            default: "",
+            cost: "none"
+        }
+        /// In its place, the name of an environment variable of the agent.
+        password_env: String {
+            values: "name",
+            default: "",
+            cost: "none"
+        }
+        /// By HTTP: the file with a token: of the event collector for `splunk`, an API key for
+        /// `elasticsearch`, else a bearer token. It is read each time it is needed.
+        token_file: String {
+            values: "absolute path",
+            default: "",
+            cost: "none"
+        }
+        /// In its place, the name of an environment variable of the agent.
+        token_env: String {
+            values: "name",
             default: "",
             cost: "none"
         }
