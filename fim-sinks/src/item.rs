@@ -40,6 +40,7 @@ pub(crate) struct Brief {
 /// `event.*`.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Meta {
+    pub(crate) id: String,
     pub(crate) sequence: u64,
     pub(crate) kind: Kind,
     pub(crate) action: Action,

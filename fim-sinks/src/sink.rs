@@ -31,7 +31,6 @@ pub(crate) enum Failure {
         /// What the receiver asks for.
         after: Option<Duration>,
     },
-    #[expect(dead_code, reason = "no protocol that has it is here yet")]
     /// The receiver does not want it as a whole: some event in it is at fault.
     Refused {
         /// For people.

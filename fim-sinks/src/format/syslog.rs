@@ -68,7 +68,7 @@ mod tests {
 
     fn brief(severity: &str, action: &str, host: &str) -> Brief {
         let text = format!(
-            r#"{{"@timestamp":"2026-11-22T19:50:01.393327336Z","event":{{"sequence":7,"kind":"event",
+            r#"{{"@timestamp":"2026-11-22T19:50:01.393327336Z","event":{{"id":"x","sequence":7,"kind":"event",
             "action":"{action}"{severity}}},"host":{{"name":"{host}"}}}}"#
         );
         serde_json::from_str(&text).unwrap()

@@ -1,5 +1,6 @@
 //! Connections: TCP, and TLS in it.
 
+pub(crate) mod http;
 mod stream;
 mod tls;
 

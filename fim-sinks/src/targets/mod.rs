@@ -1,8 +1,13 @@
 //! What takes events, each in its own way.
 
+mod elasticsearch;
 mod file;
+mod http;
+mod otlp;
+mod splunk;
 mod stdout;
 mod syslog;
+mod webhook;
 
 use fim_common::config::sink::{Sink as Config, Target};
 
@@ -13,6 +18,7 @@ pub(crate) fn open(config: &Config) -> Box<dyn Sink> {
     match &config.target {
         Target::File(path) => Box::new(file::File::new(path.clone())),
         Target::Stdout => Box::new(stdout::Stdout),
+        Target::Http(http) => Box::new(http::Http::new(http.clone())),
         Target::Syslog(syslog) => Box::new(syslog::Syslog::new(syslog.clone())),
     }
 }

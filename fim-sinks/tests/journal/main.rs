@@ -4,5 +4,6 @@
 
 mod bench;
 mod delivery;
+mod http;
 mod retention;
 mod sockets;
