@@ -452,6 +452,17 @@ fn receivers() -> Vec<Item> {
             fix: Fix::Packages(&["rsyslog-gnutls"], Suite::Release),
         },
         program("openssl", &["openssl"], "makes the certificates of these tests"),
+        program("nginx", &["nginx-light"], why),
+        program("java", &["openjdk-17-jre-headless"], "OpenSearch, which they send to, is Java"),
+        program("javac", &["openjdk-17-jdk-headless"], "compiles what starts OpenSearch"),
+        program("mvn", &["maven"], "fetches what OpenSearch is made of"),
+        Item {
+            what: "pip".into(),
+            why: "fetches the OpenTelemetry collector of these tests",
+            how: "Debian and Ubuntu: apt-get install python3-pip".into(),
+            present: probe("python3", &["-m", "pip", "--version"]).is_some(),
+            fix: Fix::Packages(&["python3-pip"], Suite::Release),
+        },
     ]
 }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 pub(super) const EVENTS: usize = 100_000;
 /// `agent.ephemeral_id` of their start; those of the agent under test have another.
-const START: &str = "backlog-0000-0000";
+pub(super) const START: &str = "backlog-0000-0000";
 
 /// Writes the journal of an agent that ran before; it is made once.
 pub(super) fn write(state: &Path) {

@@ -6,6 +6,9 @@
 
 mod backlog;
 mod certificates;
+mod nginx;
+mod opensearch;
+mod otlp;
 mod program;
 mod syslog;
 
