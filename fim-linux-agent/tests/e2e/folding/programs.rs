@@ -166,7 +166,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     },
     Program {
         name: "dpkg",
-        needs: &["dpkg", "dpkg-deb"],
+        needs: &["dpkg-query", "dpkg-deb"],
         prepare: "mkdir -p $OUT/p/DEBIAN $OUT/db/info $OUT/db/updates; touch $OUT/db/status; \
                   sed s/two/three/ x > $OUT/p/x; chmod 600 $OUT/p/x; \
                   printf 'Package: fim-e2e-fold\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b>\n\
