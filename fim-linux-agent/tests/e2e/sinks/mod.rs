@@ -136,13 +136,14 @@ fn survives(scratch: &Scratch, peer: &mut dyn Peer, sink: &str) {
     }
     // Published once a second.
     wait_metric(&agent, "lag_events", "peer", |lag| lag > 0.0);
-    assert_eq!(metric(&agent, "up", "peer"), 0.0);
+    // The first attempt that fails may not be the last that something of the receiver answers.
+    wait_metric(&agent, "up", "peer", |up| up < 0.5);
     peer.start();
     wait(&agent, peer, "the rest", |seen| seen.missing().is_empty().then_some(()));
     wait(&agent, peer, "what came meanwhile", |seen| seen.has_path(&file).then_some(()));
     wait_metric(&agent, "lag_events", "peer", |lag| lag < 10.0);
     assert_eq!(metric(&agent, "parked_total", "peer"), 0.0);
-    assert_eq!(metric(&agent, "up", "peer"), 1.0);
+    wait_metric(&agent, "up", "peer", |up| up > 0.5);
     agent.stop();
     // The last event leaves before the agent is gone.
     wait(&agent, peer, "agent_stopped", |seen| seen.has_action("agent_stopped").then_some(()));
