@@ -111,8 +111,10 @@ impl Peer for Nginx {
     }
 
     fn kill(&mut self) {
-        // The worker goes with its master only when it is told to.
+        // The worker goes with its master only when it is told to, and a master that runs begins
+        // another one at once.
         if let Some(pid) = self.program.pid() {
+            let _ = Command::new("kill").args(["-STOP", &pid.to_string()]).status();
             let _ = Command::new("pkill").args(["-KILL", "-P", &pid.to_string()]).status();
         }
         self.program.kill();
