@@ -7,7 +7,7 @@ use super::batch::{Batch, Stamped};
 use super::object::Seen;
 use super::outlet::Counters;
 use super::parse::{Fid, Name};
-use super::translate::{COUNTED, OPERATIONS, Patience, Translator};
+use super::translate::{COUNTED, Draft, OPERATIONS, Patience, Translator};
 
 impl Translator {
     /// Creation of an object, or of another name of one.
@@ -75,14 +75,31 @@ impl Translator {
         }
         // A file server or debugger that opened it by handle: some name of it will do.
         let path = (!is_told).then(|| self.places.path_of_object(object)).flatten();
-        match path.filter(|path| self.concerns(stamped, path)) {
-            Some(path) if self.look(&path, Some(object)).is_some() => {
+        match path.filter(|path| self.look(path, Some(object)).is_some()) {
+            Some(path) if self.concerns(stamped, &path) => {
                 let name = Name { directory: object, name: b"." };
                 self.expand(batch, at, mask, path, name, Some(object));
             }
+            None if !is_told && !self.is_own(stamped) => self.unnamed(stamped, object),
             _ => Counters::add(&self.counters.filtered, count),
         }
         true
+    }
+
+    /// Something was done to an object of which the kernel has no name in memory (d_obtain_alias):
+    /// it was opened by its handle. The pipeline may know it by its identity.
+    fn unnamed(&mut self, stamped: Stamped<'_>, object: Fid<'_>) {
+        const TOLD: [u64; 3] = [libc::FAN_MODIFY, libc::FAN_ATTRIB, libc::FAN_CLOSE_WRITE];
+        let mask = stamped.event.mask & COUNTED;
+        let id = self.id(None, Some(object));
+        let told: u64 = if id.is_some() { TOLD.iter().sum() } else { 0 };
+        let others = u64::from((mask & !told).count_ones());
+        Counters::add(&self.counters.filtered, others);
+        for bit in TOLD.into_iter().filter(|bit| mask & told & bit != 0) {
+            let kind = self.to_object(bit, object.key());
+            let (before, after) = Default::default();
+            self.emit(stamped, Draft { kind, path: None, object: id, before, after });
+        }
     }
 
     /// `#<inode number>` is what the kernel calls a file that was opened with `O_TMPFILE`

@@ -325,16 +325,8 @@ impl Translator {
                     },
                     true,
                 ),
-                libc::FAN_MODIFY => {
-                    self.modified.insert(&key);
-                    (OperationKind::Modify, true)
-                }
-                libc::FAN_ATTRIB => (OperationKind::SetAttributes, true),
-                libc::FAN_CLOSE_WRITE => {
-                    // A store through a mapping makes no event: without one it is not known.
-                    let modified =
-                        if self.modified.remove(&key) { Modified::Yes } else { Modified::Unknown };
-                    (OperationKind::CloseWrite { writers: None, modified }, true)
+                libc::FAN_MODIFY | libc::FAN_ATTRIB | libc::FAN_CLOSE_WRITE => {
+                    (self.to_object(bit, &key), true)
                 }
                 _ => {
                     if mask & libc::FAN_ONDIR != 0 && !self.names_objects {
@@ -352,6 +344,23 @@ impl Translator {
                 }
             };
             self.emit(stamped, Draft { kind, path: Some(path.clone()), object: id, before, after });
+        }
+    }
+
+    /// What `bit` says was done to the object of this handle itself, whatever its name.
+    pub(super) fn to_object(&mut self, bit: u64, key: &[u8]) -> OperationKind {
+        match bit {
+            libc::FAN_MODIFY => {
+                self.modified.insert(key);
+                OperationKind::Modify
+            }
+            libc::FAN_CLOSE_WRITE => {
+                // A store through a mapping makes no event: without one it is not known.
+                let modified =
+                    if self.modified.remove(key) { Modified::Yes } else { Modified::Unknown };
+                OperationKind::CloseWrite { writers: None, modified }
+            }
+            _ => OperationKind::SetAttributes,
         }
     }
 
