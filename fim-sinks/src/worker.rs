@@ -239,6 +239,10 @@ impl Worker {
                     queue.push_front(second);
                     queue.push_front(part);
                 }
+                Some(Err(Failure::Waiting { reason })) => {
+                    self.failed(&reason);
+                    queue.push_front(part);
+                }
                 Some(Err(Failure::Retry { reason, after })) => {
                     self.parts.sink.reset();
                     self.failed(&reason);
