@@ -1,6 +1,7 @@
 //! One sink: reads, delivers, and keeps its place.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fim_common::config::sink::Sink as Config;
@@ -29,10 +30,10 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) sink: Box<dyn Sink>,
     pub(crate) reader: Reader,
-    pub(crate) cursor: Cursor,
+    pub(crate) cursor: Arc<Mutex<Cursor>>,
     pub(crate) parked: Parked,
     pub(crate) metrics: SinkMetrics,
-    pub(crate) progress: std::sync::Arc<Progress>,
+    pub(crate) progress: Arc<Progress>,
     /// The journal has something new.
     pub(crate) written: watch::Receiver<()>,
     /// When it has to be done.
@@ -449,7 +450,11 @@ impl Worker {
         let position = self.confirmed;
         self.saved = Instant::now();
         // It is synchronised: some milliseconds, in which others may run.
-        if let Err(error) = tokio::task::block_in_place(|| self.parts.cursor.advance(position)) {
+        let cursor = Arc::clone(&self.parts.cursor);
+        let saved = tokio::task::spawn_blocking(move || {
+            cursor.lock().unwrap_or_else(PoisonError::into_inner).advance(position)
+        });
+        if let Err(error) = saved.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             let message = "the cursor cannot be written: what is sent now may be sent again";
             tracing::error!(sink = self.name, %error, "{message}");
             return;

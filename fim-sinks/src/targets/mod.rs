@@ -22,7 +22,7 @@ pub(crate) fn open(config: &Config) -> Box<dyn Sink> {
     match &config.target {
         Target::File(path) => Box::new(file::File::new(path.clone())),
         Target::Stdout => Box::new(stdout::Stdout),
-        Target::Http(http) => Box::new(http::Http::new(http.clone())),
+        Target::Http(http) => Box::new(http::Http::new(http.clone(), config.format)),
         #[cfg(feature = "kafka")]
         Target::Kafka(kafka) => Box::new(kafka::Kafka::new(kafka, config)),
         #[cfg(not(feature = "kafka"))]

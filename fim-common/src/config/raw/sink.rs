@@ -27,7 +27,7 @@ table! {
         format: String {
             values: "`\"ecs\"`, `\"ocsf\"` or `\"cef\"` (not for `elasticsearch`)",
             default: "\"ecs\"",
-            cost: "processor time: 30 us an event for the other two"
+            cost: "processor time for each event, for the other two"
         }
         /// `file`: the file. It is opened anew when its name leads to another one, and on SIGHUP.
         path: String {

