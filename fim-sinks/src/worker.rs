@@ -156,7 +156,7 @@ impl Worker {
     }
 
     async fn deal_with(&mut self, batch: Batch) -> Outcome {
-        let Batch { items, bad, lines, filtered, end, missing, .. } = batch;
+        let Batch { items, bad, lines, filtered, end, is_end, missing } = batch;
         if missing > 0 {
             tracing::error!(
                 sink = self.name,
@@ -173,6 +173,7 @@ impl Worker {
         }
         if let Some(first) = items.first() {
             self.parts.progress.set_oldest(Some(first.brief.timestamp));
+            let last = items.last().map(|last| last.brief.timestamp);
             if let Some(rate) = &mut self.rate {
                 let wait = rate.take(items.len());
                 if !wait.is_zero() && !self.rest(wait).await {
@@ -180,7 +181,7 @@ impl Worker {
                 }
             }
             match self.deliver(items).await {
-                Outcome::Dealt => {}
+                Outcome::Dealt => self.parts.progress.set_oldest(last),
                 Outcome::Rewind => {
                     self.rewind();
                     return Outcome::Rewind;
@@ -190,7 +191,10 @@ impl Worker {
         }
         self.parts.metrics.filtered(filtered);
         self.done += lines;
-        self.parts.progress.set(self.done, None);
+        self.parts.progress.set_done(self.done);
+        if is_end {
+            self.parts.progress.set_oldest(None);
+        }
         self.in_flight.push_back(InFlight { delivered: Instant::now(), end, done: self.done });
         Outcome::Dealt
     }
@@ -443,7 +447,7 @@ impl Worker {
         self.in_flight.clear();
         self.parts.reader.seek(self.confirmed);
         self.done = self.confirmed_done;
-        self.parts.progress.set(self.done, None);
+        self.parts.progress.set_done(self.done);
     }
 
     async fn save(&mut self) {

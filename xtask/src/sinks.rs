@@ -30,11 +30,12 @@ const OCSF_SCHEMAS: &str = r#"
 import json, sys
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 for version in "1.3.0", "1.8.0":
-    schema = OcsfJsonSchemaEmbedded(get_ocsf_schema(version=version))
+    published = get_ocsf_schema(version=version)
+    schema = OcsfJsonSchemaEmbedded(published)
+    names = {made["uid"]: name for name, made in published["classes"].items()}
     for uid in 1001, 6002, 201001, 201002:
-        name = schema.lookup_class_name_from_uid(class_uid=uid)
         for profiles in [], ["host"], ["container"], ["security_control"], ["container", "security_control"]:
-            made = schema.get_class_schema(class_name=name, profiles=profiles)
+            made = schema.get_class_schema(class_name=names[uid], profiles=profiles)
             path = "-".join([f"{sys.argv[1]}/ocsf", version, str(uid), *profiles]) + ".json"
             with open(path, "w") as out:
                 json.dump(made, out)

@@ -301,7 +301,8 @@ fn settings(kafka: &Config, sink: &SinkConfig) -> Vec<(&'static str, String)> {
         ("socket.timeout.ms", milliseconds(sink.timeout, 300_000)),
         ("socket.connection.setup.timeout.ms", milliseconds(sink.timeout, 300_000)),
         ("socket.keepalive.enable", "true".to_owned()),
-        ("topic.metadata.propagation.max.ms", milliseconds(sink.timeout, 30_000)),
+        // That there is no such topic is to be said before that it takes long.
+        ("topic.metadata.propagation.max.ms", milliseconds(sink.timeout / 2, 30_000)),
         ("reconnect.backoff.max.ms", milliseconds(sink.max_retry_wait, 3_600_000)),
         ("log.connection.close", "false".to_owned()),
     ];

@@ -253,7 +253,7 @@ fn what_is_wrong_is_told_and_what_is_at_fault_is_parked() {
         write!(
             sinks,
             "[[sink]]\nname = \"{name}\"\ntype = \"kafka\"\nurl = \"{url}\"\ntopic = \"{topic}\"\n\
-             start = \"newest\"\nbatch_wait_ms = 0\ntimeout = 3\nmax_retry_wait = 1\n{more}\n"
+             start = \"newest\"\nbatch_wait_ms = 0\ntimeout = 6\nmax_retry_wait = 1\n{more}\n"
         )
         .unwrap();
     }
