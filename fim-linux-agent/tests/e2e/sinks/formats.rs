@@ -2,7 +2,7 @@
 //! that others have written.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fim_common::event::Event;
@@ -10,7 +10,7 @@ use fim_common::journal::{Journal, JournalOptions};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-use super::{peers, touch, wait_metric};
+use super::{peers, touch};
 use crate::agent::{Agent, Setup};
 use crate::scratch::Scratch;
 
@@ -21,17 +21,12 @@ struct Told {
     cef: Vec<String>,
 }
 
-/// A journal with an event of every kind, and what a real agent adds; through a sink of each format.
-fn told(scratch: &Scratch) -> Told {
+/// An agent whose journal has an event of every kind already, and these sinks.
+pub(super) fn start(scratch: &Scratch, sinks: &str) -> (Agent, PathBuf) {
     let watched = scratch.directory("watched");
-    let (ocsf, cef) = (scratch.path().join("ocsf.jsonl"), scratch.path().join("events.cef"));
     let config = scratch.path().join("fim.toml");
     let text = format!(
-        "recommended = false\n[journal]\nheartbeat = 1\n\
-         [[sink]]\nname = \"ocsf\"\ntype = \"file\"\nformat = \"ocsf\"\npath = {ocsf:?}\n\
-         batch_wait_ms = 0\n\
-         [[sink]]\nname = \"cef\"\ntype = \"file\"\nformat = \"cef\"\npath = {cef:?}\n\
-         batch_wait_ms = 0\n\
+        "recommended = false\n[journal]\nheartbeat = 1\n{sinks}\n\
          [[rule]]\nname = \"w | = \\\\ x\"\npaths = [{watched:?}]\n"
     );
     std::fs::write(&config, text).unwrap();
@@ -49,7 +44,19 @@ fn told(scratch: &Scratch) -> Told {
         journal.append(&event).unwrap();
     }
     drop(journal);
-    let agent = Agent::start(setup);
+    (Agent::start(setup), watched)
+}
+
+/// What comes of them, and of what a real agent adds, in each format.
+fn told(scratch: &Scratch) -> Told {
+    let (ocsf, cef) = (scratch.path().join("ocsf.jsonl"), scratch.path().join("events.cef"));
+    let sink = |format: &str, path: &Path| {
+        format!(
+            "[[sink]]\nname = \"{format}\"\ntype = \"file\"\nformat = \"{format}\"\n\
+             path = {path:?}\nbatch_wait_ms = 0\n"
+        )
+    };
+    let (agent, watched) = start(scratch, &(sink("ocsf", &ocsf) + &sink("cef", &cef)));
     let file = watched.join("a=b|c\\d \u{fc}");
     touch(&file);
     std::fs::rename(&file, watched.join("e")).unwrap();
@@ -226,7 +233,7 @@ fn merge(into: &mut Value, more: Value) {
 }
 
 /// So that a kind of event that is new is not left out.
-fn assert_all_kinds(journal: &[Value]) {
+pub(super) fn assert_all_kinds(journal: &[Value]) {
     let schema: Value = serde_json::from_str(include_str!("../../../../docs/event.schema.json")).unwrap();
     let known = schema["$defs"]["Action"]["oneOf"].as_array().unwrap();
     let known: BTreeSet<&str> = known.iter().map(|one| one["const"].as_str().unwrap()).collect();
