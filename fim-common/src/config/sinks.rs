@@ -389,7 +389,10 @@ impl Check<'_> {
         }
     }
 
-    pub(super) fn secret(&mut self, [file, variable]: [Option<Spanned<String>>; 2]) -> Option<Secret> {
+    pub(super) fn secret(
+        &mut self,
+        [file, variable]: [Option<Spanned<String>>; 2],
+    ) -> Option<Secret> {
         match (file, variable) {
             (Some(_), Some(variable)) => {
                 self.problem(variable.span(), "the secret is in a file already");

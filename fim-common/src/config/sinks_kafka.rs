@@ -63,8 +63,7 @@ impl Check<'_> {
         let sasl = match (username, self.secret(password)) {
             (Some(username), Some(password)) => {
                 if mechanism == SaslMechanism::Plain && !is_tls {
-                    let message =
-                        "without tls:// the password could be read on its way; use a SCRAM mechanism";
+                    let message = "without tls:// the password could be read on its way; use a SCRAM mechanism";
                     self.problem(mechanism_span.unwrap_or_else(|| span.clone()), message);
                 }
                 Some(Sasl { mechanism, username: username.into_inner(), password })

@@ -85,14 +85,16 @@ impl Kafka {
         self.said = Arc::default();
         let context = Context(Arc::clone(&self.said));
         // It reads certificates, and looks for those of this host.
-        let made =
-            tokio::task::spawn_blocking(move || FutureProducer::from_config_and_context(&config, context));
-        let producer: FutureProducer<Context> = made.await.map_err(Failure::retry)?.map_err(|error| {
-            Failure::retry(match error {
-                KafkaError::ClientCreation(reason) => reason,
-                other => other.to_string(),
-            })
-        })?;
+        let made = tokio::task::spawn_blocking(move || {
+            FutureProducer::from_config_and_context(&config, context)
+        });
+        let producer: FutureProducer<Context> =
+            made.await.map_err(Failure::retry)?.map_err(|error| {
+                Failure::retry(match error {
+                    KafkaError::ClientCreation(reason) => reason,
+                    other => other.to_string(),
+                })
+            })?;
         self.producer = Some(producer.clone());
         Ok(producer)
     }
@@ -196,7 +198,9 @@ impl Kafka {
             Some((_, reason)) => Failure::Waiting { reason },
             None => {
                 let seconds = self.timeout.as_secs();
-                Failure::Waiting { reason: format!("no acknowledgement within {seconds} s (timeout)") }
+                Failure::Waiting {
+                    reason: format!("no acknowledgement within {seconds} s (timeout)"),
+                }
             }
         }
     }

@@ -471,7 +471,11 @@ fn receivers() -> Vec<Item> {
         },
         program("openssl", &["openssl"], "makes the certificates of these tests"),
         program("nginx", &["nginx-light"], why),
-        program("java", &["openjdk-17-jre-headless"], "OpenSearch and Kafka, which they send to, are Java"),
+        program(
+            "java",
+            &["openjdk-17-jre-headless"],
+            "OpenSearch and Kafka, which they send to, are Java",
+        ),
         program("javac", &["openjdk-17-jdk-headless"], "compiles what starts these"),
         program("mvn", &["maven"], "fetches what these are made of"),
         Item {

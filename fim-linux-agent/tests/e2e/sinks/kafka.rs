@@ -197,7 +197,8 @@ fn each_event_is_there_once_and_in_order() {
     let Some(directory) = peers("sinks::kafka") else { return };
     let scratch = Scratch::new("sinks-kafka");
     let mut peer = Kafka::new(&directory, scratch.path());
-    let sink = format!("type = \"kafka\"\nurl = \"tcp://{}\"\ntopic = \"fim-events\"\n", peer.plain);
+    let sink =
+        format!("type = \"kafka\"\nurl = \"tcp://{}\"\ntopic = \"fim-events\"\n", peer.plain);
     survives(&scratch, &mut peer, &sink);
     let partition = peer.records[0].0;
     for (index, (of, _, number)) in peer.records.iter().enumerate() {
@@ -220,11 +221,8 @@ fn what_is_wrong_is_told_and_what_is_at_fault_is_parked() {
     std::fs::write(&wrong, "guessed").unwrap();
     let own = |name: &str| scratch.path().join(name);
     let ca = format!("ca_file = {:?}", own("ca.pem"));
-    let client = format!(
-        "{ca}\ncert_file = {:?}\nkey_file = {:?}",
-        own("client.pem"),
-        own("client.key")
-    );
+    let client =
+        format!("{ca}\ncert_file = {:?}\nkey_file = {:?}", own("client.pem"), own("client.key"));
     let stranger = format!(
         "{ca}\ncert_file = {:?}\nkey_file = {:?}",
         own("stranger.pem"),

@@ -192,12 +192,15 @@ pub(super) fn object(event: &Event) -> Value {
             put("reg_value", event.registry.as_ref().map(objects::value));
             let before = event.fim.before.as_ref().and_then(|before| before.data.as_ref());
             let previous = event.registry.as_ref().zip(before);
-            put("prev_reg_value", previous.map(|(registry, data)| {
-                objects::value(&fim_common::event::Registry {
-                    data: Some(data.clone()),
-                    ..registry.clone()
-                })
-            }));
+            put(
+                "prev_reg_value",
+                previous.map(|(registry, data)| {
+                    objects::value(&fim_common::event::Registry {
+                        data: Some(data.clone()),
+                        ..registry.clone()
+                    })
+                }),
+            );
         }
         Class::Application => {
             profiles.push("host");

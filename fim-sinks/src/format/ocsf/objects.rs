@@ -44,11 +44,14 @@ pub(super) fn device(event: &Event) -> Value {
         .text("type", Some(&host.os.kind))
         .text("version", host.os.version.as_deref())
         .text("build", host.os.kernel.as_deref())
-        .put("type_id", Some(match host.os.kind.as_str() {
-            "windows" => 100,
-            "linux" => 200,
-            _ => 0,
-        }));
+        .put(
+            "type_id",
+            Some(match host.os.kind.as_str() {
+                "windows" => 100,
+                "linux" => 200,
+                _ => 0,
+            }),
+        );
     let hostname = host.name.as_deref().filter(|name| is_hostname(name));
     let name = host.name.as_deref().unwrap_or("unknown");
     Known::new()
@@ -118,9 +121,10 @@ pub(super) fn application(event: &Event) -> Value {
 /// `actor`: has to have something. Of what a comparison found nobody knows who did it.
 pub(super) fn actor(event: &Event) -> Value {
     let user = event.user.as_deref().map(user);
-    let process = event.process.as_deref().map(|process| {
-        self::process(process, user.as_ref(), event.container.as_ref(), event)
-    });
+    let process = event
+        .process
+        .as_deref()
+        .map(|process| self::process(process, user.as_ref(), event.container.as_ref(), event));
     let known = Known::new()
         .put("process", process)
         .put("user", user.filter(|user| has_any(user, &["uid", "name"])));
@@ -136,7 +140,10 @@ fn has_any(object: &Value, keys: &[&str]) -> bool {
 
 fn user(user: &User) -> Value {
     let group = user.group.as_ref().map(|group| {
-        json!([Known::new().text("uid", Some(&group.id)).text("name", group.name.as_deref()).done()])
+        json!([Known::new()
+            .text("uid", Some(&group.id))
+            .text("name", group.name.as_deref())
+            .done()])
     });
     Known::new()
         .text("uid", user.id.as_deref())
@@ -165,7 +172,9 @@ fn process(
         .fim
         .ancestors
         .iter()
-        .filter_map(|ancestor: &Ancestor| ancestor.executable.as_deref().or(ancestor.name.as_deref()))
+        .filter_map(|ancestor: &Ancestor| {
+            ancestor.executable.as_deref().or(ancestor.name.as_deref())
+        })
         .map(text)
         .collect();
     let pod = event.kubernetes.as_ref().map(|kubernetes| kubernetes.pod.uid.as_str());
@@ -354,7 +363,8 @@ pub(super) fn unmapped(event: &Event) -> Value {
     }
     fim.errno = None;
     let fim = serde_json::to_value(&fim).ok().filter(|fim| *fim != json!({}));
-    let file = ["mode", "gid", "group", "device", "target_path", "ctime", "attributes", "fork_name"];
+    let file =
+        ["mode", "gid", "group", "device", "target_path", "ctime", "attributes", "fork_name"];
     let process = ["args", "working_directory", "tty"];
     Known::new()
         .put("event", of("/event", &["kind", "severity"]))

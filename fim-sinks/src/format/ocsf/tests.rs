@@ -31,7 +31,10 @@ fn a_text_is_cut_where_the_schema_ends_it_and_kept_beside() {
 #[test]
 fn what_was_not_seen_is_not_made_up() {
     let object = object(&event(r#","file":{"path":"/a/b"},"fim":{}"#));
-    assert_eq!(object["actor"], json!({"user": {"name": "Unknown", "type_id": 0, "type": "Unknown"}}));
+    assert_eq!(
+        object["actor"],
+        json!({"user": {"name": "Unknown", "type_id": 0, "type": "Unknown"}})
+    );
     assert_eq!(object["file"], json!({"path": "/a/b", "name": "b", "type_id": 0}));
     assert_eq!(object["severity"], "Informational");
 }
