@@ -41,15 +41,15 @@ impl Progress {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// So many lines are dealt with now; `oldest` is the first event that is not.
-    pub(crate) fn set(&self, done: u64, oldest: Option<Timestamp>) {
+    /// So many lines are dealt with now.
+    pub(crate) fn set_done(&self, done: u64) {
         self.done.store(done, Ordering::Relaxed);
-        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
     }
 
-    /// The first event that is not sent.
+    /// The first event that is not sent. Between two batches, when it is not read yet, the last one
+    /// that was: an alert about a backlog must not be called off by each batch of it.
     pub(crate) fn set_oldest(&self, oldest: Option<Timestamp>) {
-        self.set(self.done(), oldest);
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
     }
 
     /// Brings the metrics up to date.

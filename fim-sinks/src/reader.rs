@@ -8,6 +8,7 @@ use fim_common::journal::JournalError;
 use fim_common::journal::cursor::Position;
 use fim_common::journal::follow::Follower;
 
+use crate::format::formatted;
 use crate::item::{Brief, Item};
 
 /// Lines looked at before a batch is given up that has found nothing: a filter that lets little
@@ -82,14 +83,15 @@ impl Reader {
                     let severity = brief.event.severity;
                     let wanted = kinds.contains(&brief.event.kind)
                         && severity.is_none_or(|severity| severity >= *min_severity);
-                    if wanted {
-                        bytes += line.len();
-                        let formatted = match format {
-                            SinkFormat::Ecs => None,
-                        };
-                        batch.items.push(Item { line: line.to_vec(), formatted, brief, end });
-                    } else {
-                        batch.filtered += 1;
+                    match wanted.then(|| formatted(*format, line)) {
+                        None => batch.filtered += 1,
+                        Some(Ok(formatted)) => {
+                            bytes += formatted.as_ref().map_or(line.len(), Vec::len);
+                            batch.items.push(Item { line: line.to_vec(), formatted, brief, end });
+                        }
+                        Some(Err(error)) => {
+                            batch.bad.push((line.to_vec(), format!("not an event: {error}")));
+                        }
                     }
                 }
             }

@@ -31,6 +31,12 @@ pub(crate) enum Failure {
         /// What the receiver asks for.
         after: Option<Duration>,
     },
+    /// It is still on its way, and the sink takes care of that: the same batch is to be delivered
+    /// again, which waits for it.
+    Waiting {
+        /// For people: why it takes so long.
+        reason: String,
+    },
     /// The receiver does not want it as a whole: some event in it is at fault.
     Refused {
         /// For people.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fim_common::config::sink::{Sink as Config, SinkStart};
@@ -205,7 +205,7 @@ impl All {
             config: config.clone(),
             sink: targets::open(config),
             reader: Reader::new(journal, at, config),
-            cursor,
+            cursor: Arc::new(Mutex::new(cursor)),
             parked: Parked::new(state, &config.name, config.max_parked_bytes),
             metrics,
             progress: Arc::clone(&progress),

@@ -1,6 +1,7 @@
 //! One sink: reads, delivers, and keeps its place.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fim_common::config::sink::Sink as Config;
@@ -29,10 +30,10 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) sink: Box<dyn Sink>,
     pub(crate) reader: Reader,
-    pub(crate) cursor: Cursor,
+    pub(crate) cursor: Arc<Mutex<Cursor>>,
     pub(crate) parked: Parked,
     pub(crate) metrics: SinkMetrics,
-    pub(crate) progress: std::sync::Arc<Progress>,
+    pub(crate) progress: Arc<Progress>,
     /// The journal has something new.
     pub(crate) written: watch::Receiver<()>,
     /// When it has to be done.
@@ -155,7 +156,7 @@ impl Worker {
     }
 
     async fn deal_with(&mut self, batch: Batch) -> Outcome {
-        let Batch { items, bad, lines, filtered, end, missing, .. } = batch;
+        let Batch { items, bad, lines, filtered, end, is_end, missing } = batch;
         if missing > 0 {
             tracing::error!(
                 sink = self.name,
@@ -172,6 +173,7 @@ impl Worker {
         }
         if let Some(first) = items.first() {
             self.parts.progress.set_oldest(Some(first.brief.timestamp));
+            let last = items.last().map(|last| last.brief.timestamp);
             if let Some(rate) = &mut self.rate {
                 let wait = rate.take(items.len());
                 if !wait.is_zero() && !self.rest(wait).await {
@@ -179,7 +181,7 @@ impl Worker {
                 }
             }
             match self.deliver(items).await {
-                Outcome::Dealt => {}
+                Outcome::Dealt => self.parts.progress.set_oldest(last),
                 Outcome::Rewind => {
                     self.rewind();
                     return Outcome::Rewind;
@@ -189,7 +191,10 @@ impl Worker {
         }
         self.parts.metrics.filtered(filtered);
         self.done += lines;
-        self.parts.progress.set(self.done, None);
+        self.parts.progress.set_done(self.done);
+        if is_end {
+            self.parts.progress.set_oldest(None);
+        }
         self.in_flight.push_back(InFlight { delivered: Instant::now(), end, done: self.done });
         Outcome::Dealt
     }
@@ -237,6 +242,10 @@ impl Worker {
                     tracing::info!(sink = self.name, reason, events = part.len(), "refused");
                     let second = part.split_off(part.len() / 2);
                     queue.push_front(second);
+                    queue.push_front(part);
+                }
+                Some(Err(Failure::Waiting { reason })) => {
+                    self.failed(&reason);
                     queue.push_front(part);
                 }
                 Some(Err(Failure::Retry { reason, after })) => {
@@ -438,14 +447,18 @@ impl Worker {
         self.in_flight.clear();
         self.parts.reader.seek(self.confirmed);
         self.done = self.confirmed_done;
-        self.parts.progress.set(self.done, None);
+        self.parts.progress.set_done(self.done);
     }
 
     async fn save(&mut self) {
         let position = self.confirmed;
         self.saved = Instant::now();
         // It is synchronised: some milliseconds, in which others may run.
-        if let Err(error) = tokio::task::block_in_place(|| self.parts.cursor.advance(position)) {
+        let cursor = Arc::clone(&self.parts.cursor);
+        let saved = tokio::task::spawn_blocking(move || {
+            cursor.lock().unwrap_or_else(PoisonError::into_inner).advance(position)
+        });
+        if let Err(error) = saved.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             let message = "the cursor cannot be written: what is sent now may be sent again";
             tracing::error!(sink = self.name, %error, "{message}");
             return;

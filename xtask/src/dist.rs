@@ -32,7 +32,10 @@ pub(crate) fn program(ws: &Workspace, release: bool) -> Result<PathBuf> {
     if release {
         cargo.arg("--release");
     }
-    cargo.args(["--", "-C", "target-feature=+crt-static"]).env("FIM_EBPF_OBJECT", object);
+    cargo
+        .args(["--", "-C", "target-feature=+crt-static", "-L"])
+        .arg(format!("native={}", archives(ws)?.display()))
+        .env("FIM_EBPF_OBJECT", object);
     run(&mut cargo).context("building the static program")?;
     let directory = directory(ws);
     fs::create_dir_all(&directory)?;
@@ -48,6 +51,23 @@ pub(crate) fn program(ws: &Workspace, release: bool) -> Result<PathBuf> {
     run(Command::new(&program).arg("man").arg(&man))?;
     say(format!("static program: {}", program.display()));
     Ok(program)
+}
+
+/// A directory with OpenSSL's archives and nothing else. Where the linker looks first it would find
+/// the shared libraries beside them, and no static program can have those.
+fn archives(ws: &Workspace) -> Result<PathBuf> {
+    let directory = directory(ws).join("archives");
+    fs::create_dir_all(&directory)?;
+    for name in ["libssl.a", "libcrypto.a"] {
+        let found = output(Command::new("cc").arg(format!("-print-file-name={name}")))?;
+        let (from, to) = (Path::new(found.trim()), directory.join(name));
+        if !from.is_absolute() {
+            bail!("no {name}: install libssl-dev");
+        }
+        let _ = fs::remove_file(&to);
+        std::os::unix::fs::symlink(from, to).with_context(|| format!("linking to {name}"))?;
+    }
+    Ok(directory)
 }
 
 /// Debug information is nine tenths of the file; a panic still names functions.

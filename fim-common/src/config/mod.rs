@@ -23,6 +23,7 @@ mod render_sinks;
 mod rules;
 pub mod sink;
 mod sinks;
+mod sinks_kafka;
 mod source;
 mod validate;
 

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use super::render::{list, quoted};
 use super::sink::{
-    Auth, FACILITIES, Http, HttpProtocol, HttpVersion, Secret, Sink, Syslog, SyslogTo, Target, Tls,
+    Auth, FACILITIES, Http, HttpProtocol, HttpVersion, Kafka, KafkaCompression, Peer, Sasl,
+    SaslMechanism, Secret, Sink, Syslog, SyslogTo, Target, Tls,
 };
 use super::validate::size_text;
 
@@ -32,6 +33,7 @@ pub(super) fn write(out: &mut String, sink: &Sink) -> fmt::Result {
         Target::File(path) => write_path(out, "path", path)?,
         Target::Syslog(syslog) => write_syslog(out, syslog)?,
         Target::Http(http) => write_http(out, http)?,
+        Target::Kafka(kafka) => write_kafka(out, kafka)?,
     }
     writeln!(out, "min_severity = {min_severity}")?;
     let kinds: Vec<String> = kinds
@@ -66,6 +68,23 @@ fn write_syslog(out: &mut String, syslog: &Syslog) -> fmt::Result {
     writeln!(out, "facility = {}", quoted(facility))?;
     writeln!(out, "app_name = {}", quoted(app_name))?;
     tls.map_or(Ok(()), |tls| write_tls(out, tls))
+}
+
+fn write_kafka(out: &mut String, kafka: &Kafka) -> fmt::Result {
+    let Kafka { brokers, tls, topic, sasl, compression } = kafka;
+    let brokers: Vec<String> = brokers.iter().map(Peer::to_string).collect();
+    let scheme = if tls.is_some() { "tls" } else { "tcp" };
+    writeln!(out, "url = {}", quoted(&format!("{scheme}://{}", brokers.join(","))))?;
+    writeln!(out, "topic = {}", quoted(topic))?;
+    let name = KafkaCompression::ALL.iter().find(|(_, known)| known == compression);
+    writeln!(out, "compression = {}", quoted(name.map_or("none", |(name, _)| name)))?;
+    if let Some(Sasl { mechanism, username, password }) = sasl {
+        let name = SaslMechanism::ALL.iter().find(|(_, known)| known == mechanism);
+        writeln!(out, "mechanism = {}", quoted(name.map_or("plain", |(name, _)| name)))?;
+        writeln!(out, "username = {}", quoted(username))?;
+        write_secret(out, "password", password)?;
+    }
+    tls.as_ref().map_or(Ok(()), |tls| write_tls(out, tls))
 }
 
 fn write_http(out: &mut String, http: &Http) -> fmt::Result {

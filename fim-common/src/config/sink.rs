@@ -56,6 +56,8 @@ pub enum Target {
     Syslog(Syslog),
     /// A receiver by HTTP.
     Http(Http),
+    /// A topic of Apache Kafka.
+    Kafka(Kafka),
 }
 
 impl Target {
@@ -65,6 +67,7 @@ impl Target {
             Self::File(_) => "file",
             Self::Stdout => "stdout",
             Self::Syslog(_) => "syslog",
+            Self::Kafka(_) => "kafka",
             Self::Http(http) => match http.protocol {
                 HttpProtocol::Elasticsearch { .. } => "elasticsearch",
                 HttpProtocol::Splunk { .. } => "splunk",
@@ -95,6 +98,71 @@ pub enum SyslogTo {
     Tcp(Peer),
     /// The same in TLS (RFC 5425).
     Tls(Peer, Tls),
+}
+
+/// `type = "kafka"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kafka {
+    /// Brokers to begin with; the others are learned from them. Not empty.
+    pub brokers: Vec<Peer>,
+    /// How TLS is done; `None`: not at all.
+    pub tls: Option<Tls>,
+    /// The topic.
+    pub topic: String,
+    /// How the agent proves who it is, besides by its certificate.
+    pub sasl: Option<Sasl>,
+    /// How batches are compressed.
+    pub compression: KafkaCompression,
+}
+
+/// SASL: a name and a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sasl {
+    /// How the password is proved.
+    pub mechanism: SaslMechanism,
+    /// User.
+    pub username: String,
+    /// Password.
+    pub password: Secret,
+}
+
+/// How a password is proved to a broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// It is sent.
+    Plain,
+    /// RFC 5802 with SHA-256: it is not sent.
+    ScramSha256,
+    /// The same with SHA-512.
+    #[default]
+    ScramSha512,
+}
+
+impl SaslMechanism {
+    /// Each with its name in the configuration.
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("plain", Self::Plain),
+        ("scram-sha-256", Self::ScramSha256),
+        ("scram-sha-512", Self::ScramSha512),
+    ];
+}
+
+/// How batches for Kafka are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KafkaCompression {
+    /// Not.
+    None,
+    /// gzip.
+    #[default]
+    Gzip,
+    /// LZ4: faster, and some half larger.
+    Lz4,
+}
+
+impl KafkaCompression {
+    /// Each with its name in the configuration, which is Kafka's.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("gzip", Self::Gzip), ("lz4", Self::Lz4), ("none", Self::None)];
 }
 
 /// A receiver by HTTP.
@@ -222,16 +290,23 @@ pub enum SinkFormat {
     /// As the journal has it.
     #[default]
     Ecs,
+    /// Open Cybersecurity Schema Framework, a JSON object.
+    Ocsf,
+    /// ArcSight's Common Event Format, a line of text.
+    Cef,
 }
 
 impl SinkFormat {
     /// Each with its name.
-    pub const ALL: [(&'static str, Self); 1] = [("ecs", Self::Ecs)];
+    pub const ALL: [(&'static str, Self); 3] =
+        [("ecs", Self::Ecs), ("ocsf", Self::Ocsf), ("cef", Self::Cef)];
 
     /// Its name in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ecs => "ecs",
+            Self::Ocsf => "ocsf",
+            Self::Cef => "cef",
         }
     }
 }

@@ -24,6 +24,8 @@ const KINDS: [(&str, Kind); 4] = [
 ];
 
 const TLS: &[&str] = &["ca_file", "cert_file", "key_file", "server_name"];
+/// The same without a name of its own: each broker is known by the name it is reached by.
+const CERTIFICATES: &[&str] = &["ca_file", "cert_file", "key_file"];
 const HTTP: &[&str] =
     &["url", "compression", "username", "password_file", "password_env", "token_file", "token_env"];
 
@@ -67,6 +69,8 @@ impl Check<'_> {
             ("facility", raw.facility.as_ref().map(Spanned::span)),
             ("app_name", raw.app_name.as_ref().map(Spanned::span)),
             ("index", raw.index.as_ref().map(Spanned::span)),
+            ("topic", raw.topic.as_ref().map(Spanned::span)),
+            ("mechanism", raw.mechanism.as_ref().map(Spanned::span)),
             ("source_type", raw.source_type.as_ref().map(Spanned::span)),
             ("protocol", raw.protocol.as_ref().map(Spanned::span)),
             ("compression", raw.compression.as_ref().map(Spanned::span)),
@@ -163,10 +167,26 @@ impl Check<'_> {
                     protocol,
                 })
             }
+            "kafka" => {
+                self.only(type_name, &said, &[super::sinks_kafka::KEYS, CERTIFICATES].concat());
+                let tls = self.tls(tls, &span);
+                Target::Kafka(self.kafka(
+                    super::sinks_kafka::Written {
+                        url: raw.url,
+                        topic: raw.topic,
+                        mechanism: raw.mechanism,
+                        compression: raw.compression,
+                        username: raw.username,
+                        password: [raw.password_file, raw.password_env],
+                    },
+                    tls,
+                    &span,
+                )?)
+            }
             unknown => {
                 let message = format!(
                     "type {unknown:?} is unknown; allowed: \"file\", \"stdout\", \"syslog\", \
-                     \"elasticsearch\", \"splunk\", \"http\", \"otlp\""
+                     \"elasticsearch\", \"splunk\", \"http\", \"otlp\", \"kafka\""
                 );
                 self.problem(kind.span(), message);
                 return None;
@@ -190,11 +210,12 @@ impl Check<'_> {
             }
             kinds
         });
+        let format = self.format(raw.format, &target);
         let rate: u32 = self.number(raw.max_events_per_second, 5000, 0..=1_000_000);
         Some(Sink {
             name,
             target,
-            format: self.named(raw.format, SinkFormat::default(), &SinkFormat::ALL),
+            format,
             min_severity: self.severity(raw.min_severity, 0),
             kinds,
             start: self.named(raw.start, SinkStart::default(), &SinkStart::ALL),
@@ -208,6 +229,16 @@ impl Check<'_> {
             max_retry_wait: Duration::from_secs(self.number(raw.max_retry_wait, 60, 1..=3600)),
             max_parked_bytes: self.size(raw.max_parked_bytes, 64 << 20, 0..=16 << 30),
         })
+    }
+
+    fn format(&mut self, written: Option<Spanned<String>>, target: &Target) -> SinkFormat {
+        let span = written.as_ref().map(Spanned::span);
+        let format = self.named(written, SinkFormat::default(), &SinkFormat::ALL);
+        let is_json = format != SinkFormat::Cef;
+        if let (Some(span), false, "elasticsearch") = (span, is_json, target.type_name()) {
+            self.problem(span, "a sink of type \"elasticsearch\" takes JSON: \"ecs\" or \"ocsf\"");
+        }
+        format
     }
 
     fn sink_name(&mut self, written: Option<&Spanned<String>>, span: &Range<usize>) -> String {
@@ -358,7 +389,10 @@ impl Check<'_> {
         }
     }
 
-    fn secret(&mut self, [file, variable]: [Option<Spanned<String>>; 2]) -> Option<Secret> {
+    pub(super) fn secret(
+        &mut self,
+        [file, variable]: [Option<Spanned<String>>; 2],
+    ) -> Option<Secret> {
         match (file, variable) {
             (Some(_), Some(variable)) => {
                 self.problem(variable.span(), "the secret is in a file already");
@@ -403,13 +437,13 @@ struct Written {
 }
 
 /// Host and port of `scheme://host[:port]`.
-fn peer(url: &str, default_port: u16) -> Option<Peer> {
+pub(super) fn peer(url: &str, default_port: u16) -> Option<Peer> {
     let uri: Uri = url.parse().ok()?;
     let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
     is_bare.then(|| authority(&uri, default_port)).flatten()
 }
 
-fn authority(uri: &Uri, default_port: u16) -> Option<Peer> {
+pub(super) fn authority(uri: &Uri, default_port: u16) -> Option<Peer> {
     let authority = uri.authority()?;
     // A password has no place here.
     if authority.as_str().contains('@') {

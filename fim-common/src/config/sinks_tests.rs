@@ -24,6 +24,7 @@ const LEAST: &[(&str, &str)] = &[
     ("splunk", "url = 'http://splunk'"),
     ("http", "url = 'http://hook/path?query'"),
     ("otlp", "url = 'http://collector'"),
+    ("kafka", "url = 'tcp://broker'\ntopic = 'fim-events'"),
 ];
 
 /// All that each type can have.
@@ -44,7 +45,18 @@ const MOST: &[(&str, &str)] = &[
     ("splunk", "url = 'https://h'\nindex = 'x'\nsource_type = 'y'\ntoken_file = '/t'"),
     ("http", "url = 'https://[::1]/'\ntoken_env = 'T'"),
     ("otlp", "url = 'https://h:4317'\nprotocol = 'grpc'"),
-    ("syslog", "url = 'unix:///dev/log'"),
+    (
+        "kafka",
+        "url = 'tls://k1:1,[::1]:2, k3'\ntopic = 'a.B_c-1'\ncompression = 'lz4'\nusername = 'u'\n\
+         password_file = '/p'\nmechanism = 'plain'\nca_file = '/ca'\ncert_file = '/cert'\n\
+         key_file = '/key'",
+    ),
+    (
+        "kafka",
+        "url = 'tcp://k1:1'\ntopic = 'a'\nusername = 'u'\npassword_env = 'P'\n\
+         mechanism = 'scram-sha-256'\nformat = 'ocsf'",
+    ),
+    ("syslog", "url = 'unix:///dev/log'\nformat = 'cef'"),
     ("syslog", "url = 'tcp://10.0.0.1'"),
 ];
 
@@ -126,6 +138,37 @@ fn what_is_wrong_is_told_with_its_place() {
             "name = 'a'\ntype = 'splunk'\nurl = 'http://h'\ntoken_env = 'a'\ntoken_file = '/b'",
             5,
             "in a file already",
+        ),
+        ("name = 'a'\ntype = 'kafka'\ntopic = 'x'", 1, "the sink has no url"),
+        ("name = 'a'\ntype = 'kafka'\nurl = 'tcp://h'", 1, "the sink has no topic"),
+        ("name = 'a'\ntype = 'kafka'\nurl = 'tcp://h'\ntopic = 'a b'", 5, "no name of a topic"),
+        ("name = 'a'\ntype = 'kafka'\nurl = 'tcp://h,'\ntopic = 'a'", 4, "no list of brokers"),
+        ("name = 'a'\ntype = 'kafka'\nurl = 'http://h'\ntopic = 'a'", 4, "no list of brokers"),
+        (
+            "name = 'a'\ntype = 'kafka'\nurl = 'tcp://h'\ntopic = 'a'\nca_file = '/x'",
+            4,
+            "without tls://",
+        ),
+        (
+            "name = 'a'\ntype = 'kafka'\nurl = 'tcp://h'\ntopic = 'a'\nusername = 'u'\n\
+             password_file = '/p'\nmechanism = 'plain'",
+            8,
+            "could be read on its way",
+        ),
+        (
+            "name = 'a'\ntype = 'kafka'\nurl = 'tcp://h'\ntopic = 'a'\nusername = 'u'",
+            1,
+            "username goes with",
+        ),
+        (
+            "name = 'a'\ntype = 'kafka'\nurl = 'tls://h'\ntopic = 'a'\nserver_name = 'u'",
+            6,
+            "has no server_name",
+        ),
+        (
+            "name = 'a'\ntype = 'elasticsearch'\nurl = 'http://h'\nindex = 'a'\nformat = 'cef'",
+            6,
+            "takes JSON",
         ),
         ("name = 'a'\ntype = 'stdout'\nkinds = ['x']", 4, "kind \"x\" is unknown"),
         ("name = 'a'\ntype = 'stdout'\nformat = 'xml'", 4, "\"xml\" is unknown"),

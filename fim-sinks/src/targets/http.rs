@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use fim_common::config::sink::{Http as Config, HttpProtocol, HttpVersion};
+use fim_common::config::sink::{Http as Config, HttpProtocol, HttpVersion, SinkFormat};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::Bytes;
@@ -14,17 +14,18 @@ use crate::sink::{Answer, Failure, Pending, Sink};
 
 pub(crate) struct Http {
     config: Config,
+    format: SinkFormat,
     client: Client,
 }
 
 impl Http {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config, format: SinkFormat) -> Self {
         let scheme = match config.protocol {
             HttpProtocol::Elasticsearch { .. } => "ApiKey",
             HttpProtocol::Splunk { .. } => "Splunk",
             HttpProtocol::Webhook | HttpProtocol::Otlp => "Bearer",
         };
-        Self { client: Client::new(config.clone(), scheme), config }
+        Self { client: Client::new(config.clone(), scheme), config, format }
     }
 
     async fn send(&mut self, items: &[Item]) -> Result<Answer, Failure> {
@@ -40,7 +41,11 @@ impl Http {
                 (or(given, "/services/collector/event"), body, vec![(TYPE, "application/json")])
             }
             HttpProtocol::Webhook => {
-                (given.to_owned(), webhook::body(items), vec![(TYPE, "application/x-ndjson")])
+                let media = match self.format {
+                    SinkFormat::Ecs | SinkFormat::Ocsf => "application/x-ndjson",
+                    SinkFormat::Cef => "text/plain; charset=utf-8",
+                };
+                (given.to_owned(), webhook::body(items), vec![(TYPE, media)])
             }
             HttpProtocol::Otlp => {
                 let path = or(given, otlp::path(*version));

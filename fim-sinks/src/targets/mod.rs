@@ -1,8 +1,12 @@
 //! What takes events, each in its own way.
 
+#[cfg(not(feature = "kafka"))]
+mod absent;
 mod elasticsearch;
 mod file;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod otlp;
 mod splunk;
 mod stdout;
@@ -18,7 +22,11 @@ pub(crate) fn open(config: &Config) -> Box<dyn Sink> {
     match &config.target {
         Target::File(path) => Box::new(file::File::new(path.clone())),
         Target::Stdout => Box::new(stdout::Stdout),
-        Target::Http(http) => Box::new(http::Http::new(http.clone())),
+        Target::Http(http) => Box::new(http::Http::new(http.clone(), config.format)),
+        #[cfg(feature = "kafka")]
+        Target::Kafka(kafka) => Box::new(kafka::Kafka::new(kafka, config)),
+        #[cfg(not(feature = "kafka"))]
+        Target::Kafka(_) => Box::new(absent::Absent("kafka")),
         Target::Syslog(syslog) => Box::new(syslog::Syslog::new(syslog.clone())),
     }
 }

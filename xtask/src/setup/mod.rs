@@ -188,6 +188,7 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
     }
     if needs.contains(&Need::Build) {
         items.extend(bpf_linker(ws));
+        items.extend(librdkafka());
     }
     if needs.contains(&Need::Lint) {
         items.extend(lint_tools(ws));
@@ -275,6 +276,23 @@ fn bpf_toolchain() -> Item {
         present: BpfToolchain::find().is_some(),
         fix: Fix::Packages(&["rustc-web", "libstd-rust-web-dev-bpf"], Suite::Release),
     }
+}
+
+/// What librdkafka is compiled with, which the sinks for Kafka are made of.
+fn librdkafka() -> Vec<Item> {
+    let why = "the sinks for Kafka compile librdkafka";
+    vec![
+        program("make", &["make"], why),
+        program("pkg-config", &["pkg-config"], why),
+        Item {
+            what: "OpenSSL's development files, with its static library".into(),
+            why,
+            how: "Debian and Ubuntu: apt-get install libssl-dev".into(),
+            present: probe("cc", &["-print-file-name=libcrypto.a"])
+                .is_some_and(|path| path.trim_start().starts_with('/')),
+            fix: Fix::Packages(&["libssl-dev"], Suite::Release),
+        },
+    ]
 }
 
 fn bpf_linker(ws: &Workspace) -> Vec<Item> {
@@ -453,9 +471,13 @@ fn receivers() -> Vec<Item> {
         },
         program("openssl", &["openssl"], "makes the certificates of these tests"),
         program("nginx", &["nginx-light"], why),
-        program("java", &["openjdk-17-jre-headless"], "OpenSearch, which they send to, is Java"),
-        program("javac", &["openjdk-17-jdk-headless"], "compiles what starts OpenSearch"),
-        program("mvn", &["maven"], "fetches what OpenSearch is made of"),
+        program(
+            "java",
+            &["openjdk-17-jre-headless"],
+            "OpenSearch and Kafka, which they send to, are Java",
+        ),
+        program("javac", &["openjdk-17-jdk-headless"], "compiles what starts these"),
+        program("mvn", &["maven"], "fetches what these are made of"),
         Item {
             what: "pip".into(),
             why: "fetches the OpenTelemetry collector of these tests",

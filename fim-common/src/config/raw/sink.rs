@@ -17,15 +17,17 @@ table! {
         }
         /// What takes the events.
         r#type: String {
-            values: "`\"file\"`, `\"stdout\"`, `\"syslog\"`, `\"elasticsearch\"` (OpenSearch too), `\"splunk\"`, `\"http\"` or `\"otlp\"`; required",
+            values: "`\"file\"`, `\"stdout\"`, `\"syslog\"`, `\"elasticsearch\"` (OpenSearch too), `\"splunk\"`, `\"http\"`, `\"otlp\"` or `\"kafka\"`; required",
             default: "",
             cost: "none"
         }
-        /// How an event is written: as the journal has it (fields of the Elastic Common Schema).
+        /// How an event is written: as the journal has it (fields of the Elastic Common Schema), as
+        /// an event of the Open Cybersecurity Schema Framework, or as a line of the Common Event
+        /// Format.
         format: String {
-            values: "`\"ecs\"`",
+            values: "`\"ecs\"`, `\"ocsf\"` or `\"cef\"` (not for `elasticsearch`)",
             default: "\"ecs\"",
-            cost: "none"
+            cost: "processor time for each event, for the other two"
         }
         /// `file`: the file. It is opened anew when its name leads to another one, and on SIGHUP.
         path: String {
@@ -33,10 +35,11 @@ table! {
             default: "",
             cost: "disk, without a limit of its own: see logrotate(8)"
         }
-        /// Where the receiver is. `syslog`: a socket of this host, or a host by TCP or TLS. The others:
-        /// by HTTP or HTTPS; where there is no path, the usual one of the type.
+        /// Where the receiver is. `syslog`: a socket of this host, or a host by TCP or TLS. `kafka`:
+        /// brokers to begin with, by TCP or TLS. The others: by HTTP or HTTPS; where there is no path,
+        /// the usual one of the type.
         url: String {
-            values: "`syslog`: `\"unix:///dev/log\"`, `\"tcp://host:601\"` or `\"tls://host:6514\"`; others: `\"https://host:9200\"`; required but for `file` and `stdout`",
+            values: "`syslog`: `\"unix:///dev/log\"`, `\"tcp://host:601\"` or `\"tls://host:6514\"`; `kafka`: `\"tls://host1:9093,host2:9093\"` or `\"tcp://host:9092\"`; others: `\"https://host:9200\"`; required but for `file` and `stdout`",
             default: "",
             cost: "none"
         }
@@ -45,6 +48,18 @@ table! {
         index: String {
             values: "name; required for `elasticsearch`",
             default: "",
+            cost: "none"
+        }
+        /// `kafka`: the topic.
+        topic: String {
+            values: "1 to 249 letters, digits, `.`, `_`, `-`; required for `kafka`",
+            default: "",
+            cost: "none"
+        }
+        /// `kafka`: how the password is proved (SASL).
+        mechanism: String {
+            values: "`\"plain\"` (with TLS only), `\"scram-sha-256\"` or `\"scram-sha-512\"`",
+            default: "\"scram-sha-512\"",
             cost: "none"
         }
         /// `splunk`: the source type.
@@ -59,13 +74,13 @@ table! {
             default: "\"http\"",
             cost: "none"
         }
-        /// By HTTP: whether what is sent is compressed.
+        /// By HTTP and `kafka`: whether what is sent is compressed.
         compression: String {
-            values: "`\"gzip\"` or `\"none\"`",
+            values: "`\"gzip\"` or `\"none\"`; for `kafka` also `\"lz4\"`",
             default: "\"gzip\"",
             cost: "processor time: 20 ms for a batch of 2 MiB; it then has a tenth of that"
         }
-        /// By HTTP: the user of basic authentication.
+        /// By HTTP: the user of basic authentication. `kafka`: that of SASL.
         username: String {
             values: "text; with a password",
             default: "",

@@ -6,6 +6,8 @@
 
 mod backlog;
 mod certificates;
+mod formats;
+mod kafka;
 mod nginx;
 mod opensearch;
 mod otlp;

@@ -173,3 +173,31 @@ fn what_a_mapping_refuses_is_parked_and_the_rest_arrives() {
     assert!(parked.contains("\"name\":\"w\""), "{parked}");
     agent.stop();
 }
+
+/// The template is for all that an agent can say: nothing of it is refused.
+#[test]
+fn each_kind_of_event_fits_the_template() {
+    let Some(directory) = peers("sinks::opensearch") else { return };
+    let scratch = Scratch::new("sinks-kinds");
+    let mut peer = OpenSearch::new(&directory, scratch.path());
+    peer.start();
+    let sink = format!(
+        "[[sink]]\nname = \"peer\"\ntype = \"elasticsearch\"\nurl = \"http://{}\"\n\
+         index = \"logs-fim-default\"\nbatch_wait_ms = 0\n",
+        peer.address
+    );
+    let (agent, watched) = super::formats::start(&scratch, &sink);
+    super::touch(&watched.join("a"));
+    let told = agent.stream.wait_below(&watched.join("a"), |event| event.action() == "created");
+    told.unwrap_or_else(|error| panic!("{error}\n{}", agent.log()));
+    agent.stop();
+    let journal = agent.journal();
+    super::formats::assert_all_kinds(&journal);
+    let parked = agent.setup.state_dir.join("sinks/peer.parked.jsonl");
+    let parked = std::fs::read_to_string(parked).unwrap_or_default();
+    let first: String = parked.chars().take(1000).collect();
+    assert!(parked.is_empty(), "{} refused: {first}", parked.lines().count());
+    let _ = peer.post("POST", "/logs-fim-default/_refresh", &Value::Null);
+    let count = peer.post("POST", "/logs-fim-default/_count", &Value::Null).unwrap();
+    assert_eq!(count["count"], journal.len(), "{count}");
+}
