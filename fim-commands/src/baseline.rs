@@ -90,7 +90,8 @@ pub fn accept(
     exists(&arguments.state_dir)?;
     let state = open_state(arguments)?;
     let baseline = Baseline::open(state.path()).map_err(Failure::runtime)?;
-    let survey = survey(site, &config, arguments, Some(state.agent_id()), paths)?;
+    let mut survey = survey(site, &config, arguments, Some(state.agent_id()), paths)?;
+    survey.leave_out_unknown(&baseline)?;
     let chronicle = Chronicle::open(site, &config, &state)?;
     let mut accepting = Accepting {
         baseline: &baseline,

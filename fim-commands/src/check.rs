@@ -10,7 +10,8 @@ use crate::baseline::{open_beside, say, show, survey, unread};
 use crate::{Arguments, Failure, Site, exit, start};
 
 /// Compares, and writes each difference as the event that an agent would write. Returns the exit
-/// code: 0 the same, 1 something differs, 74 some objects could not be read and the rest is the same.
+/// code: 0 the same, 1 something differs; where the rest is the same, 66 the first scan of some places
+/// has not ended, 74 some objects could not be read.
 ///
 /// # Errors
 /// When nothing could be compared, with an exit code that is not that of a difference.
@@ -26,7 +27,8 @@ pub fn check(
     let baseline = open_beside(&arguments.state_dir, exit::INPUT_OUTPUT)?;
     let agent_id = std::fs::read_to_string(arguments.state_dir.join("agent-id")).ok();
     let agent_id = agent_id.as_deref().map(str::trim);
-    let survey = survey(site, &config, arguments, agent_id, paths)?;
+    let mut survey = survey(site, &config, arguments, agent_id, paths)?;
+    let is_partial = survey.leave_out_unknown(&baseline)?;
     let of = fim_common::event::Shared::from(site.host());
     let agent = fim_common::event::Shared::from(start::agent(agent_id, &start::start_id()));
     let mut names = site.names();
@@ -70,6 +72,7 @@ pub fn check(
         )?;
     }
     Ok(match (told, summary.errors) {
+        (0, _) if is_partial => exit::NO_INPUT,
         (0, 0) => exit::OK,
         (0, _) => exit::INPUT_OUTPUT,
         _ => exit::FAILURE,

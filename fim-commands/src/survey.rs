@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use fim_common::baseline::Baseline;
 use fim_common::config::Config;
 use fim_common::ignored::Ignored;
 use fim_common::pipeline::{scan_rule, scope_of};
@@ -12,7 +13,7 @@ use fim_common::policy::{self, Policy};
 use fim_common::scan::{self, Limits, Progress, Root, ScanRule, Scope};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::Site;
+use crate::{Failure, Site, exit};
 
 /// How often a scan says how far it is where there is no terminal.
 const SAY: Duration = Duration::from_secs(10);
@@ -68,6 +69,39 @@ impl Survey {
         }
         self.roots = roots;
         Ok(self)
+    }
+
+    /// Leaves out, and names, what no scan has taken completely: that it is not in the baseline is no
+    /// difference. Whether there is any.
+    ///
+    /// # Errors
+    /// When there is nothing else, or the baseline cannot be read; with the exit code.
+    pub(crate) fn leave_out_unknown(&mut self, baseline: &Baseline) -> Result<bool, Failure> {
+        const NAMED: usize = 8;
+        let scanned = baseline.scanned().map_err(Failure::runtime)?;
+        let is_known = |root: &Root| scanned.iter().any(|scanned| root.path.starts_with(scanned));
+        let unknown: Vec<String> = self
+            .roots
+            .extract_if(.., |root| !is_known(root))
+            .map(|root| root.path.display().to_string())
+            .collect();
+        if unknown.is_empty() {
+            return Ok(false);
+        }
+        let more = unknown.len().saturating_sub(NAMED);
+        let mut places = unknown.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
+        if more > 0 {
+            places.push_str(&format!(" and {more} more"));
+        }
+        let message = format!(
+            "the baseline is incomplete: the first scan of {places} has not ended; a running agent ends \
+             it, and so does `fim baseline create`"
+        );
+        if self.roots.is_empty() {
+            return Err(Failure::new(exit::NO_INPUT, message));
+        }
+        tracing::warn!("{message}; the rest is looked at");
+        Ok(true)
     }
 
     /// Whether what is at `path` belongs to what is watched.

@@ -22,7 +22,8 @@ pub struct Arguments {
     /// The public key that must have signed it, as PEM [default: the one beside the journal].
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// An entry with this fim.chain must be in it, as a heartbeat told it (fim.journal.head).
+    /// An entry with this fim.chain must be in it, as a heartbeat or agent_started told it
+    /// (fim.journal.head; 64 zeros: the journal must go back to its beginning).
     #[arg(long, value_name = "DIGITS", value_parser = parse_head)]
     head: Option<Head>,
     /// As JSON.

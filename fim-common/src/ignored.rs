@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::object;
 use crate::platform::{self, SEPARATOR};
@@ -10,6 +12,20 @@ use crate::state::ObjectId;
 /// Trees that are not told of and not compared.
 #[derive(Clone, Debug, Default)]
 pub struct Ignored {
+    own: Own,
+    /// What came after it was cloned, for all clones.
+    later: Arc<Later>,
+}
+
+#[derive(Debug, Default)]
+struct Later {
+    /// There is something: the lock is not worth taking for each object of a scan.
+    any: AtomicBool,
+    own: RwLock<Own>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Own {
     trees: Vec<PathBuf>,
     /// Directories that may be seen at another place, too (of a mount that was moved, or is there
     /// twice). By name and identity: a name alone is anybody's to use.
@@ -20,6 +36,28 @@ impl Ignored {
     /// Trees at these paths; `directories` among them, which exist, are ignored wherever they are
     /// seen.
     pub fn new(trees: Vec<PathBuf>, directories: &[PathBuf]) -> Self {
+        Self { own: Own::new(trees, directories), later: Arc::default() }
+    }
+
+    /// Ignores these directories, which exist, from now on, here and in all clones.
+    pub fn add(&self, directories: &[PathBuf]) {
+        let own = Own::new(directories.to_vec(), directories);
+        let mut later = self.later.own.write().unwrap_or_else(PoisonError::into_inner);
+        later.trees.extend(own.trees);
+        later.directories.extend(own.directories);
+        self.later.any.store(true, Ordering::Release);
+    }
+
+    /// Whether the path is at or below one of them.
+    pub fn contains(&self, path: &Path) -> bool {
+        self.own.contains(path)
+            || (self.later.any.load(Ordering::Acquire)
+                && self.later.own.read().unwrap_or_else(PoisonError::into_inner).contains(path))
+    }
+}
+
+impl Own {
+    fn new(trees: Vec<PathBuf>, directories: &[PathBuf]) -> Self {
         let identified = directories.iter().filter_map(|directory| {
             let id = object::stat(directory).ok()?.id()?;
             Some((directory.file_name()?.to_owned(), id))
@@ -29,8 +67,7 @@ impl Ignored {
         Self { trees, directories: identified.collect() }
     }
 
-    /// Whether the path is at or below one of them.
-    pub fn contains(&self, path: &Path) -> bool {
+    fn contains(&self, path: &Path) -> bool {
         // As bytes: it is asked for each object of a scan, and components cost a seventh of that.
         let bytes = path.as_os_str().as_encoded_bytes();
         let within = |tree: &PathBuf| {
@@ -79,5 +116,17 @@ mod tests {
         let moved = base.path().join("moved");
         std::fs::rename(base.path().join("own"), &moved).unwrap();
         assert!(ignored.contains(&moved.join(".canary/a")));
+    }
+
+    #[test]
+    fn what_is_added_is_ignored_by_those_who_have_it_already() {
+        let base = tempfile::tempdir().unwrap();
+        let own = base.path().join(".canary");
+        std::fs::create_dir(&own).unwrap();
+        let ignored = Ignored::default();
+        let clone = ignored.clone();
+        assert!(!clone.contains(&own));
+        ignored.add(std::slice::from_ref(&own));
+        assert!(clone.contains(&own.join("a")) && !clone.contains(base.path()));
     }
 }

@@ -6,6 +6,9 @@
 //! Writes are gathered in memory and in one transaction, committed after [`COMMIT_EVERY`] of them
 //! or at [`Baseline::flush`]. The methods see uncommitted writes; readers of other connections do not.
 //! A crash loses at most what was not committed, and the comparison at the next start finds it.
+//!
+//! Invariant: once [`Baseline::announce`] was called, no row is committed before its event is in the
+//! journal, unless with a mark that says so (`untold`).
 
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -24,6 +27,7 @@ mod registry;
 mod row;
 mod state_dir;
 mod tree;
+mod untold;
 mod watch;
 
 pub use error::BaselineError;
@@ -35,6 +39,7 @@ pub use state_dir::{MINIMUM_FREE, StateDir, StateDirError};
 /// Where the agent keeps what it knows, unless it is told otherwise.
 pub const DEFAULT_STATE_DIR: &str = crate::platform::STATE_DIR;
 pub use tree::Tree;
+use untold::Untold;
 pub(crate) use watch::{Scanned, Watch};
 
 /// Writes in one transaction at most: enough to spread the cost of a commit (some 50 µs without
@@ -57,12 +62,14 @@ struct Inner {
     ahead: Ahead,
     /// Of another agent: nothing may be kept that could not be written.
     read_only: bool,
+    untold: Untold,
 }
 
 impl Inner {
     fn new(connection: Connection, read_only: bool) -> Mutex<Self> {
         let (notes, ahead) = (watch::Notes::default(), Ahead::default());
-        Mutex::new(Self { connection, pending: 0, notes, ahead, read_only })
+        let untold = Untold::default();
+        Mutex::new(Self { connection, pending: 0, notes, ahead, read_only, untold })
     }
 
     /// The state of a path.
@@ -153,6 +160,7 @@ impl Baseline {
         let mut inner = self.lock();
         let inner = &mut *inner;
         inner.notes.note(path);
+        inner.untold.note();
         let before = match inner.ahead.get(path) {
             None if matches!(change, Change::Gone) => match get(&inner.connection, path) {
                 // Nothing to forget.
@@ -366,28 +374,6 @@ impl Baseline {
         }
     }
 
-    /// Since when events wait for others that may be steps of the same change; `None`: none does.
-    ///
-    /// # Errors
-    /// As [`Baseline::put`].
-    pub fn set_waiting(&self, since: Option<Timestamp>) -> Result<(), BaselineError> {
-        match since {
-            Some(since) => self.set_meta("waiting", &since.to_string()),
-            None => self.remove_meta("waiting"),
-        }
-    }
-
-    /// What [`Baseline::set_waiting`] said last, which is forgotten: as [`Baseline::take_holding`].
-    ///
-    /// # Errors
-    /// As [`Baseline::put`].
-    pub fn take_waiting(&self) -> Result<Option<Timestamp>, BaselineError> {
-        let since = self.meta("waiting")?;
-        self.remove_meta("waiting")?;
-        self.flush()?;
-        Ok(since.and_then(|value| value.parse().ok()))
-    }
-
     /// What [`Baseline::set_holding`] said last, which is forgotten: after a crash, the beginning of
     /// what nobody was told of.
     ///
@@ -429,6 +415,7 @@ impl Baseline {
         let mut inner = self.lock();
         for path in paths {
             inner.notes.note(path);
+            inner.untold.note();
         }
         self.write_locked(&mut inner, count, change)
     }
@@ -478,6 +465,9 @@ impl Baseline {
     }
 
     fn commit(&self, inner: &mut Inner) -> Result<(), BaselineError> {
+        if inner.untold.wants_mark() {
+            self.mark(inner)?;
+        }
         if !inner.connection.is_autocommit() {
             let done = inner.connection.execute_batch("COMMIT");
             done.map_err(|error| self.failed(inner, error))?;
@@ -490,6 +480,9 @@ impl Baseline {
     /// statement on others.
     fn failed(&self, inner: &mut Inner, error: rusqlite::Error) -> BaselineError {
         let rolled_back = inner.connection.is_autocommit();
+        if rolled_back {
+            inner.untold.look(&inner.connection);
+        }
         let lost = if rolled_back { std::mem::take(&mut inner.pending) } else { 0 };
         let lost = lost + inner.ahead.refused();
         BaselineError::from_sqlite(&self.path, error, lost)

@@ -194,6 +194,11 @@ impl StateDir {
         self.path.join("journal")
     }
 
+    /// As the kernel names it in what it tells of it.
+    pub fn canonical(&self) -> PathBuf {
+        std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone())
+    }
+
     /// `agent.id`: a UUID, made with the directory.
     pub fn agent_id(&self) -> &str {
         &self.agent_id

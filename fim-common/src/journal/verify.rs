@@ -116,7 +116,8 @@ pub struct Request {
     pub key: Option<PublicKey>,
     /// An agent is writing now: the last line may be under way.
     pub is_running: bool,
-    /// A `fim.chain` that must be in the journal, as an earlier heartbeat told it.
+    /// A `fim.chain` that must be in the journal, as an earlier heartbeat told it; [`Head::START`]:
+    /// the beginning of the first segment must be there.
     pub contains: Option<Head>,
 }
 
@@ -256,7 +257,10 @@ impl Verifier<'_> {
                 }
             }
         }
-        if walk.contains {
+        // An agent that starts with an empty journal tells that it begins there.
+        let begins =
+            number == 1 && previous == Some(Head::START) && self.request.contains == previous;
+        if walk.contains || begins {
             self.found.contains = Some(true);
         }
         self.found.segments += 1;

@@ -74,7 +74,13 @@ fn a_journal_as_it_was_written_is_sound() {
     let request = Request { contains: Some(head), ..Request::default() };
     let found = verify(directory.path(), &request).unwrap();
     assert!(found.is_sound() && found.contains == Some(true), "{found:#?}");
-    let request = Request { contains: Some(Head::START), ..Request::default() };
+    // As an agent told that began it, and as long as nothing was removed.
+    let start = Request { contains: Some(Head::START), ..Request::default() };
+    assert_eq!(verify(directory.path(), &start).unwrap().contains, Some(true));
+    fs::remove_file(first(directory.path()).0).unwrap();
+    assert_eq!(verify(directory.path(), &start).unwrap().contains, Some(false));
+    let nowhere = Head::parse(&[b'a'; 64]);
+    let request = Request { contains: nowhere, ..Request::default() };
     assert!(!verify(directory.path(), &request).unwrap().is_sound());
 }
 

@@ -196,6 +196,7 @@ impl Pipeline {
         let mut scanner = options.scanner;
         let (found, scan_wake) = scanner.take_results();
         let verify = options.verify.map(|interval| Verify::new(interval, &options.baseline));
+        options.baseline.announce();
         Ok(Self {
             policy: options.policy,
             baseline: options.baseline,
@@ -323,10 +324,7 @@ impl Pipeline {
                     }
                 }
                 // Others read it, and an agent that is killed loses what is not committed.
-                if let Err(error) = self.baseline.flush() {
-                    tracing::error!(%error, "the baseline cannot be written");
-                }
-                self.steps.note_commit();
+                self.commit();
                 self.note_pending();
                 if self.pulse.1.is_none() && now.duration_since(self.pulse.0) >= PULSE {
                     self.pulse = (now, Some(self.request_fence()));
@@ -356,9 +354,7 @@ impl Pipeline {
         self.give_up_aside();
         self.finish_runs(end).await;
         self.scanner.stop();
-        if let Err(error) = self.baseline.flush() {
-            tracing::error!(%error, "the baseline cannot be written");
-        }
+        self.commit();
         if let Err(error) = self.baseline.set_stopped(Timestamp::now()) {
             tracing::error!(%error, "the baseline cannot be written");
         }
@@ -366,6 +362,16 @@ impl Pipeline {
         self.tell_suppressed();
         self.output.agent(Action::AgentStopped, message());
         self.output.finish();
+    }
+
+    /// Has on disk what the baseline knows, behind the events that tell of it: in this order an agent
+    /// that is killed tells of a change twice, and never not at all. For what waits there is a mark.
+    fn commit(&mut self) {
+        // Of a rename that waits for its hash the baseline knows already.
+        let all = self.output.write_out() && self.steps.is_empty() && self.waiting.is_empty();
+        if let Err(error) = self.baseline.commit_told(all) {
+            tracing::error!(%error, "the baseline cannot be written");
+        }
     }
 
     fn observe(&mut self, observation: Observation) {

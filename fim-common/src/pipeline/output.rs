@@ -588,6 +588,14 @@ impl Output {
         self.notices();
     }
 
+    /// Has the journal write what it has gathered; whether it has nothing left.
+    pub(super) fn write_out(&mut self) -> bool {
+        if self.dirty.is_some() {
+            self.flush();
+        }
+        self.dirty.is_none()
+    }
+
     /// Writes everything out and waits until standard output has it.
     pub(super) fn finish(mut self) {
         self.flush();

@@ -21,6 +21,7 @@ impl Bench {
             settle: Duration::from_millis(200),
             alert_severity: 70,
             suppressed_interval: Duration::from_secs(3600),
+            contents: None,
             told: Some((Configuration::default(), "changed".to_owned())),
             in_force,
             baseline_taken,

@@ -326,9 +326,7 @@ impl Pipeline {
             self.tell_steps();
             self.output.metrics().set_gap_open(false);
             // Who reads `gap_closed` and looks at the baseline is to find it there.
-            if let Err(error) = self.baseline.flush() {
-                tracing::error!(%error, "the baseline cannot be written");
-            }
+            self.commit();
             self.output.gap(Action::GapClosed, &gap);
         }
         self.start_scan();

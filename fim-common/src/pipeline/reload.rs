@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Pipeline, scope_of};
 use crate::baseline::Baseline;
+use crate::content::Contents;
 use crate::event::actor::Actor;
 use crate::event::{Configuration, Outcome};
 use crate::operation::{Operation, OperationKind};
@@ -38,6 +39,8 @@ pub struct Reload {
     pub alert_severity: u8,
     /// How often what was suppressed is summed up.
     pub suppressed_interval: Duration,
+    /// As in [`super::Options`].
+    pub contents: Option<Arc<Contents>>,
     /// What is told of it; `None`: nothing, the same rules are about other objects now.
     pub told: Option<(Configuration, String)>,
     /// Told when the policy is in force.
@@ -227,6 +230,7 @@ impl Pipeline {
         self.fold_steps(reload.window);
         self.settle = reload.settle;
         self.alert_severity = reload.alert_severity;
+        self.contents = reload.contents;
         self.suppression.set_interval(reload.suppressed_interval);
         if let Some((configuration, message)) = reload.told {
             self.tell_configuration(Outcome::Success, configuration, message);

@@ -17,6 +17,8 @@ pub(super) struct Lineage {
     pub(super) program: Option<&'static Program>,
     /// Its run is over: the database says what there is to be.
     pub(super) ended: bool,
+    /// The object's attributes are in the end what they were before the run.
+    pub(super) restored: bool,
 }
 
 /// What is to be said of a change.
@@ -122,7 +124,7 @@ fn in_run(
             return judged(Expected, "generated");
         }
     }
-    let Lineage { direct, ended, .. } = lineage;
+    let Lineage { direct, ended, restored, .. } = lineage;
     let gone = facts.found.state.is_none();
     if direct && final_path(path).is_some() {
         return match gone {
@@ -155,6 +157,10 @@ fn in_run(
     }
     let mode = facts.found.state.as_ref().and_then(|state| state.mode);
     match facts.found.matches {
+        // Whoever did it has gained nothing by it.
+        Some(true) | None if action == Action::AttributesModified && ended && restored => {
+            judged(Expected, "restored")
+        }
         Some(true) if action == Action::AttributesModified => match (entry.mode, mode) {
             _ if direct => judged(Expected, "as_packaged"),
             (Some(expected), Some(mode)) if expected == mode => judged(Expected, "as_packaged"),

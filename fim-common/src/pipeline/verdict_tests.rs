@@ -59,7 +59,7 @@ fn facts(owned: bool, kind: Option<ObjectKind>, matches: Option<bool>) -> Facts 
 }
 
 fn by(direct: bool, ended: bool) -> Option<Lineage> {
-    Some(Lineage { direct, program: None, ended })
+    Some(Lineage { direct, program: None, ended, restored: false })
 }
 
 fn verdict(
@@ -138,7 +138,7 @@ fn known_programs_make_what_is_their_own() {
     let made = event(Action::Updated, FILE, Some("current"));
     let free = facts(false, Some(FILE), None);
     let program = program(Path::new("/usr/sbin/ldconfig"), &[""; 0]);
-    let lineage = Some(Lineage { direct: false, program, ended: true });
+    let lineage = Some(Lineage { direct: false, program, ended: true, restored: false });
     let judged = |path: &str| judge(&made, Path::new(path), &free, None, lineage).verdict;
     assert_eq!(judged("/etc/ld.so.cache"), EXPECTED);
     assert_eq!(judged("/etc/ld.so.preload"), UNKNOWN);
@@ -164,4 +164,26 @@ fn a_database_that_cannot_be_read_says_nothing() {
     for lineage in [by(true, true), by(false, true), None] {
         assert_eq!(verdict(&updated, &facts, lineage), (UNKNOWN, "database_unreadable"));
     }
+}
+
+#[test]
+fn a_script_may_put_attributes_back() {
+    let chmod = event(Action::AttributesModified, FILE, None);
+    let mut right = facts(true, Some(FILE), Some(true));
+    if let Some((_, entry)) = &mut right.owner {
+        // As dpkg, which knows none.
+        entry.mode = None;
+    }
+    let back = |ended| Some(Lineage { direct: false, program: None, ended, restored: true });
+    assert_eq!(verdict(&chmod, &right, back(true)), (EXPECTED, "restored"));
+    assert_eq!(verdict(&chmod, &right, back(false)), (UNKNOWN, "maintainer_script"));
+    assert_eq!(verdict(&chmod, &right, by(false, true)), (UNKNOWN, "maintainer_script"));
+    // Not by whom the run does not know, nor of other content, nor of what no package has.
+    assert_eq!(verdict(&chmod, &right, None), (UNKNOWN, "attributes"));
+    let wrong = facts(true, Some(FILE), Some(false));
+    assert_eq!(verdict(&chmod, &wrong, back(true)), (UNEXPECTED, "content_differs"));
+    let updated = event(Action::Updated, FILE, Some("current"));
+    assert_eq!(verdict(&updated, &right, back(true)), (UNKNOWN, "maintainer_script"));
+    let free = facts(false, Some(FILE), None);
+    assert_eq!(verdict(&chmod, &free, back(true)), (UNKNOWN, "maintainer_script"));
 }

@@ -178,6 +178,9 @@ pub(super) struct Facts {
     /// The most severe alerts, and of those the latest; in order of time.
     pub(super) worst: Vec<Event>,
     pub(super) denied: Vec<Event>,
+    /// Runs of package managers, the first ones.
+    pub(super) runs: Vec<Event>,
+    pub(super) runs_left_out: u64,
     pub(super) errors: BTreeMap<String, u64>,
     pub(super) host: Option<Host>,
     pub(super) agent: Option<Agent>,
@@ -301,6 +304,8 @@ impl Facts {
             heartbeats: 0,
             worst: Vec::new(),
             denied: Vec::new(),
+            runs: Vec::new(),
+            runs_left_out: 0,
             errors: BTreeMap::new(),
             host: None,
             agent: None,
@@ -439,6 +444,10 @@ impl Facts {
                     loss.closed = Some(line.timestamp);
                 }
             }
+            Action::PackageRun => match serde_json::from_slice::<Event>(bytes) {
+                Ok(run) if self.runs.len() < LISTED => self.runs.push(run),
+                _ => self.runs_left_out += 1,
+            },
             action => {
                 self.canary_missed += u64::from(action == Action::CanaryMissed);
                 if self.said.len() >= LISTED {

@@ -15,6 +15,7 @@ use crate::time::Timestamp;
 
 mod chart;
 mod facts;
+mod packages;
 mod page;
 mod sections;
 mod standards;

@@ -4,6 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::Options;
 use super::facts::Facts;
+use super::packages;
 use super::sections;
 use crate::event::pretty::escaped;
 use crate::time::{Timestamp, local};
@@ -106,6 +107,7 @@ pub(super) fn page(options: &Options, facts: &Facts, now: Timestamp) -> String {
                     (sections::coverage(facts))
                     (sections::changes(facts))
                     (sections::alerts(facts))
+                    (packages::runs(facts))
                     (sections::attempts(facts))
                     (sections::policy(options, facts))
                     (sections::integrity(options))

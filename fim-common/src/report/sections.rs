@@ -5,16 +5,18 @@ use maud::{Markup, html};
 use super::Options;
 use super::chart::{self, Stretch};
 use super::facts::{ALERTS, ATTEMPTS, Facts, Severity, Tallies};
+use super::packages;
 use super::page::{at, duration, labels, number, place, text};
 use super::standards::REQUIREMENTS;
 use crate::event::pretty;
 use crate::event::{Event, Host, Side};
 
 /// Each section's anchor and title.
-pub(super) const TITLES: [(&str, &str); 7] = [
+pub(super) const TITLES: [(&str, &str); 8] = [
     ("coverage", "Coverage"),
     ("changes", "Changes"),
     ("alerts", "Alerts in full"),
+    ("packages", "Package managers"),
     ("attempts", "Denied and failed attempts"),
     ("policy", "Policy and standards"),
     ("integrity", "Integrity of the journal"),
@@ -209,7 +211,9 @@ fn alert(event: &Event) -> Markup {
                 span.sub { (at(event.timestamp)) }
             }
             p { (who(event)) }
+            (packages::verdict(event))
             (difference(event))
+            (lines(event))
             p.note {
                 @if let Some(rule) = &event.rule { "rule " (text(&rule.name)) " · " }
                 @if let Some(threat) = &event.threat { "ATT&CK " (text(&threat.technique.id.join(", "))) " · " }
@@ -220,7 +224,7 @@ fn alert(event: &Event) -> Markup {
 }
 
 /// Who did it.
-fn who(event: &Event) -> Markup {
+pub(super) fn who(event: &Event) -> Markup {
     let process = event.process.as_ref();
     let name = process.and_then(|process| process.name.as_deref());
     let command = process.and_then(|process| process.command_line.as_deref());
@@ -231,6 +235,12 @@ fn who(event: &Event) -> Markup {
                 @if let Some(process) = process { " (process " (process.pid) ")" }
             }
             None => { "by whom is not known" @if event.event.provider == Some(crate::event::Provider::Scan) { ": found by comparison" } }
+        }
+        @if let (None, Some(window)) = (name, &event.fim.window) {
+            @match window.from {
+                Some(from) => { ", done between " (at(from)) " and " (at(window.to)) }
+                None => { ", done before " (at(window.to)) }
+            }
         }
         @if let Some(user) = event.user.as_ref().and_then(|user| pretty::users(user)) { " as " strong { (user) } }
         @if let Some(container) = &event.container { " in container " code { (text(&container.id)) } }
@@ -264,6 +274,31 @@ fn difference(event: &Event) -> Markup {
                     td.new.mono { (after.as_deref().map_or("—".to_owned(), text)) }
                 } } }
             } }
+        }
+    }
+}
+
+/// What lines of text differ, where that is known.
+fn lines(event: &Event) -> Markup {
+    let Some(diff) = &event.fim.diff else { return html! {} };
+    let count = |count: Option<u64>| count.map_or("?".to_owned(), number);
+    html! {
+        @match &diff.unified {
+            Some(unified) => pre.lines {
+                @for line in unified.lines() {
+                    @let class = match line.as_bytes().first() {
+                        Some(b'-') => "old",
+                        Some(b'+') => "new",
+                        _ => "",
+                    };
+                    span class=(class) { (text(line)) } "\n"
+                }
+            },
+            None if diff.lines_added.is_some() => p {
+                (count(diff.lines_added)) " lines added, " (count(diff.lines_removed))
+                " removed; what they say is not kept"
+            },
+            None => {}
         }
     }
 }

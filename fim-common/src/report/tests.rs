@@ -3,7 +3,8 @@
 use super::*;
 use crate::event::actor::{Process, User};
 use crate::event::{
-    Action, Agent, Category, Event, File, Fim, Gap, Host, Kind, Meta, Outcome, Rule, Side, Type,
+    Action, Agent, Category, ContentDiff, DiffState, Event, File, Fim, Gap, Host, Kind, Manager,
+    Meta, Outcome, Package, PackageChange, PackageRun, Rule, RunFiles, Side, Type, Verdict,
 };
 use crate::journal::verify::{self, Request};
 use crate::journal::{Journal, JournalOptions};
@@ -82,6 +83,37 @@ fn sample() -> Vec<Event> {
     alert.event.severity = Some(90);
     alert.fim.before = Some(Side { mode: Some("0600".to_owned()), ..Side::default() });
     alert.fim.after = Some(Side { mode: Some("0666".to_owned()), ..Side::default() });
+    alert.fim.verdict = Some(Verdict::Unexpected);
+    alert.fim.verdict_reason = Some("content_differs".to_owned());
+    alert.fim.package = Some(Package {
+        name: "<u>tool".to_owned(),
+        version: "2".to_owned(),
+        manager: Manager::Dpkg,
+    });
+    alert.fim.diff = Some(ContentDiff {
+        unified: Some("@@ -1 +1 @@\n-<s>no\n+yes\n".to_owned()),
+        ..ContentDiff::new("x", DiffState::Complete)
+    });
+    let packages = vec![PackageChange {
+        name: "tool".to_owned(),
+        manager: Manager::Dpkg,
+        before: Some("1".to_owned()),
+        after: Some("2".to_owned()),
+    }];
+    let files = RunFiles {
+        expected: 4711,
+        unknown: 1,
+        unknown_paths: vec!["/opt/<s>odd".to_owned()],
+        ..RunFiles::default()
+    };
+    let run = PackageRun {
+        id: "r".to_owned(),
+        manager: "apt".to_owned(),
+        packages,
+        files: Some(files),
+        ..PackageRun::default()
+    };
+    let run = own(9, Action::PackageRun, Fim { package_run: Some(run), ..Fim::default() });
     let mut denied = event(11, Action::Deleted);
     denied.event.outcome = Outcome::Failure;
     denied.fim.errno = Some("EACCES".to_owned());
@@ -96,6 +128,7 @@ fn sample() -> Vec<Event> {
     vec![
         own(1, Action::AgentStarted, started),
         event(2, Action::Created),
+        run,
         alert,
         denied,
         own(13, Action::Gap, Fim { gap: Some(gap.clone()), ..Fim::default() }),
@@ -123,6 +156,11 @@ fn everything_is_told() {
         "id-10",
         "all gaps closed",
         "in order",
+        "content differs",
+        "tool 1 → 2",
+        "4\u{202f}711",
+        "/opt/&lt;s&gt;odd",
+        "<span class=\"old\">-&lt;s&gt;no</span>",
     ] {
         assert!(report.html.contains(needle), "{needle} is missing");
     }
@@ -134,7 +172,10 @@ fn everything_is_told() {
 #[test]
 fn nothing_in_an_event_is_markup_or_turns_text_round() {
     let html = made(&sample(), None).html;
-    for bad in ["<script", "<img", "<b>vim", "<i>ann", "\u{202e}", "\u{2066}", "\x1b", "web<1>"] {
+    for bad in [
+        "<script", "<img", "<u>tool", "<s>", "<b>vim", "<i>ann", "\u{202e}", "\u{2066}", "\x1b",
+        "web<1>",
+    ] {
         assert!(!html.contains(bad), "{bad:?} is in the page");
     }
     assert!(html.contains("&lt;script&gt;alert(1)"), "the name is there, as a text");

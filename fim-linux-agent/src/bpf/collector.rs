@@ -423,8 +423,8 @@ impl Drop for BpfCollector {
 
 /// What to watch for this policy, and for the canary.
 pub fn watches(policy: &Policy, post: &Post) -> Vec<Watch> {
-    let canaries = post.directories().iter();
-    let canaries = canaries.map(|base| Watch { base: base.clone(), depth: None, first: None });
+    let canaries = post.directories().into_iter();
+    let canaries = canaries.map(|base| Watch { base, depth: None, first: None });
     policy.watches().into_iter().chain(canaries).collect()
 }
 

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,11 +20,12 @@ use fim_common::event::Action;
 use fim_common::loss::Losses;
 use fim_common::metrics::{Health, Metrics};
 use fim_common::operation::{Operation, OperationKind};
+use tokio::sync::oneshot;
 
 mod operations;
 mod place;
 
-pub(crate) use place::{Place, places};
+pub(crate) use place::{Place, make, places};
 
 /// After this an operation counts as not seen. A collector that is behind gets a second chance.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,7 +35,7 @@ const PART: &str = "canary";
 /// What was seen in the canaries' directories: filled by a collector, asked by the canary.
 #[derive(Debug, Default)]
 pub struct Post {
-    directories: Vec<PathBuf>,
+    directories: RwLock<Vec<PathBuf>>,
     /// The agent's process id: asking for it is a system call.
     own: u32,
     /// A round is under way.
@@ -46,17 +47,30 @@ pub struct Post {
 impl Post {
     /// For canaries in these directories.
     pub fn new(directories: Vec<PathBuf>) -> Self {
-        Self { directories, own: std::process::id(), ..Self::default() }
+        Self { directories: directories.into(), own: std::process::id(), ..Self::default() }
     }
 
     /// Where the canaries are.
-    pub fn directories(&self) -> &[PathBuf] {
-        &self.directories
+    pub fn directories(&self) -> Vec<PathBuf> {
+        self.directories.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether this is a canary's.
     pub fn is_below(&self, path: &Path) -> bool {
-        self.directories.iter().any(|directory| path.starts_with(directory))
+        let directories = self.directories.read().unwrap_or_else(PoisonError::into_inner);
+        directories.iter().any(|directory| path.starts_with(directory))
+    }
+
+    /// There are canaries in these, too. The collector is told afterwards.
+    pub(crate) fn add(&self, more: &[Place]) {
+        let mut directories = self.directories.write().unwrap_or_else(PoisonError::into_inner);
+        directories.extend(more.iter().map(|place| place.directory.clone()));
+    }
+
+    /// There are none in these any more.
+    pub(crate) fn remove(&self, gone: &[Place]) {
+        let mut directories = self.directories.write().unwrap_or_else(PoisonError::into_inner);
+        directories.retain(|directory| gone.iter().all(|place| place.directory != *directory));
     }
 
     /// Takes what a canary did; `false`: it is somebody else's.
@@ -126,9 +140,21 @@ pub(crate) struct Options {
     pub(crate) losses: Losses,
 }
 
+/// Other places for a running canary.
+struct Move {
+    /// Made, and watched.
+    to: Vec<Place>,
+    /// No longer needed.
+    from: Vec<Place>,
+    /// Told when nothing is done in them any more.
+    done: oneshot::Sender<()>,
+}
+
 /// Runs until it is dropped.
 pub(crate) struct Canary {
-    stop: Option<Sender<()>>,
+    moves: Option<Sender<Move>>,
+    stopping: Arc<AtomicBool>,
+    places: Vec<Place>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -138,17 +164,46 @@ impl Canary {
     /// # Errors
     /// When the system refuses a thread.
     pub(crate) fn start(options: Options) -> std::io::Result<Self> {
-        let (stop, stopped) = channel();
-        let thread = std::thread::Builder::new()
-            .name(PART.to_owned())
-            .spawn(move || options.run(&stopped))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        let (moves, inbox) = channel();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let places = options.places.clone();
+        let thread = std::thread::Builder::new().name(PART.to_owned()).spawn({
+            let stopping = Arc::clone(&stopping);
+            move || options.run(&inbox, &stopping)
+        })?;
+        Ok(Self { moves: Some(moves), stopping, places, thread: Some(thread) })
+    }
+
+    /// Those of `places` in which there is no canary yet.
+    pub(crate) fn lacks(&self, places: Vec<Place>) -> Vec<Place> {
+        let mut places = places;
+        places.retain(|place| !self.places.contains(place));
+        places
+    }
+
+    /// Goes on in these places and no others; `fresh` of them are new, made and watched. Returns
+    /// those that it leaves, and what is told when it has: until then they have to be watched.
+    pub(crate) fn move_to(
+        &mut self,
+        places: Vec<Place>,
+        fresh: Vec<Place>,
+    ) -> (Vec<Place>, oneshot::Receiver<()>) {
+        let (done, moved) = oneshot::channel();
+        let from: Vec<Place> =
+            self.places.iter().filter(|place| !places.contains(place)).cloned().collect();
+        self.places = places;
+        if let Some(moves) = &self.moves {
+            // An error means that the thread has ended, which it does with this.
+            let _ = moves.send(Move { to: fresh, from: from.clone(), done });
+        }
+        (from, moved)
     }
 }
 
 impl Drop for Canary {
     fn drop(&mut self) {
-        self.stop = None;
+        self.stopping.store(true, Ordering::Relaxed);
+        self.moves = None;
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the canary has panicked");
         }
@@ -156,29 +211,24 @@ impl Drop for Canary {
 }
 
 impl Options {
-    fn run(mut self, stopped: &Receiver<()>) {
-        self.places.retain(|place| match place.set_up() {
-            Ok(()) => true,
-            Err(error) => {
-                let file_system = place.file_system.as_str();
-                tracing::info!(file_system, %error, "no canary on this file system");
-                false
-            }
-        });
+    fn run(mut self, moves: &Receiver<Move>, stopping: &AtomicBool) {
+        set_up(&mut self.places);
         let mut number = 0;
         loop {
             number += 1;
             let mut problems = Vec::new();
             for place in &self.places {
-                problems.extend(self.check(place, &mut number, stopped));
+                problems.extend(self.check(place, &mut number, stopping));
             }
             if problems.is_empty() {
                 self.health.recovered(PART);
             } else {
                 self.health.failed(PART, problems.join("; "));
             }
-            if !matches!(stopped.recv_timeout(self.interval), Err(RecvTimeoutError::Timeout)) {
-                break;
+            match moves.recv_timeout(self.interval) {
+                Ok(moved) => self.move_to(moved),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         for place in &self.places {
@@ -186,11 +236,20 @@ impl Options {
         }
     }
 
+    fn move_to(&mut self, Move { mut to, from, done }: Move) {
+        for place in &from {
+            place.tear_down();
+        }
+        self.places.retain(|place| !from.contains(place));
+        set_up(&mut to);
+        self.places.extend(to);
+        let _ = done.send(());
+    }
+
     /// One round, and a second one if something was not seen: what is missed twice is told.
-    fn check(&self, place: &Place, number: &mut u64, stopped: &Receiver<()>) -> Option<String> {
+    fn check(&self, place: &Place, number: &mut u64, stopping: &AtomicBool) -> Option<String> {
         let first = self.round(place, *number);
-        let stopping =
-            || matches!(stopped.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected));
+        let stopping = || stopping.load(Ordering::Relaxed);
         if first.is_empty() || stopping() {
             return None;
         }
@@ -236,6 +295,18 @@ impl Options {
         }
         missed
     }
+}
+
+/// Makes the files that stay, and drops the places where that is not possible.
+fn set_up(places: &mut Vec<Place>) {
+    places.retain(|place| match place.set_up() {
+        Ok(()) => true,
+        Err(error) => {
+            let file_system = place.file_system.as_str();
+            tracing::info!(file_system, %error, "no canary on this file system");
+            false
+        }
+    });
 }
 
 /// Whether a test build was told to do without this hook, and to say nothing of it.

@@ -47,6 +47,18 @@ pub(crate) fn places(watches: &[Watch], state: &Path, agent_id: &str) -> Vec<Pla
     found.into_values().collect()
 }
 
+/// Makes the directories, and drops the places where that is not possible.
+pub(crate) fn make(places: &mut Vec<Place>) {
+    places.retain(|place| match place.make() {
+        Ok(()) => true,
+        Err(error) => {
+            let file_system = place.file_system.as_str();
+            tracing::info!(file_system, %error, "no canary on this file system");
+            false
+        }
+    });
+}
+
 /// The mounts with something watched on them, the one with most of its file system first.
 fn watched<'a>(mounts: &'a [Mount], watches: &[Watch]) -> Vec<&'a Mount> {
     // What is at a path is on the mount with the longest mount point above it.

@@ -3,12 +3,15 @@
 
 mod accounts;
 mod agent_status;
+mod canaries;
+mod config_file;
 pub mod doctor;
 pub mod man;
 pub mod policy;
 mod reload;
 mod replay;
 pub mod run;
+mod seeds;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

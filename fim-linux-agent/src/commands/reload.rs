@@ -4,11 +4,7 @@
 //! collector is told. A file that is wrong changes nothing, and is told.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,11 +15,12 @@ use fim_common::config::{self, Config, Hash};
 use fim_common::event::Configuration;
 use fim_common::pipeline::{Pipeline, Refused, Reload, Reloader};
 use fim_common::policy::{self, Container, Pattern, Policy, Rule};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::canaries::Canaries;
+use super::config_file::Watch;
+use super::seeds::Seeds;
 use crate::containers::{self, Watcher};
 use crate::process::Table;
 use fim_commands::start::{Arguments, read_configuration, stdout_sink};
@@ -40,6 +37,8 @@ pub(super) enum Step {
     Taken,
     /// There are other containers.
     Containers(Vec<Container>),
+    /// The canary has left places.
+    Left,
 }
 
 /// A policy on its way into force.
@@ -47,6 +46,8 @@ struct Pending {
     config: Config,
     policy: Policy,
     sha256: Option<String>,
+    /// It is about other file systems, perhaps; other containers are no place for a canary.
+    moves: bool,
     in_force: oneshot::Receiver<()>,
 }
 
@@ -70,6 +71,9 @@ pub(super) struct Reloading {
     containers: Option<Watcher>,
     /// Standard output belongs to a sink.
     has_stdout: bool,
+    /// Once the agent runs, if there are any.
+    canaries: Option<Canaries>,
+    seeds: Option<Seeds>,
 }
 
 impl Reloading {
@@ -107,6 +111,8 @@ impl Reloading {
             table: Arc::clone(table),
             containers: None,
             has_stdout: stdout_sink(config).is_some(),
+            canaries: None,
+            seeds: None,
         };
         reloading.watch_containers(containers);
         Ok(reloading)
@@ -164,6 +170,16 @@ impl Reloading {
         self.reloader = Some(pipeline.reloader(names));
     }
 
+    /// From now on the canary goes where the policy does, and contents are kept as it wants.
+    pub(super) fn attend(&mut self, canaries: Option<Canaries>, seeds: Seeds) {
+        (self.canaries, self.seeds) = (canaries, Some(seeds));
+    }
+
+    /// Ends the canary, while it is still watched.
+    pub(super) fn end_canaries(&mut self) {
+        self.canaries = None;
+    }
+
     /// Waits for something to do. What comes while a policy is on its way waits until it is there.
     pub(super) async fn step(&mut self) -> Step {
         if let Some(pending) = &mut self.pending {
@@ -188,16 +204,28 @@ impl Reloading {
                 None => std::future::pending().await,
             }
         };
+        let left = async {
+            match &mut self.canaries {
+                Some(canaries) => canaries.left().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             Some(()) = self.hangup.recv() => Step::Hangup,
             () = changed => Step::File,
             () = taken => Step::Taken,
             containers = containers => Step::Containers(containers),
+            () = left => Step::Left,
         }
     }
 
     /// Does it. Blocks while the collector is told.
-    pub(super) fn take(&mut self, step: Step, collector: &mut dyn Collector, baseline: &Baseline) {
+    pub(super) fn take(
+        &mut self,
+        step: Step,
+        collector: &mut dyn Collector,
+        baseline: &Arc<Baseline>,
+    ) {
         match step {
             Step::Hangup if self.file.is_none() => {
                 tracing::warn!("SIGHUP: there is no configuration file; the command line says all");
@@ -212,7 +240,11 @@ impl Reloading {
                     Ok(files) => collector.watch_linked(files),
                     Err(error) => tracing::error!(%error, "the baseline cannot be read"),
                 }
+                if let Some(seeds) = &mut self.seeds {
+                    seeds.keep(&self.policy, baseline);
+                }
             }
+            Step::Left => self.narrow(collector),
         }
     }
 
@@ -240,7 +272,13 @@ impl Reloading {
         let containers = containers_for(&config);
         let policy = config.policy().resolved_with(&policy::canonical, &containers);
         compare(&self.config, &config, &mut said);
+        if let Some(canaries) = &mut self.canaries {
+            canaries.prepare(&policy);
+        }
         if let Err(error) = self.widen(&policy, collector) {
+            if let Some(canaries) = &mut self.canaries {
+                canaries.give_up();
+            }
             return self.refuse(said, &error);
         }
         let message = message(&said);
@@ -277,6 +315,8 @@ impl Reloading {
     ) {
         let (in_force, done) = oneshot::channel();
         let (baseline_taken, taken) = oneshot::channel();
+        let contents = self.seeds.as_mut().and_then(|seeds| seeds.contents(&config));
+        let moves = told.is_some();
         if let Some(reloader) = &self.reloader {
             reloader.reload(Reload {
                 policy: policy.clone(),
@@ -285,13 +325,14 @@ impl Reloading {
                 settle: config.events.settle,
                 alert_severity: config.events.alert_severity,
                 suppressed_interval: config.events.suppressed_interval,
+                contents,
                 told,
                 in_force,
                 baseline_taken,
             });
         }
         self.taken = Some(taken);
-        self.pending = Some(Pending { config, policy, sha256, in_force: done });
+        self.pending = Some(Pending { config, policy, sha256, moves, in_force: done });
     }
 
     fn refuse(&mut self, said: Configuration, error: &str) {
@@ -309,11 +350,18 @@ impl Reloading {
         self.config = pending.config;
         self.policy = pending.policy;
         self.sha256 = pending.sha256;
-        // What nobody asks for any more.
+        if let Some(canaries) = self.canaries.as_mut().filter(|_| pending.moves) {
+            canaries.go_on(&self.policy);
+        }
+        self.narrow(collector);
+        self.watch_containers(Vec::new());
+    }
+
+    /// Has the collector leave alone what nobody asks for any more.
+    fn narrow(&self, collector: &mut dyn Collector) {
         if let Err(error) = collector.rescope(&self.watched()) {
             tracing::error!(%error, "more is watched than the policy asks for");
         }
-        self.watch_containers(Vec::new());
     }
 }
 
@@ -373,8 +421,6 @@ fn compare(old: &Config, new: &Config, said: &mut Configuration) {
         ("sinks", *sinks != new.sinks),
         ("order of rules", order(old) != order(new)),
     ]);
-    // Contents are kept from the start on, if a rule wants it then.
-    let compares = |config: &Config| config.rules.iter().any(|rule| rule.content_diff);
     said.restart_needed = listed(&[
         ("backend", *backend != new.backend),
         ("journal", *journal != new.journal),
@@ -382,7 +428,6 @@ fn compare(old: &Config, new: &Config, said: &mut Configuration) {
         ("hash.workers", *workers != new.hash.workers),
         ("hash.large", *large != new.hash.large),
         ("content", *content != new.content),
-        ("content_diff", compares(new) && !compares(old)),
         ("collector", *collector != new.collector),
         ("canary", *canary != new.canary),
         ("packages", *packages != new.packages),
@@ -414,73 +459,6 @@ fn message(said: &Configuration) -> String {
         text.push_str(&format!("; {keys} in force after a restart"));
     }
     text
-}
-
-/// Tells when the file may have changed: written, replaced by a rename, or by another target of a
-/// symbolic link (as Kubernetes does).
-struct Watch {
-    file: PathBuf,
-    inotify: AsyncFd<OwnedFd>,
-}
-
-impl Watch {
-    fn new(file: &Path) -> io::Result<Self> {
-        let file = std::path::absolute(file)?;
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        #[expect(deprecated, reason = "what it is deprecated for cannot be with an OwnedFd")]
-        let inotify = AsyncFd::new(inotify)?;
-        let watch = Self { file, inotify };
-        watch.add(watch.file.parent())?;
-        // Beside the link, where it leads to.
-        let _ = watch.add(policy::canonical(&watch.file).parent());
-        Ok(watch)
-    }
-
-    fn add(&self, directory: Option<&Path>) -> io::Result<()> {
-        let flags = WatchFlags::CLOSE_WRITE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::CREATE
-            | WatchFlags::DELETE
-            | WatchFlags::ATTRIB
-            | WatchFlags::ONLYDIR;
-        let directory = directory.unwrap_or(Path::new("/"));
-        inotify::add_watch(self.inotify.get_ref(), directory, flags)?;
-        Ok(())
-    }
-
-    /// Waits until something happens to the file, or to what leads there.
-    async fn changed(&mut self) {
-        loop {
-            let Ok(mut ready) = self.inotify.readable().await else {
-                // The runtime is ending.
-                return std::future::pending().await;
-            };
-            let target = policy::canonical(&self.file);
-            let names = [self.file.file_name(), target.file_name()];
-            let is_link = target != self.file;
-            let mut changed = false;
-            let mut buffer = [MaybeUninit::uninit(); 4096];
-            let mut events = inotify::Reader::new(self.inotify.get_ref(), &mut buffer);
-            loop {
-                match events.next() {
-                    Ok(event) => {
-                        let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-                        changed |= is_link || name.is_none() || names.contains(&name);
-                    }
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(_) => break,
-                }
-            }
-            ready.clear_ready();
-            drop(ready);
-            if changed {
-                // A link may lead elsewhere now.
-                let _ = self.add(target.parent());
-                return;
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -522,38 +500,9 @@ mod tests {
         let all = parse(&format!("{}\n{RULE}content_diff = true\n", silent.join("\n")));
         let mut said = Configuration::default();
         compare(&old, &all, &mut said);
-        assert_eq!(
-            said.restart_needed,
-            ["hash.large", "content", "content_diff", "packages", "scan"]
-        );
+        assert_eq!(said.restart_needed, ["hash.large", "content", "packages", "scan"]);
         let mut same = Configuration::default();
         compare(&old, &old, &mut same);
         assert_eq!(same, Configuration::default());
-    }
-
-    #[tokio::test]
-    async fn a_file_that_is_written_replaced_or_led_elsewhere_is_noticed() {
-        let temp = tempfile::tempdir().unwrap();
-        let at = |name: &str| temp.path().join(name);
-        std::fs::write(at("fim.toml"), "").unwrap();
-        let mut watch = Watch::new(&at("fim.toml")).unwrap();
-        std::fs::write(at("fim.toml"), "x").unwrap();
-        watch.changed().await;
-        std::fs::write(at("new"), "y").unwrap();
-        std::fs::rename(at("new"), at("fim.toml")).unwrap();
-        watch.changed().await;
-
-        for version in ["one", "two"] {
-            std::fs::create_dir(at(version)).unwrap();
-            std::fs::write(at(version).join("f"), version).unwrap();
-        }
-        std::os::unix::fs::symlink("one", at("data")).unwrap();
-        std::os::unix::fs::symlink("data/f", at("linked.toml")).unwrap();
-        let mut watch = Watch::new(&at("linked.toml")).unwrap();
-        std::os::unix::fs::symlink("two", at("data.new")).unwrap();
-        std::fs::rename(at("data.new"), at("data")).unwrap();
-        watch.changed().await;
-        std::fs::write(at("two/f"), "three").unwrap();
-        watch.changed().await;
     }
 }

@@ -29,7 +29,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use super::accounts::{Accountant, Clock};
+use super::canaries::Canaries;
 use super::reload::Reloading;
+use super::seeds::Seeds;
 use super::{exit, replay};
 use crate::backend::{self, Request};
 use crate::canary::{self, Canary, Place, Post};
@@ -192,13 +194,14 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let post = Arc::new(Post::new(directories.clone()));
     let trees = [state.path().to_owned()].into_iter().chain(directories.iter().cloned()).collect();
     let ignore = Ignored::new(trees, &directories);
+    let ignored = ignore.clone();
     let processes = Arc::clone(&table);
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
     let losses = Losses::default();
     // The last agent was killed before it told of what it held.
     let packages = baseline.take_holding().map_err(Failure::runtime)?;
-    let steps = baseline.take_waiting().map_err(Failure::runtime)?;
-    for (hook, from) in [("packages", packages), ("fold", steps)] {
+    let untold = baseline.take_untold().map_err(Failure::runtime)?;
+    for (hook, from) in [("packages", packages), ("fold", untold)] {
         let Some(from) = from else { continue };
         losses.report(Gap {
             from,
@@ -347,7 +350,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     }
     health.started();
     service::notify("READY=1");
-    if let Some(contents) = contents.filter(|_| !stopped_early)
+    if let Some(contents) = contents.as_ref().filter(|_| !stopped_early)
         && let Err(error) = contents.sweep()
     {
         tracing::warn!(%error, "contents that no file has any more cannot be removed");
@@ -365,21 +368,23 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
             }
         })
     });
-    let canary = match config.canary.interval.filter(|_| !stopped_early) {
-        Some(interval) => Some(
-            Canary::start(canary::Options {
+    let canaries = match config.canary.interval.filter(|_| !stopped_early) {
+        Some(interval) => {
+            let canary = Canary::start(canary::Options {
                 interval,
                 places: canary_places,
-                post,
+                post: Arc::clone(&post),
                 exempt: Arc::clone(&running.exempt),
                 metrics: Arc::clone(&metrics),
                 health: Arc::clone(&health),
                 losses: losses.clone(),
-            })
-            .map_err(Failure::runtime)?,
-        ),
+            });
+            let canary = canary.map_err(Failure::runtime)?;
+            Some(Canaries::new(canary, post, ignored, state.canonical(), state.agent_id()))
+        }
         None => None,
     };
+    reloading.attend(canaries, Seeds::new(state.path().to_owned(), contents));
     let accountant = Accountant {
         monitor: running.monitor,
         metrics: Arc::clone(&metrics),
@@ -443,7 +448,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         std::process::exit(i32::from(exit::FAILURE));
     });
     // While it is still seen, so that what it removes is known to be its own.
-    tokio::task::block_in_place(|| drop(canary));
+    tokio::task::block_in_place(|| reloading.end_canaries());
     if let Err(error) = tokio::task::block_in_place(|| running.collector.stop()) {
         tracing::error!(%error, "the collector did not stop cleanly");
     }
@@ -476,16 +481,7 @@ fn canary_places(config: &Config, policy: &Policy, state: &StateDir) -> Vec<Plac
     if config.canary.interval.is_none() {
         return Vec::new();
     }
-    // As the kernel will name it.
-    let path = std::fs::canonicalize(state.path()).unwrap_or_else(|_| state.path().to_owned());
-    let mut places = canary::places(&policy.watches(), &path, state.agent_id());
-    places.retain(|place| match place.make() {
-        Ok(()) => true,
-        Err(error) => {
-            let file_system = place.file_system.as_str();
-            tracing::info!(file_system, %error, "no canary on this file system");
-            false
-        }
-    });
+    let mut places = canary::places(&policy.watches(), &state.canonical(), state.agent_id());
+    canary::make(&mut places);
     places
 }

@@ -146,7 +146,7 @@ pub fn scope_of(policy: &Policy, post: &Post) -> (Scope, Vec<PathBuf>) {
         Some(first) => watch.base.join(first),
         None => watch.base,
     });
-    let watched = watched.chain(post.directories().iter().cloned()).collect();
+    let watched = watched.chain(post.directories()).collect();
     let policy = policy.clone();
     (Arc::new(move |path: &Path| policy.covers(path).is_some()), watched)
 }

@@ -26,10 +26,13 @@
 
 mod agent;
 mod bad_input;
+mod browser;
 mod cases;
 mod conformance;
 mod conservation;
 mod contents;
+mod day;
+mod dnf;
 mod environment;
 mod event;
 mod expect;

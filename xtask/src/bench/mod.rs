@@ -4,6 +4,7 @@
 //! (replay.rs) -> results -> targets.rs, page.rs`; in a machine the same program measures (guest.rs).
 
 mod agent;
+mod events;
 mod guest;
 mod hooks;
 mod load;
@@ -14,6 +15,7 @@ mod process;
 mod replay;
 mod results;
 mod scan;
+mod sections;
 mod targets;
 
 use std::{
@@ -62,8 +64,10 @@ pub(crate) struct Options {
 /// A part with a page section of its own.
 #[derive(Debug, Subcommand)]
 enum What {
-    /// First scan and check of a tree, beside AIDE; the rest of the page stays as it is.
+    /// First scan and check of a tree, beside AIDE and Samhain; the rest of the page stays as it is.
     Scan(scan::Options),
+    /// Filters of `fim events` on a large journal; the rest of the page stays as it is.
+    Events(events::Options),
 }
 
 /// Share of the full number of operations, and rounds.
@@ -75,8 +79,10 @@ const GUEST_QUICK: (f64, u32) = (0.03, 3);
 
 /// Measures, and writes the page.
 pub(crate) fn bench(ws: &Workspace, options: &Options) -> Result<()> {
-    if let Some(What::Scan(options)) = &options.what {
-        return scan::bench(ws, options);
+    match &options.what {
+        Some(What::Scan(options)) => return scan::bench(ws, options),
+        Some(What::Events(options)) => return events::bench(ws, options),
+        None => {}
     }
     let kept = ws.target.join("bench");
     if options.page {
@@ -144,12 +150,13 @@ fn write(ws: &Workspace, kept: &Path) -> Result<()> {
         guests.extend(read(&format!("guest-{}.json", kernel.name))?);
     }
     let path = ws.root.join("docs/benchmarks.md");
-    // What `bench scan` has written stays.
+    // What commands of their own have written stays.
     let old = fs::read_to_string(&path).unwrap_or_default();
-    let scan = scan::section_of(&old);
     let mut page = page::render(native.as_ref(), &guests);
-    if !scan.is_empty() {
-        page.push_str(&format!("\n{scan}\n"));
+    for section in sections::NAMES.map(|name| sections::of(&old, name)) {
+        if !section.is_empty() {
+            page.push_str(&format!("\n{section}\n"));
+        }
     }
     fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
     say(format!("bench: {} is written", path.display()));

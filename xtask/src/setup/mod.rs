@@ -224,6 +224,8 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
             program("rsync", &["rsync"], why),
             program("git", &["git"], why),
             program("rpmbuild", &["rpm"], why),
+            program("dnf", &["dnf"], why),
+            program("createrepo_c", &["createrepo-c"], why),
         ]);
     }
     if needs.contains(&Need::Peers) {
@@ -235,7 +237,8 @@ fn items(ws: &Workspace, needs: &[Need]) -> Vec<Item> {
         ]);
     }
     if needs.contains(&Need::Scanners) {
-        items.push(program("aide", &["aide"], "`cargo xtask bench scan` compares with it"));
+        let why = "`cargo xtask bench scan` compares with it";
+        items.extend([program("aide", &["aide"], why), program("samhain", &["samhain"], why)]);
     }
     if needs.contains(&Need::Arm64) {
         items.extend(arm64_tools());

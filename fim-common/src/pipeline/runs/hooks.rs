@@ -38,8 +38,9 @@ impl Pipeline {
         }
         runs.noted = since.is_some();
         // At once, together with what it knows: an agent that is killed tells of all or of none.
-        if let Err(error) = self.baseline.set_holding(since).and_then(|()| self.baseline.flush()) {
-            tracing::error!(%error, "the baseline cannot be written");
+        match self.baseline.set_holding(since) {
+            Ok(()) => self.commit(),
+            Err(error) => tracing::error!(%error, "the baseline cannot be written"),
         }
     }
 

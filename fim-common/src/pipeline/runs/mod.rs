@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use attributes::Attributes;
+
 use super::steps::merge;
 use super::verdict::{Judged, Lineage, judge};
 use super::verifier::{Answer, Facts, Job, Verifier};
@@ -25,6 +27,7 @@ use crate::packages::Databases;
 use crate::packages::programs::{Program, final_path};
 use crate::time::Timestamp;
 
+mod attributes;
 mod fold;
 mod hooks;
 
@@ -92,6 +95,7 @@ struct Run {
     looked: Instant,
     /// What was said of each path, the worst.
     paths: HashMap<PathBuf, Verdict>,
+    attributes: Attributes,
     actions: BTreeMap<String, u64>,
     operations: Vec<FoldedOperation>,
     /// Told as unknown before the end: judged again then.
@@ -265,6 +269,7 @@ impl Runs {
                     stage: Stage::Running,
                     looked: Instant::now(),
                     paths: HashMap::new(),
+                    attributes: Attributes::default(),
                     actions: BTreeMap::new(),
                     operations: Vec::new(),
                     early: HashSet::new(),
@@ -365,8 +370,10 @@ impl Runs {
         let mut next = Vec::new();
         for (base, queue) in batch {
             self.busy.remove(&base);
+            let restored = self.restored(&queue, facts);
             for held in queue {
-                self.judge(held, facts, programs);
+                let is_restored = restored.contains(&held.path);
+                self.judge(held, is_restored, facts, programs);
             }
             let waits = |held: &Held| {
                 let run = held.run.as_ref().and_then(|run| self.runs.get(run));
@@ -379,9 +386,28 @@ impl Runs {
         self.verify(next);
     }
 
+    /// The paths of a queue that a run leaves with the attributes that they had before it.
+    fn restored(&mut self, queue: &[Held], facts: &HashMap<PathBuf, Facts>) -> HashSet<PathBuf> {
+        // What somebody else did in between is no part of what the run did.
+        let Some(id) = queue.first().and_then(|held| held.run.clone()) else {
+            return HashSet::new();
+        };
+        if queue.iter().any(|held| held.run.as_ref() != Some(&id)) {
+            return HashSet::new();
+        }
+        let Some(run) = self.runs.get_mut(&id) else { return HashSet::new() };
+        run.attributes.note(queue);
+        let is_restored = |path: &&PathBuf| {
+            let found = facts.get(*path).and_then(|facts| facts.found.state.as_ref());
+            run.attributes.are_restored(path, queue, found)
+        };
+        queue.iter().map(|held| &held.path).filter(is_restored).cloned().collect()
+    }
+
     fn judge(
         &mut self,
         held: Held,
+        restored: bool,
         facts: &HashMap<PathBuf, Facts>,
         programs: &[&'static Program],
     ) {
@@ -395,6 +421,7 @@ impl Runs {
             direct,
             program: program.filter(|program| programs.contains(program)),
             ended: run.stage == Stage::Verifying && run.end.is_some(),
+            restored,
         });
         let from = from.as_ref().and_then(|from| facts.get(from));
         let Judged { verdict, reason, package } = judge(&event, &path, known, from, lineage);

@@ -8,7 +8,6 @@ use super::{Bundle, Step};
 use crate::event::Event;
 use crate::ledger::Stage;
 use crate::pipeline::{Pipeline, change};
-use crate::time::Timestamp;
 
 impl Pipeline {
     /// How long an event that may be a step of a change waits for the others; zero: not at all.
@@ -27,7 +26,6 @@ impl Pipeline {
         if let Some(step) = left {
             self.tell_now(*step.event, step.count);
         }
-        self.note_waiting_steps();
     }
 
     /// Tells something about `path` that is no step, behind what waits.
@@ -41,14 +39,12 @@ impl Pipeline {
     pub(in crate::pipeline) fn steps_due(&mut self, now: Instant) {
         self.steps.release_due(now);
         self.tell_bundles();
-        self.note_waiting_steps();
     }
 
     /// Tells everything that waits.
     pub(in crate::pipeline) fn tell_steps(&mut self) {
         self.steps.release_all();
         self.tell_bundles();
-        self.note_waiting_steps();
     }
 
     fn tell_bundles(&mut self) {
@@ -89,26 +85,5 @@ impl Pipeline {
             return self.ledger.add(Stage::Unchanged, count);
         }
         self.tell(event, count);
-    }
-
-    /// Has the baseline, which knows of changes before they are told, know that too.
-    fn note_waiting_steps(&mut self) {
-        let is_waiting = !self.steps.is_empty();
-        if is_waiting == self.steps.noted {
-            return;
-        }
-        self.steps.noted = is_waiting;
-        let since = is_waiting.then(Timestamp::now);
-        // In the same transaction as what it knows; when all is told, so that nobody is told of a
-        // gap that is none, at once and behind the journal.
-        let mut result = self.baseline.set_waiting(since);
-        if !is_waiting && self.steps.committed {
-            self.output.flush();
-            result = result.and_then(|()| self.baseline.flush());
-            self.steps.note_commit();
-        }
-        if let Err(error) = result {
-            tracing::error!(%error, "the baseline cannot be written");
-        }
     }
 }

@@ -248,10 +248,6 @@ pub(super) struct Steps {
     next: u64,
     held: usize,
     out: Vec<Bundle>,
-    /// The baseline has it that something waits.
-    noted: bool,
-    /// It has it on disk.
-    committed: bool,
 }
 
 impl Default for Steps {
@@ -267,8 +263,6 @@ impl Default for Steps {
             next: 0,
             held: 0,
             out: Vec::new(),
-            noted: false,
-            committed: false,
         }
     }
 }
@@ -285,12 +279,8 @@ impl Steps {
         !self.window.is_zero()
     }
 
-    /// The baseline was committed.
-    pub(super) fn note_commit(&mut self) {
-        self.committed = self.noted;
-    }
-
-    fn is_empty(&self) -> bool {
+    /// Nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
         self.chains.is_empty()
     }
 

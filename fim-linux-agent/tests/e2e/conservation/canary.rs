@@ -16,16 +16,16 @@ const OPERATIONS: [&str; 10] = [
 /// An agent that looks every second.
 fn start(scratch: &Scratch, watched: &[&Path], environment: Vec<(&'static str, String)>) -> Agent {
     let config = scratch.path().join("fim.toml");
-    fs::write(
-        &config,
-        format!(
-            "[canary]\ninterval = 1\n[[rule]]\nname = \"canary\"\npaths = {:?}\n",
-            watched.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>()
-        ),
-    )
-    .unwrap();
+    fs::write(&config, configuration(watched)).unwrap();
     let config = Some(config);
     Agent::start(Setup { config, environment, ..Setup::new(scratch.path(), &[]) })
+}
+
+fn configuration(watched: &[&Path]) -> String {
+    format!(
+        "[canary]\ninterval = 1\n[[rule]]\nname = \"canary\"\npaths = {:?}\n",
+        watched.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>()
+    )
 }
 
 /// Of an operation on all file systems: rounds in which it was seen, and was not.
@@ -109,4 +109,57 @@ fn a_hook_that_says_nothing_is_found() {
     let (status, body) = page(agent.setup.metrics, "/healthz");
     assert!(status.contains(" 503 ") && body.contains("canary"), "{status}\n{body}");
     agent.stop();
+}
+
+/// A reload takes the canary to a file system that is watched since then, and away again.
+#[test]
+fn it_goes_where_the_policy_goes() {
+    if !is_ready("conservation::canary") {
+        return;
+    }
+    let _guard = beside_others();
+    let mut scratch = Scratch::new("canary-moves");
+    let watched = scratch.directory("watched");
+    let disk = match scratch.ext4("disk") {
+        Ok(disk) => disk,
+        Err(error) => return skip("conservation::canary on another file system", &error),
+    };
+    let agent = start(&scratch, &[&watched], Vec::new());
+    let config = agent.setup.config.clone().unwrap();
+    let replace = |watched: &[&Path]| {
+        let new = scratch.path().join("fim.toml.new");
+        fs::write(&new, configuration(watched)).unwrap();
+        fs::rename(&new, &config).unwrap();
+    };
+    at(&agent, "a round", |counts| rounds(counts, "unlink").0 >= 1);
+    assert!(canaries(&disk).is_empty());
+    for _ in 0..2 {
+        replace(&[&watched, &disk]);
+        let label = format!("fs=\"{}\"", disk.display());
+        let of_disk = |counts: &Counts| {
+            let of = |(name, count): (&String, &f64)| {
+                let counted =
+                    name.starts_with("fim_canary_seconds_count{") && name.contains(&label);
+                counted.then_some(*count as u64)
+            };
+            counts.0.iter().filter_map(of).sum::<u64>()
+        };
+        let before = of_disk(&at(&agent, "the counts", |_| true));
+        at(&agent, "rounds on the other file system", |counts| {
+            of_disk(counts) >= before + OPERATIONS.len() as u64
+        });
+        assert_eq!(canaries(&disk).len(), 1);
+        replace(&[&watched]);
+        at(&agent, "the canary has left", |_| canaries(&disk).is_empty());
+    }
+    let counts = at(&agent, "another round", |counts| rounds(counts, "unlink").0 >= 6);
+    for operation in OPERATIONS {
+        assert_eq!(rounds(&counts, operation).1, 0, "{operation} was missed\n{}", agent.log());
+    }
+    // What is done there now is nobody's business.
+    fs::write(disk.join("unwatched"), "").unwrap();
+    agent.stop();
+    let lines = agent.stream.lines();
+    let about = lines.iter().filter(|line| line.path().starts_with(&*disk.to_string_lossy()));
+    assert_eq!(about.count(), 0, "{}", dump(&lines));
 }

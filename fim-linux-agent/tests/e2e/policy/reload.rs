@@ -97,6 +97,37 @@ fn a_file_that_is_replaced_is_in_force_and_a_bad_one_is_not() {
     assert_eq!(told, [format!("updated {}", path_text(&two.join("old")))], "{}", agent.log());
 }
 
+/// The first rule with `content_diff`, and another one about more files: their first change shows
+/// what text differs.
+#[test]
+fn contents_are_kept_from_the_reload_on() {
+    if !is_ready("policy::reload") {
+        return;
+    }
+    let _guard = beside_others();
+    let scratch = Scratch::new("seeds");
+    let (one, two) = (scratch.directory("one"), scratch.directory("two"));
+    for directory in [&one, &two] {
+        fs::write(directory.join("x"), "Port 22\nPermitRootLogin no\n").unwrap();
+    }
+    let (agent, file) = start(&scratch, &rule("one", &one, ""));
+    let mut config = String::new();
+    for (number, (name, directory)) in [("one", &one), ("two", &two)].into_iter().enumerate() {
+        config.push_str(&rule(name, directory, "content_diff = true"));
+        let new = scratch.path().join("fim.toml.new");
+        write(&new, &config);
+        fs::rename(&new, &file).unwrap();
+        let event = changed(&agent, number + 1);
+        assert!(event.list("fim.configuration.restart_needed").is_empty(), "{event}");
+        logged(&agent, "contents of what is newly compared are kept", number + 1);
+        fs::write(directory.join("x"), "Port 22\nPermitRootLogin yes\n").unwrap();
+        let updated = super::event(&agent, &directory.join("x"), "updated");
+        let unified = updated.text("fim.diff.unified").unwrap_or_default();
+        assert!(unified.contains("-PermitRootLogin no\n+PermitRootLogin yes\n"), "{updated}");
+    }
+    agent.stop();
+}
+
 #[test]
 fn what_stays_watched_is_watched_without_a_pause() {
     if !is_ready("policy::reload") {

@@ -1,8 +1,5 @@
-//! `cargo xtask bench scan`: a first scan and a check of the same tree by fim and by AIDE, in turn,
-//! and what reading and hashing alone take.
-//!
-//! The figures become a section of docs/benchmarks.md between two marks; the rest of the page stays
-//! as it is, and what writes the rest leaves the section as it is.
+//! `cargo xtask bench scan`: a first scan and a check of the same tree by fim, AIDE and Samhain, in
+//! turn, and what reading and hashing alone take; then a million files ([`many`]).
 
 use std::{
     fmt::Write as _,
@@ -18,11 +15,16 @@ use clap::Args;
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::{
-    bench::results::median,
+    bench::{results::median, sections},
     ebpf,
     setup::{self, Need},
-    workspace::{Workspace, output, say, which},
+    workspace::{Workspace, output, say},
 };
+
+mod many;
+mod peers;
+
+use many::Many;
 
 /// What to scan.
 #[derive(Debug, Clone, Args)]
@@ -36,19 +38,22 @@ pub(crate) struct Options {
     /// Rounds; in each, every program runs once.
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     rounds: u32,
+    /// Files of another tree, of which only the memory is looked at; 0: none.
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
+    many: u64,
 }
 
-/// The section begins and ends with these lines.
-pub(crate) const MARKS: [&str; 2] = ["<!-- scan: begin -->", "<!-- scan: end -->"];
 /// The best first scan and check of a peer are to be reached so many times.
 const GOALS: [f64; 2] = [6.0, 100.0];
 /// What runs in each round.
-const RUNS: [Run; 7] = [
+const RUNS: [Run; 9] = [
     Run { program: "fim", what: What::First, title: "`fim baseline create`" },
     Run { program: "fim", what: What::Check, title: "`fim check`" },
     Run { program: "fim", what: What::Deep, title: "`fim check --deep`" },
     Run { program: "aide", what: What::First, title: "`aide --init`" },
     Run { program: "aide", what: What::Check, title: "`aide --check`" },
+    Run { program: "samhain", what: What::First, title: "`samhain -t init`" },
+    Run { program: "samhain", what: What::Check, title: "`samhain -t check`" },
     Run { program: "limit", what: What::Check, title: "limit: list and stat only" },
     Run { program: "limit", what: What::First, title: "limit: list, read, `sha256sum`" },
 ];
@@ -83,21 +88,19 @@ pub(crate) fn bench(ws: &Workspace, options: &Options) -> Result<()> {
     // In memory: what is compared is programs, not disks.
     let base = PathBuf::from(format!("/dev/shm/fim-bench-scan-{}", std::process::id()));
     let measured = measure(options, &fim, &base);
+    let measured = measured.inspect_err(|_| drop(fs::remove_dir_all(&base)))?;
+    fs::remove_dir_all(base.join("tree")).ok();
+    let many = (options.many > 0).then(|| many::measure(options.many, &fim, &base));
     fs::remove_dir_all(&base).ok();
-    let section = section(options, &measured?)?;
-    let path = ws.root.join("docs/benchmarks.md");
-    let page = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    fs::write(&path, with_section(&page, &section))
-        .with_context(|| format!("writing {}", path.display()))?;
-    say(format!("bench: {} has the scan's figures", path.display()));
-    Ok(())
+    let section = section(options, &measured, many.transpose()?.as_ref())?;
+    sections::write(ws, "scan", &section)
 }
 
 fn measure(options: &Options, fim: &Path, base: &Path) -> Result<Vec<(Run, Vec<Took>)>> {
     let tree = base.join("tree");
     fs::create_dir_all(&tree).with_context(|| format!("creating {}", tree.display()))?;
     say(format!("bench: making {} files", options.files));
-    grow(&tree, options)?;
+    grow(&tree, options.files, options.mean)?;
     let mut all: Vec<(Run, Vec<Took>)> = RUNS.iter().map(|run| (*run, Vec::new())).collect();
     for round in 0..options.rounds {
         say(format!("bench: scan, round {} of {}", round + 1, options.rounds));
@@ -109,7 +112,7 @@ fn measure(options: &Options, fim: &Path, base: &Path) -> Result<Vec<(Run, Vec<T
 }
 
 /// The same tree each time: 100 files to a directory, sizes from a fiftieth to four times the mean.
-fn grow(tree: &Path, options: &Options) -> Result<()> {
+fn grow(tree: &Path, files: u64, mean: u64) -> Result<()> {
     const SIZES: [f64; 8] = [0.02, 0.08, 0.2, 0.4, 0.6, 1.0, 1.7, 4.0];
     let mut seed = 88_172_645_463_325_252_u64;
     let mut random = move || {
@@ -121,14 +124,14 @@ fn grow(tree: &Path, options: &Options) -> Result<()> {
     };
     let content: Vec<u8> = (0..1 << 20).map(|_| random() as u8).collect();
     let mut directory = PathBuf::new();
-    for number in 0..options.files {
+    for number in 0..files {
         if number % 100 == 0 {
             directory =
                 tree.join(format!("part-{:03}/dir-{:02}", number / 2500, number / 100 % 25));
             fs::create_dir_all(&directory).context("creating a directory")?;
         }
         let share = SIZES[(random() % 8) as usize];
-        let size = ((options.mean as f64 * share) as usize).min(content.len() / 2);
+        let size = ((mean as f64 * share) as usize).min(content.len() / 2);
         let from = (random() % (1 << 19)) as usize;
         fs::write(directory.join(format!("file-{number:07}.dat")), &content[from..from + size])
             .context("writing a file")?;
@@ -153,21 +156,8 @@ fn one(run: Run, fim: &Path, base: &Path, tree: &Path) -> Result<Took> {
             command.arg("--watch").arg(tree).arg("--state-dir").arg(&state);
             command
         }
-        ("aide", what) => {
-            let configuration = aide(base, tree)?;
-            let mut command = Command::new(which("aide").context("aide is not installed")?);
-            command.arg("--config").arg(configuration);
-            match what {
-                What::First => command.arg("--init"),
-                _ => {
-                    // As its manual says: what was written becomes what is read.
-                    fs::rename(base.join("aide.new"), base.join("aide.db"))
-                        .context("aide's database")?;
-                    command.arg("--check")
-                }
-            };
-            command
-        }
+        ("aide", what) => peers::aide(base, tree, what)?,
+        ("samhain", what) => peers::samhain(base, tree, what)?,
         (_, What::First) => {
             let mut command = Command::new("sh");
             let script = "find \"$0\" -type f -print0 | xargs -0 -P \"$(nproc)\" -n 500 sha256sum";
@@ -177,21 +167,6 @@ fn one(run: Run, fim: &Path, base: &Path, tree: &Path) -> Result<Took> {
         (_, _) => return Ok(stat_all(tree)),
     };
     spend(&mut command)
-}
-
-/// As many of the properties that fim keeps as AIDE knows, and a worker for each core.
-fn aide(base: &Path, tree: &Path) -> Result<PathBuf> {
-    let path = base.join("aide.conf");
-    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let text = format!(
-        "database_in=file:{base}/aide.db\ndatabase_out=file:{base}/aide.new\ngzip_dbout=no\n\
-         report_url=stdout\nnum_workers={cores}\n\
-         {tree} ftype+l+p+u+g+s+m+c+i+n+acl+xattrs+caps+e2fsattrs+sha256\n",
-        base = base.display(),
-        tree = tree.display(),
-    );
-    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-    Ok(path)
 }
 
 /// Lists and stats everything with a thread for each core: std's read_dir(3) and statx(2) relative to
@@ -238,7 +213,7 @@ fn spend(command: &mut Command) -> Result<Took> {
             break status;
         }
         // The peak that the kernel keeps; it goes with the process.
-        resident = peak(child.id()).unwrap_or(resident).max(resident);
+        resident = number(child.id(), "VmHWM:").unwrap_or(resident).max(resident);
         thread::sleep(Duration::from_millis(2));
     };
     let wall = start.elapsed().as_secs_f64();
@@ -252,9 +227,10 @@ fn spend(command: &mut Command) -> Result<Took> {
     Ok(Took { wall, cpu: used(UsageWho::RUSAGE_CHILDREN) - before, resident })
 }
 
-fn peak(pid: u32) -> Option<u64> {
+/// A number of bytes in `/proc/PID/status`.
+fn number(pid: u32, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? * 1024)
 }
 
@@ -267,14 +243,19 @@ fn used(who: UsageWho) -> f64 {
     })
 }
 
-fn section(options: &Options, measured: &[(Run, Vec<Took>)]) -> Result<String> {
-    let Options { files, mean, rounds } = *options;
+fn section(
+    options: &Options,
+    measured: &[(Run, Vec<Took>)],
+    many: Option<&Many>,
+) -> Result<String> {
+    let Options { files, mean, rounds, .. } = *options;
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let kernel = output(Command::new("uname").arg("-r"))?;
     let mut text = format!(
         "## Scans: Linux {}\n\n{files} files of {mean} bytes in the mean, in memory (tmpfs), {cores} \
          processors, medians of {rounds} rounds; in each, every program ran once. SHA-256 in each. \
-         AIDE is Debian's, with a worker for each processor and the properties that fim keeps. \
+         AIDE and Samhain are Debian's; AIDE with a worker for each processor, and both with the \
+         properties that fim keeps, as far as they know them. \
          The machine is shared: the time by the clock is longer than on one of one's own, for all of \
          them, so the processor time stands beside it. `cargo xtask bench scan` writes this part \
          alone.\n\n\
@@ -304,15 +285,22 @@ fn section(options: &Options, measured: &[(Run, Vec<Took>)]) -> Result<String> {
         "\n| quantity | target | by the clock | by processor time |  |\n|---|---|---|---|---|\n",
     );
     let times = [
-        ("first scan by AIDE's", What::First),
-        ("check of what is unchanged by AIDE's", What::Check),
+        ("first scan: times the rate of", What::First),
+        ("check of what is unchanged: times the rate of", What::Check),
     ];
-    for ((what, kind), goal) in times.into_iter().zip(GOALS) {
-        let ratio = |figure| Some(of("aide", kind, figure)? / of("fim", kind, figure)?);
-        let clock = ratio(|took: &Took| took.wall).unwrap_or(f64::NAN);
-        let cpu = ratio(|took: &Took| took.cpu).unwrap_or(f64::NAN);
-        let verdict = if clock >= goal { "reached" } else { "not reached" };
-        writeln!(text, "| {what} | ≥ {goal:.0} | {clock:.1} | {cpu:.1} | {verdict} |")?;
+    for (program, name) in [("aide", "AIDE"), ("samhain", "Samhain")] {
+        for ((what, kind), goal) in times.into_iter().zip(GOALS) {
+            let ratio = |figure| Some(of(program, kind, figure)? / of("fim", kind, figure)?);
+            let clock = ratio(|took: &Took| took.wall).unwrap_or(f64::NAN);
+            let cpu = ratio(|took: &Took| took.cpu).unwrap_or(f64::NAN);
+            let (target, verdict) = match program {
+                "aide" => {
+                    (format!("≥ {goal:.0}"), if clock >= goal { "reached" } else { "not reached" })
+                }
+                _ => ("–".to_owned(), "beside it"),
+            };
+            writeln!(text, "| {what} {name} | {target} | {clock:.1} | {cpu:.1} | {verdict} |")?;
+        }
     }
     text.push_str(
         "\nThe limits: listing and stat(2) alone, with a thread for each processor, is what a check \
@@ -320,25 +308,10 @@ fn section(options: &Options, measured: &[(Run, Vec<Took>)]) -> Result<String> {
          compared with. `fim check` reads no content where size, times and inode are as they were; \
          `--deep` does.\n",
     );
-    Ok(text)
-}
-
-/// The section of a page, with its marks; empty where it has none.
-pub(crate) fn section_of(page: &str) -> &str {
-    let [begin, end] = MARKS;
-    let Some(from) = page.find(begin) else { return "" };
-    let Some(to) = page[from..].find(end) else { return "" };
-    &page[from..from + to + end.len()]
-}
-
-/// The page with this section: in the place of the one that it has, or at the end.
-pub(crate) fn with_section(page: &str, section: &str) -> String {
-    let [begin, end] = MARKS;
-    let marked = format!("{begin}\n\n{section}\n{end}");
-    match section_of(page) {
-        "" => format!("{}\n\n{marked}\n", page.trim_end()),
-        old => page.replacen(old, &marked, 1),
+    if let Some(many) = many {
+        text.push_str(&many.section());
     }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -346,30 +319,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_section_is_replaced_and_the_rest_stays() {
-        let page = with_section("# Title\n\ntext\n", "one\n");
-        assert!(page.starts_with("# Title\n\ntext\n\n<!-- scan: begin -->\n\none\n"), "{page}");
-        let again = with_section(&format!("{page}after\n"), "two\n");
-        assert!(again.contains("two") && !again.contains("one"), "{again}");
-        assert!(again.starts_with("# Title\n\ntext\n") && again.ends_with("after\n"), "{again}");
-        assert_eq!(section_of("nothing"), "");
-    }
-
-    #[test]
     fn the_section_says_what_was_measured() {
         let took = |wall| Took { wall, cpu: wall, resident: 10_000_000 };
         let measured: Vec<_> = RUNS
             .iter()
             .map(|run| match run.program {
-                "aide" => (*run, vec![took(12.0), took(11.0), took(13.0)]),
+                "aide" | "samhain" => (*run, vec![took(12.0), took(11.0), took(13.0)]),
                 _ => (*run, vec![took(1.0), took(9.0), took(1.0)]),
             })
             .collect();
-        let text = section(&Options { files: 1000, mean: 1, rounds: 3 }, &measured).unwrap();
+        let options = Options { files: 1000, mean: 1, rounds: 3, many: 0 };
+        let text = section(&options, &measured, None).unwrap();
         for line in [
             "| `aide --init` | 83 | 12.00 | 12.00 | 12000.0 | 10 |",
-            "| first scan by AIDE's | ≥ 6 | 12.0 | 12.0 | reached |",
-            "| check of what is unchanged by AIDE's | ≥ 100 | 12.0 | 12.0 | not reached |",
+            "| first scan: times the rate of AIDE | ≥ 6 | 12.0 | 12.0 | reached |",
+            "| check of what is unchanged: times the rate of AIDE | ≥ 100 | 12.0 | 12.0 | not reached |",
         ] {
             assert!(text.contains(&format!("{line}\n")), "no {line} in\n{text}");
         }
