@@ -96,9 +96,10 @@ impl Monitor {
                 for (stage, reason, count) in monitor.dropped() {
                     metrics.set_dropped(stage, reason, count);
                 }
+                let status = monitor.status();
                 for hook in Hook::ALL {
                     let mut of_hook =
-                        monitor.status().iter().filter(|status| status.hook == hook).peekable();
+                        status.iter().filter(|status| status.hook == hook).peekable();
                     if of_hook.peek().is_some() {
                         let armed = of_hook.all(|status| status.failure.is_none());
                         metrics.set_hook_armed(hook.name(), armed);
@@ -125,6 +126,15 @@ impl Monitor {
 }
 
 impl Monitor {
+    /// What is wrong with the backend since somebody meddled with it.
+    pub fn faults(&self) -> Vec<String> {
+        match self {
+            Self::Bpf(monitor) => monitor.faults(),
+            // What of it cannot be armed is tried again with each look.
+            Self::Fanotify(_) => Vec::new(),
+        }
+    }
+
     /// Writes the columns of the collector.
     pub fn enter(&self, ledger: &Ledger) {
         use std::sync::atomic::Ordering::Relaxed;
@@ -230,7 +240,7 @@ fn bpf_options(request: &Request<'_>) -> bpf::Options {
 
 fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, FanotifyError> {
     let table = &request.table;
-    let (feed, processes) = match ProcessFeed::start(PROCESS_RING) {
+    let (feed, processes) = match ProcessFeed::start(PROCESS_RING, request.losses.clone()) {
         Ok(feed) => (Some(feed), "processes from eBPF tracepoints"),
         Err(error) => {
             tracing::warn!(

@@ -176,6 +176,20 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// Whether a command of a page, `NAME=VALUE cargo xtask …`, is one that there is.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn parses(command: &str) -> Result<()> {
+    let words = command.split_whitespace().skip_while(|word| word.contains('='));
+    let words: Vec<&str> = words.collect();
+    let Some(arguments) = words.strip_prefix(&["cargo", "xtask"]) else {
+        anyhow::bail!("`{command}` is not of `cargo xtask` alone");
+    };
+    let all = std::iter::once(&"cargo xtask").chain(arguments);
+    Cli::try_parse_from(all).map(drop).with_context(|| format!("`{command}`"))
+}
+
 fn dispatch(ws: &Workspace, task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup { kernels } => {

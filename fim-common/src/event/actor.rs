@@ -214,6 +214,9 @@ pub struct Container {
     /// `docker`, `containerd`, `cri-o`, `podman`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub runtime: Option<String>,
+    /// In Kubernetes its name in the pod; else the one that Docker gave it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
 }
 
 /// `kubernetes.*`.
@@ -221,6 +224,9 @@ pub struct Container {
 pub struct Kubernetes {
     /// Pod.
     pub pod: Pod,
+    /// The namespace of the pod.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub namespace: Option<String>,
 }
 
 /// `kubernetes.pod.*`.
@@ -228,4 +234,7 @@ pub struct Kubernetes {
 pub struct Pod {
     /// Unique id of the pod.
     pub uid: String,
+    /// Its name in its namespace.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
 }

@@ -187,6 +187,9 @@ pub enum Action {
     CanaryMissed,
     /// The last agent did not end in order: it was killed, or the machine lost power.
     AgentKilled,
+    /// Somebody meddled with the agent: its programs or marks in the kernel, its program file, its
+    /// state.
+    AgentTampered,
     /// The clock of this host was set.
     ClockChanged,
     /// What rules suppressed since the last of these, or since the start.
@@ -226,6 +229,7 @@ impl Action {
             Self::GapClosed => "gap_closed",
             Self::CanaryMissed => "canary_missed",
             Self::AgentKilled => "agent_killed",
+            Self::AgentTampered => "agent_tampered",
             Self::ClockChanged => "clock_changed",
             Self::Suppressed => "suppressed",
             Self::Heartbeat => "heartbeat",

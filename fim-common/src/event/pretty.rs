@@ -129,6 +129,7 @@ fn look(event: &Event) -> (&'static str, &'static str) {
         | Action::Gap
         | Action::CanaryMissed
         | Action::AgentKilled
+        | Action::AgentTampered
         | Action::ClockChanged
         | Action::JournalDropped
         | Action::JournalFull
@@ -367,8 +368,16 @@ fn who(line: &mut Line, event: &Event) {
     if let Some(user) = event.user.as_deref().and_then(users) {
         let _ = write!(line.text, " as {user}");
     }
+    if let Some(kubernetes) = &event.kubernetes
+        && let (Some(pod), Some(namespace)) = (&kubernetes.pod.name, &kubernetes.namespace)
+    {
+        let _ = write!(line.text, " in pod {}/{}", escaped(namespace), escaped(pod));
+    }
     if let Some(container) = &event.container {
         let _ = write!(line.text, " in container {}", short(&escaped(&container.id)));
+        if let Some(name) = &container.name {
+            let _ = write!(line.text, " ({})", escaped(name));
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-use super::super::actor::Container;
+use super::super::actor::{Container, Kubernetes, Pod};
 use super::super::{Agent, Category, Gap, Hash, Host, Meta, Rule, Type};
 use super::*;
 
@@ -172,11 +172,17 @@ fn a_denied_attempt_and_a_container() {
     event.event.outcome = Outcome::Failure;
     event.fim.errno = Some("EACCES".into());
     event.file = file("/etc/shadow");
-    event.container = Some(Container { id: "c0ffee".repeat(10), runtime: None });
+    event.container = Some(Container { id: "c0ffee".repeat(10), ..Container::default() });
     assert_eq!(
         utc(&event),
         "22:13:20.117 ! deleted    failed (EACCES) /etc/shadow in container c0ffeec0ffee"
     );
+    event.container.as_mut().unwrap().name = Some("proxy".into());
+    event.kubernetes = Some(Kubernetes {
+        pod: Pod { uid: "1".into(), name: Some("web".into()) },
+        namespace: Some("shop".into()),
+    });
+    assert!(utc(&event).ends_with(" in pod shop/web in container c0ffeec0ffee (proxy)"));
 }
 
 #[test]

@@ -43,6 +43,7 @@ mod fold;
 mod ids;
 mod mounts;
 mod output;
+mod own;
 mod recheck;
 mod registry;
 mod reload;
@@ -171,6 +172,7 @@ pub struct Pipeline {
     rechecks: recheck::Rechecks,
     suppression: suppressed::Suppression,
     reloads: reload::Reloads,
+    own: own::Own,
     /// When the ledger was told last what waits.
     noted: Instant,
     runs: Option<runs::Runs>,
@@ -226,6 +228,7 @@ impl Pipeline {
             rechecks: recheck::Rechecks::default(),
             suppression: suppressed::Suppression::default(),
             reloads: reload::Reloads::default(),
+            own: own::Own::default(),
             noted: Instant::now(),
             runs,
             steps: Steps::default(),
@@ -326,6 +329,7 @@ impl Pipeline {
                 // Others read it, and an agent that is killed loses what is not committed.
                 self.commit();
                 self.note_pending();
+                self.tell_meddling();
                 if self.pulse.1.is_none() && now.duration_since(self.pulse.0) >= PULSE {
                     self.pulse = (now, Some(self.request_fence()));
                 }
@@ -359,6 +363,7 @@ impl Pipeline {
             tracing::error!(%error, "the baseline cannot be written");
         }
         self.note_pending();
+        self.tell_meddling();
         self.tell_suppressed();
         self.output.agent(Action::AgentStopped, message());
         self.output.finish();
@@ -393,6 +398,7 @@ impl Pipeline {
             operation.path = self.known_path(&operation);
         }
         self.reloads.note(&operation);
+        self.own.note(&operation);
         // A rename to there from elsewhere takes something away.
         let from = match &operation.kind {
             OperationKind::Rename { from: Some(from), .. } => Some(from),

@@ -359,6 +359,27 @@ impl Output {
         };
         let mut event = self.own_event(Action::ConfigChanged, fim);
         event.event.outcome = outcome;
+        self.by(event, actor);
+    }
+
+    /// Writes that somebody changed what belongs to the agent. A package manager that upgrades its
+    /// program is no alert.
+    pub(super) fn meddling(&mut self, message: String, actor: &Actor, is_upgrade: bool) {
+        let fim = Fim {
+            message: Some(message),
+            ancestors: actor.ancestors.clone(),
+            unknown: actor.unknown.clone(),
+            ..Fim::default()
+        };
+        let mut event = self.own_event(Action::AgentTampered, fim);
+        if is_upgrade {
+            event.event.kind = Kind::State;
+        }
+        self.by(event, actor);
+    }
+
+    /// Writes an event of the agent's own that somebody has caused.
+    fn by(&mut self, mut event: Event, actor: &Actor) {
         event.process = actor.process.clone();
         event.user = actor.user.clone();
         event.container = actor.container.clone();
@@ -616,6 +637,7 @@ pub fn own_event(action: Action, fim: Fim, host: Shared<Host>, agent: Shared<Age
         Action::Gap
         | Action::CanaryMissed
         | Action::AgentKilled
+        | Action::AgentTampered
         | Action::JournalFull
         | Action::JournalTruncated => vec![Type::Error],
         Action::ClockChanged => vec![Type::Change],
@@ -636,6 +658,7 @@ pub fn own_event(action: Action, fim: Fim, host: Shared<Host>, agent: Shared<Age
             kind: match action {
                 Action::CanaryMissed
                 | Action::AgentKilled
+                | Action::AgentTampered
                 | Action::ClockChanged
                 | Action::JournalTruncated => Kind::Alert,
                 _ => Kind::State,

@@ -170,7 +170,7 @@ fn object(path: &Path) -> Option<ObjectId> {
     Some(ObjectId { device: metadata.dev(), inode: metadata.ino() })
 }
 
-fn operation(kind: OperationKind, path: &Path, pid: u32) -> Operation {
+pub(super) fn operation(kind: OperationKind, path: &Path, pid: u32) -> Operation {
     let actor =
         Actor { process: Some(Process { pid, ..Process::default() }.into()), ..Actor::default() };
     Operation {

@@ -142,6 +142,7 @@ impl Operations {
             | Action::GapClosed
             | Action::CanaryMissed
             | Action::AgentKilled
+            | Action::AgentTampered
             | Action::ClockChanged
             | Action::Suppressed
             | Action::Heartbeat

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use fim_common::collector::{Collector, Fences, Observation, ObservationSender};
-use fim_common::event::Provider;
+use fim_common::event::{Action, Provider};
 use fim_common::ledger::Ledger;
 use fim_common::loss::Losses;
 use fim_common::operation::{Failure, Operation, OperationKind};
@@ -23,6 +23,7 @@ use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::guard::Guard;
 use super::links::Links;
 use super::loader::{LoadError, ProgramStatus, Programs, Selection};
 use super::losses::{self, Tally};
@@ -95,7 +96,9 @@ struct Shared {
     links: Mutex<Links>,
     progress: Arc<Progress>,
     counters: Mutex<[Counters; HOOKS]>,
-    status: Vec<ProgramStatus>,
+    status: Mutex<Vec<ProgramStatus>>,
+    /// What is wrong with the programs, and stays so.
+    faults: Mutex<Vec<String>>,
     post: Arc<Post>,
     /// Of the queue between the ring and the resolver.
     shares: Arc<Shares>,
@@ -116,7 +119,8 @@ impl Shared {
             links: Mutex::default(),
             progress: Arc::default(),
             counters: Mutex::new([Counters::default(); HOOKS]),
-            status: Vec::new(),
+            status: Mutex::default(),
+            faults: Mutex::default(),
             post,
             shares: Arc::new(Shares::new(QUEUE)),
             losses,
@@ -154,12 +158,30 @@ impl Shared {
         }
     }
 
+    /// What somebody did to the programs or their maps is told, and put right.
+    fn guard(&self, guard: &mut Guard) {
+        let mut programs = lock(&self.programs);
+        let Some(programs) = programs.as_mut() else { return };
+        let Some(findings) = guard.look(programs, &lock(&self.links)) else { return };
+        *lock(&self.status) = programs.status().to_vec();
+        *lock(&self.faults) = findings.problems;
+        for message in findings.messages {
+            tracing::error!("{message}");
+            self.losses.notice(Action::AgentTampered, message);
+        }
+        if let Some(gap) = findings.gap {
+            self.losses.report(gap);
+        }
+    }
+
     /// Looks for loss until `stop` is closed. Apart from the other threads, which may be waiting
     /// for the pipeline.
     fn tend(&self, stop: &Receiver<()>) {
+        let mut guard = Guard::new();
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(TEND) {
             self.report_loss();
             self.set_clock();
+            self.guard(&mut guard);
         }
     }
 
@@ -200,8 +222,13 @@ impl Monitor {
     }
 
     /// What became of each program.
-    pub fn status(&self) -> &[ProgramStatus] {
-        &self.0.status
+    pub fn status(&self) -> Vec<ProgramStatus> {
+        lock(&self.0.status).clone()
+    }
+
+    /// What is wrong with the programs since somebody meddled with them.
+    pub fn faults(&self) -> Vec<String> {
+        lock(&self.0.faults).clone()
     }
 
     /// What was dropped, as `stage`, `reason` and count.
@@ -256,7 +283,7 @@ impl BpfCollector {
 
         let shared = Arc::new(Shared {
             programs: Mutex::new(Some(programs)),
-            status,
+            status: Mutex::new(status),
             ..Shared::new(options.losses, options.post, roots)
         });
         Self::read(shared, ring, options.ring_bytes, options.table, options.sender)
@@ -367,15 +394,11 @@ impl Collector for BpfCollector {
     }
 
     fn summary(&self) -> String {
-        let armed = self.shared.status.iter().filter(|status| status.failure.is_none()).count();
-        let missing: Vec<&str> = self
-            .shared
-            .status
-            .iter()
-            .filter(|status| status.failure.is_some())
-            .map(|status| status.hook.name())
-            .collect();
-        let of = self.shared.status.len();
+        let status = lock(&self.shared.status);
+        let (missing, armed): (Vec<_>, Vec<_>) =
+            status.iter().partition(|status| status.failure.is_some());
+        let missing: Vec<&str> = missing.iter().map(|status| status.hook.name()).collect();
+        let (armed, of) = (armed.len(), status.len());
         if missing.is_empty() {
             format!("bpf: all {of} programs armed")
         } else {
@@ -436,8 +459,10 @@ pub fn wants_attempts(policy: &Policy) -> bool {
 /// Keeps only the process table, for the fanotify backend: the tracepoint programs and their
 /// ring, emptied on demand.
 pub struct ProcessFeed {
-    _programs: Programs,
+    programs: Programs,
     ring: RingBuf<MapData>,
+    guard: Guard,
+    losses: Losses,
 }
 
 impl ProcessFeed {
@@ -445,7 +470,7 @@ impl ProcessFeed {
     ///
     /// # Errors
     /// When the kernel refuses them.
-    pub fn start(ring_bytes: u32) -> Result<Self, BpfError> {
+    pub fn start(ring_bytes: u32, losses: Losses) -> Result<Self, BpfError> {
         let (mut programs, ring) = Programs::load(Selection::Processes, ring_bytes)?;
         if let Some(failed) = programs.status().iter().find(|status| status.failure.is_some()) {
             let reason = failed.failure.clone().unwrap_or_default();
@@ -454,11 +479,17 @@ impl ProcessFeed {
         let mut settings = programs.settings()?;
         settings.wake_bytes = u64::MAX;
         programs.set_settings(settings)?;
-        Ok(Self { _programs: programs, ring })
+        Ok(Self { programs, ring, guard: Guard::new(), losses })
     }
 
-    /// Takes in everything that lies in the ring.
+    /// Takes in everything that lies in the ring. Without these programs operations are seen all
+    /// the same, so that one that somebody detached leaves no gap.
     pub fn drain(&mut self, table: &mut Table) {
+        let found = self.guard.look(&mut self.programs, &Links::default());
+        for message in found.into_iter().flat_map(|findings| findings.messages) {
+            tracing::error!("{message}");
+            self.losses.notice(Action::AgentTampered, message);
+        }
         while let Some(item) = self.ring.next() {
             if let Ok(record) = decode(&item) {
                 processes::apply(table, &record);

@@ -49,6 +49,11 @@ impl Links {
         first.then_some(object)
     }
 
+    /// The files that the kernel's map has to have.
+    pub(super) fn objects(&self) -> impl Iterator<Item = Object> {
+        self.names.keys().copied()
+    }
+
     /// A watched name is gone.
     pub(super) fn remove(&mut self, object: Object, path: &Path) {
         let object = key(object);

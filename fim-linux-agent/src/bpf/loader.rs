@@ -1,18 +1,18 @@
-//! Loads the eBPF object and attaches each program on its own: one that fails does not take the
-//! others down.
+//! Loads the eBPF object; the programs and maps in it.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader, Pod};
 use fim_common::record::maps::{Armed, Attempts, FilterKey, RootEntry, Settings};
 use fim_common::record::{Counters, HOOKS, Hook, Object};
 use thiserror::Error;
 
+use super::attached::Attached;
 use super::btf::Btf;
+use super::kept::{self, Kept};
 use super::layout::Layout;
 use super::programs::{self, Attach};
 
@@ -53,6 +53,8 @@ pub struct ProgramStatus {
     pub target: String,
     /// `None`: it is armed. Else why not.
     pub failure: Option<String>,
+    /// It was armed at the start.
+    pub was_armed: bool,
     /// What is lost without it.
     pub loss: &'static str,
     /// Instructions that the verifier looked at (5.16 and newer), which is what loading costs.
@@ -93,9 +95,12 @@ pod! {
 
 /// The loaded programs. Dropping it detaches them.
 pub struct Programs {
-    // Held for its programs and their links; `None` once detached.
+    // Held for its programs; `None` once detached.
     ebpf: Option<Ebpf>,
+    attached: Vec<Attached>,
     status: Vec<ProgramStatus>,
+    /// What some of the maps have to hold.
+    kept: Kept,
     layout: Layout,
     counters: PerCpuArray<MapData, PodCounters>,
     settings: Array<MapData, PodSettings>,
@@ -142,7 +147,7 @@ impl Programs {
             }
         })?;
 
-        let mut status = Vec::with_capacity(plans.len());
+        let (mut status, mut attached) = (Vec::with_capacity(plans.len()), Vec::new());
         for plan in plans {
             if selection == Selection::Processes && plan.attach != Attach::Tracepoint {
                 continue;
@@ -151,7 +156,11 @@ impl Programs {
             let result = match &plan.program {
                 // For the test that a hook which is silently missing is found.
                 Ok(_) if crate::canary::is_silenced(plan.hook.name()) => Ok(None),
-                Ok(name) => attach(&mut ebpf, name, &plan.target, &btf),
+                Ok(name) => Attached::new(&mut ebpf, status.len(), name, &plan.target, &btf)
+                    .map(|(program, verified)| {
+                        attached.push(program);
+                        verified
+                    }),
                 Err(reason) => Err(reason.clone()),
             };
             let (verified, failure) = match result {
@@ -170,6 +179,7 @@ impl Programs {
                 hook: plan.hook,
                 attach: plan.attach,
                 target: plan.target,
+                was_armed: failure.is_none(),
                 failure,
                 loss: plan.loss,
                 verified,
@@ -192,6 +202,8 @@ impl Programs {
             descriptors: descriptors(&ebpf),
             missed: AtomicU64::new(0),
             ebpf: Some(ebpf),
+            attached,
+            kept: Kept::default(),
             status,
             layout,
         };
@@ -216,7 +228,76 @@ impl Programs {
     pub fn detach(&mut self) {
         self.missed();
         self.descriptors.clear();
-        self.ebpf = None;
+        // A descriptor that was taken from the agent is not closed: it may be anything by now.
+        self.attached.retain_mut(Attached::holds);
+        let Some(ebpf) = self.ebpf.take() else { return };
+        let whole = self.attached.iter().all(|attached| attached.has_program(&ebpf));
+        self.attached.clear();
+        if whole {
+            drop(ebpf);
+        } else {
+            std::mem::forget(ebpf);
+        }
+    }
+
+    /// Attaches again what somebody has detached. Returns what was detached, by its place in
+    /// [`Self::status`]; one that cannot be attached has its failure there, and is tried again
+    /// without a word.
+    pub fn attach_again(&mut self) -> Vec<usize> {
+        let mut lost = Vec::new();
+        let Some(ebpf) = &mut self.ebpf else { return lost };
+        for attached in &mut self.attached {
+            if attached.holds() {
+                continue;
+            }
+            let again = attached.again(ebpf);
+            let Some(status) = self.status.get_mut(attached.index) else { continue };
+            if again.is_ok() || status.failure.is_none() {
+                lost.push(attached.index);
+            }
+            status.failure = again.err();
+        }
+        if !lost.is_empty() {
+            self.descriptors = descriptors(ebpf);
+        }
+        lost
+    }
+
+    /// Puts back what somebody else has written into the maps that only the agent writes. Returns
+    /// the names of these maps.
+    ///
+    /// # Errors
+    /// When the kernel refuses to read or write them.
+    pub fn put_back(&mut self) -> Result<Vec<&'static str>, LoadError> {
+        let mut changed = Vec::new();
+        let roots = self.roots.iter().map(|entry| {
+            entry.map(|(inode, PodRootEntry(entry))| (inode, entry)).map_err(unusable)
+        });
+        let roots = roots.collect::<Result<_, _>>()?;
+        for (inode, entry) in kept::differences(&self.kept.roots, &roots) {
+            match entry {
+                Some(entry) => self.set_root(inode, entry)?,
+                None => self.remove_root(inode),
+            }
+            changed.push("ROOTS");
+        }
+        let filters = self.filters.iter().map(|entry| {
+            entry.map(|(PodFilterKey(key), depth)| (key, depth)).map_err(unusable)
+        });
+        let filters = filters.collect::<Result<_, _>>()?;
+        for (key, depth) in kept::differences(&self.kept.filters, &filters) {
+            self.set_filter(key, depth.unwrap_or(0))?;
+            changed.push("FILTERS");
+        }
+        changed.dedup();
+        if let Some(settings) = self.kept.settings_instead(self.settings()?) {
+            self.set_settings(settings)?;
+            changed.push("SETTINGS");
+        }
+        if !changed.is_empty() {
+            self.void_verdicts();
+        }
+        Ok(changed)
     }
 
     /// What became of each program, in the order of attachment.
@@ -268,7 +349,9 @@ impl Programs {
     /// # Errors
     /// When the kernel refuses the write.
     pub fn set_settings(&mut self, settings: Settings) -> Result<(), LoadError> {
-        self.settings.set(0, PodSettings(settings), 0).map_err(unusable)
+        self.settings.set(0, PodSettings(settings), 0).map_err(unusable)?;
+        self.kept.settings = settings;
+        Ok(())
     }
 
     /// What the armed open found.
@@ -292,7 +375,9 @@ impl Programs {
     /// # Errors
     /// When the map is full (16,384 directories).
     pub fn set_root(&mut self, inode: u64, entry: RootEntry) -> Result<(), LoadError> {
-        self.roots.insert(inode, PodRootEntry(entry), 0).map_err(unusable)
+        self.roots.insert(inode, PodRootEntry(entry), 0).map_err(unusable)?;
+        self.kept.roots.insert(inode, entry);
+        Ok(())
     }
 
     /// Sets the depth of a name filter; 0 removes it.
@@ -300,13 +385,15 @@ impl Programs {
     /// # Errors
     /// When the map is full (16,384 filters).
     pub fn set_filter(&mut self, key: FilterKey, depth: u32) -> Result<(), LoadError> {
-        let key = PodFilterKey(key);
         if depth == 0 {
+            self.kept.filters.remove(&key);
             // The only error is ENOENT.
-            let _ = self.filters.remove(&key);
+            let _ = self.filters.remove(&PodFilterKey(key));
             return Ok(());
         }
-        self.filters.insert(key, depth, 0).map_err(unusable)
+        self.filters.insert(PodFilterKey(key), depth, 0).map_err(unusable)?;
+        self.kept.filters.insert(key, depth);
+        Ok(())
     }
 
     /// Makes a file be in scope by all its names.
@@ -315,6 +402,11 @@ impl Programs {
     /// When the map is full (65,536 files).
     pub fn set_linked(&mut self, object: Object) -> Result<(), LoadError> {
         self.linked.insert(PodObject(object), 1, 0).map_err(unusable)
+    }
+
+    /// Whether it is.
+    pub fn is_linked(&self, object: Object) -> bool {
+        self.linked.get(&PodObject(object), 0).is_ok()
     }
 
     /// Takes that back.
@@ -343,6 +435,7 @@ impl Programs {
 
     /// Forgets a directory; one that is not known is no error.
     pub fn remove_root(&mut self, inode: u64) {
+        self.kept.roots.remove(&inode);
         // The only error is ENOENT.
         let _ = self.roots.remove(&inode);
         self.void_verdicts();
@@ -358,6 +451,12 @@ impl Programs {
         if let Err(error) = voided {
             tracing::error!(%error, "places that the kernel remembers may be old");
         }
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        self.detach();
     }
 }
 
@@ -384,49 +483,8 @@ fn unusable(error: aya::maps::MapError) -> LoadError {
     LoadError::Object(describe(&error))
 }
 
-/// Loads and attaches a program; says how many instructions the verifier looked at.
-fn attach(
-    ebpf: &mut Ebpf,
-    name: &str,
-    target: &str,
-    btf: &aya::Btf,
-) -> Result<Option<u32>, String> {
-    let program = ebpf
-        .program_mut(name)
-        .ok_or_else(|| format!("no program for this kernel's signature ({name})"))?;
-    let result = match program {
-        Program::FEntry(program) => {
-            program.load(target, btf).and_then(|()| program.attach().map(drop))
-        }
-        Program::FExit(program) => {
-            program.load(target, btf).and_then(|()| program.attach().map(drop))
-        }
-        Program::BtfTracePoint(program) => {
-            program.load(target, btf).and_then(|()| program.attach().map(drop))
-        }
-        _ => return Err(format!("{name} is a program of another type")),
-    };
-    let verified = || program.info().ok()?.verified_instruction_count();
-    result.map(|()| verified()).map_err(|error| match &error {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            let log = verifier_log.to_string();
-            tracing::trace!(program = name, target, %log, "verifier log");
-            // The last lines say what the verifier did not like; the rest is what it saw before.
-            let tail: Vec<&str> =
-                log.lines().rev().filter(|line| !line.starts_with("processed ")).take(2).collect();
-            let tail = tail.into_iter().rev().collect::<Vec<_>>().join("; ");
-            if tail.is_empty() {
-                format!("the kernel refuses it: {io_error}")
-            } else {
-                format!("the kernel refuses it: {io_error} ({tail})")
-            }
-        }
-        other => describe(other),
-    })
-}
-
 /// An error with its causes, in one line.
-fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

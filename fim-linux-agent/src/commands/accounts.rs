@@ -14,6 +14,9 @@ use fim_common::time::Timestamp;
 
 use crate::backend::Monitor;
 
+/// What an agent whose programs are not as they should be is unhealthy by.
+const PROGRAMS: &str = "programs";
+
 /// What it looks at, and where it tells.
 pub(super) struct Accountant {
     pub(super) monitor: Monitor,
@@ -43,6 +46,10 @@ impl Accountant {
             self.losses.notice(Action::ClockChanged, message);
         }
         self.monitor.publish(&self.metrics);
+        match self.monitor.faults() {
+            faults if faults.is_empty() => self.health.recovered(PROGRAMS),
+            faults => self.health.failed(PROGRAMS, faults.join("; ")),
+        }
         self.metrics.set_healthy(self.health.problems().is_none());
         if let Ok(volume) = rustix::fs::statvfs(&self.state) {
             self.metrics.set_state_free_bytes(volume.f_bavail.saturating_mul(volume.f_frsize));

@@ -41,6 +41,31 @@ pub(super) enum Step {
     Left,
 }
 
+/// The agent's program, if it is a file of the host: in a container it is one of the image.
+fn program() -> Option<PathBuf> {
+    use std::os::unix::fs::MetadataExt as _;
+    let running = std::fs::metadata("/proc/self/exe").ok()?;
+    let path = std::fs::read_link("/proc/self/exe").ok()?;
+    let there = std::fs::metadata(&path).ok()?;
+    (there.dev() == running.dev() && there.ino() == running.ino()).then_some(path)
+}
+
+/// A rule for what belongs to the agent. It makes no event: the pipeline knows the paths.
+fn own_rule(path: Option<PathBuf>) -> Policy {
+    let rule = path.map(|path| {
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let paths = vec![Pattern::literal(path)];
+        Rule { hash: false, attempts: false, ..Rule::new("the agent's own", paths) }
+    });
+    Policy::new(rule.into_iter().collect()).resolved(&policy::canonical)
+}
+
+/// All names of what a rule is about, as the collector tells them.
+fn names(policy: &Policy) -> Vec<PathBuf> {
+    let patterns = policy.rules().iter().flat_map(|rule| &rule.paths);
+    patterns.map(|pattern| pattern.base().to_owned()).collect()
+}
+
 /// A policy on its way into force.
 struct Pending {
     config: Config,
@@ -147,27 +172,26 @@ impl Reloading {
         wanted.cloned().collect()
     }
 
-    /// What the collector has to watch: that, and the configuration file, so that who changes it
+    /// What the collector has to watch: that, and what belongs to the agent, so that who changes it
     /// can be named.
     pub(super) fn watched(&self) -> Policy {
         Policy::joined(&[&self.policy, &self.own()])
     }
 
+    /// Configuration file, program, state.
     fn own(&self) -> Policy {
-        let file = self.file.iter().map(|file| {
-            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
-            let pattern = Pattern::literal(file);
-            Rule { hash: false, ..Rule::new("the agent's configuration", vec![pattern]) }
-        });
-        Policy::new(file.collect()).resolved(&policy::canonical)
+        let all = [self.file.clone(), program(), Some(self.arguments.state_dir.clone())];
+        let [file, program, state] = all.map(own_rule);
+        Policy::joined(&[&file, &program, &state])
     }
 
     /// Before the pipeline runs.
     pub(super) fn begin(&mut self, pipeline: &mut Pipeline) {
-        let own = self.own();
-        let names = own.rules().iter().flat_map(|rule| &rule.paths);
-        let names = names.map(|pattern| pattern.base().to_owned()).collect();
-        self.reloader = Some(pipeline.reloader(names));
+        self.reloader = Some(pipeline.reloader(names(&own_rule(self.file.clone()))));
+        // As the kernel will name it.
+        let state = &self.arguments.state_dir;
+        let state = std::fs::canonicalize(state).unwrap_or_else(|_| state.clone());
+        pipeline.look_after(names(&own_rule(program())), state);
     }
 
     /// From now on the canary goes where the policy does, and contents are kept as it wants.

@@ -195,6 +195,8 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     let trees = [state.path().to_owned()].into_iter().chain(directories.iter().cloned()).collect();
     let ignore = Ignored::new(trees, &directories);
     let ignored = ignore.clone();
+    // The collector tells what others do to the state.
+    let unseen = Ignored::new(directories.clone(), &directories);
     let processes = Arc::clone(&table);
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
     let losses = Losses::default();
@@ -224,7 +226,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         backend: config.backend,
         policy: &reloading.watched(),
         collector: config.collector,
-        ignore: ignore.clone(),
+        ignore: unseen,
         table,
         sender,
         losses: losses.clone(),

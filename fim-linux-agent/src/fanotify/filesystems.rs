@@ -212,6 +212,12 @@ impl FileSystems {
         self.list.iter_mut()
     }
 
+    /// Those with a mark of their own.
+    pub(super) fn devices(&self) -> impl Iterator<Item = (u32, u32)> {
+        let marked = self.list.iter().filter(|one| one.marked == MarkOn::Filesystem);
+        marked.map(|filesystem| filesystem.device)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -12,6 +12,7 @@
 mod batch;
 mod directories;
 mod filesystems;
+mod marks;
 mod names;
 mod object;
 mod outlet;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fim_common::collector::{Gap, Observation, ObservationSender};
+use fim_common::event::Action;
 use fim_common::loss::Losses;
 use fim_common::operation::{Operation, OperationKind};
 use fim_common::time::Timestamp;
@@ -144,6 +145,11 @@ impl Outlet {
     /// Tells of a loss that happened elsewhere.
     pub(super) fn loss(&mut self, gap: Gap) {
         self.losses.report(gap);
+    }
+
+    /// Somebody meddled with the marks.
+    pub(super) fn tampered(&mut self, message: String) {
+        self.losses.notice(Action::AgentTampered, message);
     }
 
     /// Hands a re-check or a fence over. These are few, and the more important the less room there

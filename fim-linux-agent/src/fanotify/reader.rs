@@ -24,6 +24,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::batch::Raw;
 use super::filesystems::Lookup;
+use super::marks::Marks;
 use super::outlet::Counters;
 use super::sys::{Group, MarkOn};
 use super::translate::{Patience, Translator};
@@ -57,6 +58,10 @@ const WRITES_PAUSE: Duration = Duration::from_millis(5);
 const SYNC: Duration = Duration::from_millis(500);
 /// While the pipeline does not take everything, it is asked again after this long.
 const SPILL_RETRY: Duration = Duration::from_millis(1);
+/// How often the marks are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// And at most this part of the time: where each directory has one, there are many.
+const LOOK_SHARE: u32 = 200;
 /// What is done is on the disk a moment before its event is queued; by then it is.
 const SETTLED: Duration = Duration::from_millis(20);
 /// How long the pipeline has to take the rest at the end.
@@ -119,6 +124,11 @@ pub(super) struct Reader {
     complete: Timestamp,
     /// The fence that was asked for last, and when it is due.
     fence: Option<(u64, Instant)>,
+    /// The marks as they were set, where the kernel shows them; when they were there last, and are to
+    /// be looked at again.
+    marks: Option<Marks>,
+    marked: Timestamp,
+    look: Instant,
 }
 
 impl Reader {
@@ -145,12 +155,16 @@ impl Reader {
             mounts: mounts::all()?,
             complete: Timestamp::now(),
             fence: None,
+            marks: None,
+            marked: Timestamp::now(),
+            look: Instant::now(),
         })
     }
 
     /// Marks what is watched, and says so.
     pub(super) fn arm(&mut self) -> io::Result<()> {
         let changed = self.translator.places.arm(&self.group, self.mask)?;
+        self.marks = Marks::of(&self.group).ok();
         let watched = &self.translator.places.watched;
         let matters = |point: &PathBuf| {
             watched.iter().any(|base| base.starts_with(point) || point.starts_with(base))
@@ -162,6 +176,47 @@ impl Reader {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         standing.update(&self.translator.places);
         Ok(())
+    }
+
+    /// Sets the marks again if somebody has taken them away.
+    fn look_after_marks(&mut self) {
+        let began = Instant::now();
+        if began < self.look {
+            return;
+        }
+        let now = Timestamp::now();
+        if let (Some(set), Ok(marks)) = (&mut self.marks, Marks::of(&self.group)) {
+            if !marks.lack(set, self.translator.places.filesystems.devices()) {
+                set.follow(&marks);
+            } else if mounts::all().is_ok_and(|mounts| mounts == self.mounts) {
+                // Else one may have gone with its file system, and the mounts are looked at next.
+                self.mark_again();
+            }
+        }
+        self.marked = now;
+        self.look = Instant::now() + LOOK.max(began.elapsed() * LOOK_SHARE);
+    }
+
+    fn mark_again(&mut self) {
+        let what = "somebody has taken away or changed the agent's fanotify marks";
+        // What was added to a mark does not go by setting it again.
+        let again = self.group.flush().and_then(|()| {
+            self.translator.places.forget();
+            self.arm()
+        });
+        let message = match again {
+            Ok(()) => format!("{what}; they are set again"),
+            Err(error) => format!("{what}, and they cannot be set again ({error}): restart the agent"),
+        };
+        tracing::error!("{message}");
+        self.translator.outlet.tampered(message);
+        self.translator.outlet.loss(Gap {
+            from: self.marked,
+            to: Timestamp::now(),
+            count: None,
+            hooks: vec!["fanotify_marks".to_owned()],
+            scope: Vec::new(),
+        });
     }
 
     /// Tells what was mounted and unmounted; by whom fanotify does not say.
@@ -241,6 +296,7 @@ impl Reader {
             if readable && self.take_in() {
                 self.pause(WRITES_PAUSE);
             }
+            self.look_after_marks();
             if self.translator.outlet.is_closed() {
                 return;
             }

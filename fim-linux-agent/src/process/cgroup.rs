@@ -25,11 +25,12 @@ pub fn container(path: &str) -> (Option<Container>, Option<Kubernetes>) {
     let mut above = "";
     for component in path.split('/') {
         if let Some((id, runtime)) = container_id(component, above) {
-            container = Some(Container { id: id.to_owned(), runtime: runtime.map(str::to_owned) });
+            let runtime = runtime.map(str::to_owned);
+            container = Some(Container { id: id.to_owned(), runtime, name: None });
         }
         // runc without systemd's help writes `<slice>:<prefix>:<id>` as one component.
         if let Some(uid) = pod_uid(component.split(':').next().unwrap_or(component)) {
-            pod = Some(Kubernetes { pod: Pod { uid } });
+            pod = Some(Kubernetes { pod: Pod { uid, name: None }, namespace: None });
         }
         above = component;
     }

@@ -17,6 +17,7 @@ mod resolve;
 mod table;
 pub mod users;
 mod views;
+mod workload;
 
 #[cfg(test)]
 mod tests;

@@ -38,7 +38,7 @@ pub struct Sighting {
 impl Table {
     /// The actor of an operation whose record says exactly who did it.
     pub fn actor(&mut self, key: Key, tid: Option<u32>, credentials: &Credentials) -> Arc<Actor> {
-        let names = self.names.refresh();
+        let names = self.refresh_names();
         if let Some(made) = self.find(key).and_then(|e| e.made(credentials, tid, names)) {
             return made;
         }
@@ -46,6 +46,11 @@ impl Table {
             self.look_up(key.tgid);
         }
         self.make(key, tid, credentials, names)
+    }
+
+    /// A number that changes with the names of users, containers and pods: both only grow.
+    fn refresh_names(&mut self) -> u64 {
+        self.names.refresh() + self.workloads.refresh()
     }
 
     /// The credentials an execution was last seen with.
@@ -62,7 +67,7 @@ impl Table {
         if sighting.pid == 0 {
             return Arc::new(actor::bare(0, "other_pid_namespace"));
         }
-        let names = self.names.refresh();
+        let names = self.refresh_names();
         let found = match sighting.alive {
             Alive::No => None,
             // Started after the event was read: the id has gone to another process.
@@ -169,7 +174,8 @@ impl Table {
         credentials: &Credentials,
         names: u64,
     ) -> Arc<Actor> {
-        let container = self.container_of(key);
+        let (mut container, mut pod) = self.container_of(key);
+        self.workloads.name(&mut container, &mut pod);
         let Some(entry) = self.named(key) else {
             return Arc::new(self.undescribed(key, tid, credentials));
         };
@@ -178,7 +184,7 @@ impl Table {
             entity_id: &entry.entity_id,
             credentials,
             tid,
-            container,
+            container: (container, pod),
             ancestors: entry.description.ancestors.iter().map(|a| self.line(a)).collect(),
             names: &self.names,
             boot: &self.boot,

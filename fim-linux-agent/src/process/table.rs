@@ -19,6 +19,7 @@ use super::entry::{Entry, Origin};
 use super::procfs;
 use super::users::Names;
 use super::views::Views;
+use super::workload::Workloads;
 
 /// Bytes of arguments that all entries together may keep beyond [`ARGS_MAX`] each: a host where
 /// thousands of processes have 128 KiB of arguments must not fill the agent's memory.
@@ -51,6 +52,7 @@ pub struct Table {
     pub(super) boot: Boot,
     pub(super) names: Names,
     pub(super) cgroups: Cgroups,
+    pub(super) workloads: Workloads,
     /// By process id; in each, in the order of the executions.
     pub(super) entries: HashMap<u32, Vec<Entry>>,
     len: usize,
@@ -85,6 +87,7 @@ impl Table {
             boot: Boot::new(),
             names: Names::new(&options.host_root),
             cgroups: Cgroups::new(&options.proc),
+            workloads: Workloads::new(&options.host_root),
             entries: HashMap::new(),
             len: 0,
             ended: VecDeque::new(),

@@ -30,6 +30,8 @@ pub(crate) struct Setup {
     pub(crate) loses: bool,
     /// Set in its environment.
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// In place of the program under test: a copy of it.
+    pub(crate) program: Option<PathBuf>,
 }
 
 impl Setup {
@@ -44,12 +46,13 @@ impl Setup {
             notify: None,
             loses: false,
             environment: Vec::new(),
+            program: None,
         }
     }
 
     /// The command line of `fim`.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(fim());
+        let mut command = Command::new(self.program.clone().unwrap_or_else(fim));
         command.args(["run", "--backend", backend().name(), "--output", "json"]);
         command.arg("--state-dir").arg(&self.state_dir);
         command.arg("--metrics").arg(self.metrics.to_string());
@@ -136,6 +139,24 @@ impl Agent {
         let stopped = lines.iter().filter(|line| line.action == "agent_stopped").count();
         assert_eq!(stopped, 1, "agent_stopped is not the last line only");
         self.assert_sound();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        let exit = self.exit.lock().unwrap_or_else(PoisonError::into_inner);
+        match exit.recv_timeout(patience()) {
+            Ok(status) => status.code(),
+            Err(error) => panic!("fim run does not end: {error}\n{}", self.log()),
+        }
+    }
+
+    /// Waits until something holds.
+    pub(crate) fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + patience();
+        while !holds() {
+            assert!(Instant::now() < deadline, "{what}: not in time\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Fails if there was ever an event that should not be.

@@ -37,6 +37,7 @@ mod environment;
 mod event;
 mod expect;
 mod folding;
+mod full_disk;
 mod journal;
 mod lifecycle;
 mod operations;

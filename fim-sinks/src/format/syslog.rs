@@ -37,7 +37,7 @@ fn severity(brief: &Brief) -> u8 {
         Some(_) => 6,
         // The agent's own.
         None => match brief.event.action {
-            Action::CanaryMissed | Action::JournalTruncated => 2,
+            Action::CanaryMissed | Action::AgentTampered | Action::JournalTruncated => 2,
             Action::Gap | Action::JournalFull | Action::JournalDropped => 4,
             Action::Heartbeat => 6,
             _ => 5,

@@ -6,8 +6,10 @@
 mod agent;
 mod container;
 mod debian;
+mod docs;
 mod kubernetes;
 mod prometheus;
+mod systemd;
 
 use std::{net::TcpListener, path::PathBuf};
 
@@ -36,7 +38,11 @@ const PARTS: &[Part] = &[
     ("prometheus", prometheus::test),
     ("container", container::test),
     ("debian", debian::test),
+    ("docs", docs::test),
 ];
+
+/// Those that take long, and are run when they are named.
+const ON_REQUEST: &[Part] = &[("systemd", systemd::test)];
 
 pub(crate) use kubernetes::manifests;
 
@@ -44,8 +50,10 @@ pub(crate) use kubernetes::manifests;
 pub(crate) fn stage(ws: &Workspace, filters: &[String]) -> Result<()> {
     setup::ensure(ws, &[Need::Deploy])?;
     dist::program(ws, false)?;
-    for (name, part) in PARTS {
-        if filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())) {
+    let is_named = |name: &str| filters.iter().any(|filter| name.contains(filter.as_str()));
+    let on_request = ON_REQUEST.iter().filter(|(name, _)| is_named(name));
+    for (name, part) in PARTS.iter().chain(on_request) {
+        if filters.is_empty() || is_named(name) {
             let started = std::time::Instant::now();
             part(ws)?;
             say(format!("deploy: {name}: passed in {:.1} s", started.elapsed().as_secs_f64()));

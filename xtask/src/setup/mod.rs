@@ -400,6 +400,7 @@ fn deploy_tools(ws: &Workspace) -> Vec<Item> {
         program("curl", &["curl"], why),
         program("systemd-analyze", &["systemd"], "checks the unit of the package"),
         program("openssl", &["openssl"], why),
+        program("jq", &["jq"], "commands of the documentation are run"),
         Item {
             what: "Python's venv".into(),
             why: "a program of Python's is installed with it",
@@ -464,6 +465,7 @@ fn receivers() -> Vec<Item> {
         .iter()
         .any(|path| Path::new(path).exists());
     vec![
+        program("curl", &["curl"], "commands of the documentation are run"),
         program("rsyslogd", &["rsyslog"], why),
         Item {
             what: "rsyslog's TLS".into(),

@@ -23,7 +23,9 @@ pub(super) fn related(one: &Arc<Actor>, other: &Arc<Actor>) -> bool {
         return true;
     }
     let (Some(a), Some(b)) = (&one.process, &other.process) else { return false };
-    if one.user != other.user || one.container != other.container {
+    // By their ids: a name may become known between the two.
+    let container = |of: &Actor| of.container.as_ref().map(|container| container.id.clone());
+    if one.user != other.user || container(one) != container(other) {
         return false;
     }
     let is_child = |parent: &Option<Box<crate::event::actor::Parent>>,

@@ -192,6 +192,80 @@ pub(super) fn add_xflag(file: &File, flag: u32) -> io::Result<()> {
     unsafe { ioctl(file.as_raw_fd(), FS_IOC_FSSETXATTR, &mut attributes) }
 }
 
+/// Takes all marks out of a fanotify group.
+pub(crate) fn flush_marks(group: &OwnedFd) -> io::Result<()> {
+    for on in [libc::FAN_MARK_FILESYSTEM, 0] {
+        let flags = libc::FAN_MARK_FLUSH | on;
+        let (root, nowhere) = (c"/".as_ptr(), libc::AT_FDCWD);
+        // SAFETY: the path ends with a NUL and is static.
+        result(unsafe { libc::fanotify_mark(group.as_raw_fd(), flags, 0, nowhere, root) })?;
+    }
+    Ok(())
+}
+
+/// Has another process close one of its descriptors, as a debugger does: its main thread, which
+/// waits in a system call, makes this one first.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn close_in(pid: u32, descriptor: RawFd) -> io::Result<()> {
+    const SYSCALL: libc::c_long = 0x050f;
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    trace(libc::PTRACE_ATTACH, pid, 0, 0)?;
+    let closed = (|| {
+        wait_for_stop(pid)?;
+        let before = registers(pid)?;
+        let call = before.rip - 2;
+        // SAFETY: asks for a word of the other process; the address is checked by the kernel.
+        let code = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, pid, call, 0) };
+        if code & 0xffff != SYSCALL {
+            return Err(io::Error::other("the process does not wait in a system call"));
+        }
+        let mut during = before;
+        during.rip = call;
+        during.rax = libc::SYS_close.cast_unsigned();
+        during.rdi = u64::try_from(descriptor).map_err(io::Error::other)?;
+        // Not in a call any more: the kernel is not to restart the one that was interrupted.
+        during.orig_rax = u64::MAX;
+        trace(libc::PTRACE_SETREGS, pid, 0, (&raw const during) as usize)?;
+        trace(libc::PTRACE_SINGLESTEP, pid, 0, 0)?;
+        wait_for_stop(pid)?;
+        let result = registers(pid)?.rax.cast_signed();
+        trace(libc::PTRACE_SETREGS, pid, 0, (&raw const before) as usize)?;
+        match result {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(-error as i32)),
+        }
+    })();
+    trace(libc::PTRACE_DETACH, pid, 0, 0)?;
+    closed
+}
+
+#[cfg(target_arch = "x86_64")]
+fn registers(pid: libc::pid_t) -> io::Result<libc::user_regs_struct> {
+    let mut registers = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
+    trace(libc::PTRACE_GETREGS, pid, 0, registers.as_mut_ptr() as usize)?;
+    // SAFETY: integers, for which zeros are good too.
+    Ok(unsafe { registers.assume_init() })
+}
+
+/// ptrace(2), for requests whose data is a number or points to as much as the request takes.
+#[cfg(target_arch = "x86_64")]
+fn trace(request: libc::c_uint, pid: libc::pid_t, address: usize, data: usize) -> io::Result<()> {
+    // SAFETY: the callers in this file pass registers where the request wants them.
+    let done = unsafe { libc::ptrace(request, pid, address, data) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn wait_for_stop(pid: libc::pid_t) -> io::Result<()> {
+    let mut status = 0;
+    // SAFETY: the status is ours.
+    let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+    match waited == pid && libc::WIFSTOPPED(status) {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("it has not stopped: {status:#x}"))),
+    }
+}
+
 /// ioctl(2).
 ///
 /// # Safety

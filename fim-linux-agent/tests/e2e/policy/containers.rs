@@ -15,6 +15,9 @@ use crate::environment::{Backend, backend, beside_others, is_ready, patience, sk
 use crate::event::{Event, path_text, sha256};
 use crate::scratch::Scratch;
 
+/// Where kubelet names its containers.
+const LOGS: &str = "/var/log/containers";
+
 /// A directory that no host has.
 const INSIDE: &str = "/fim-e2e-inside";
 
@@ -45,8 +48,12 @@ struct Container {
 impl Container {
     fn start(scratch: &mut Scratch, groups: &Path, number: usize) -> Self {
         let id = format!("{number:x}").repeat(64);
-        let group = groups.join(format!("docker-{id}.scope"));
+        // As containerd does it for a pod, and kubelet beside it.
+        let pod = format!("00000000_0000_0000_0000_{number:012x}");
+        let group = groups.join(format!("kubepods-pod{pod}.slice:cri-containerd:{id}"));
         fs::create_dir(&group).unwrap();
+        fs::create_dir_all(LOGS).unwrap();
+        fs::write(log(&id), "").unwrap();
         let root = scratch.mount(&format!("root {number}"), &["-t", "tmpfs", "tmpfs"]).unwrap();
         let volume = scratch.directory(&format!("volume {number}"));
         let busybox = ["/usr/bin/busybox", "/bin/busybox"];
@@ -93,8 +100,16 @@ impl Container {
     }
 }
 
+/// What kubelet makes for a container.
+fn log(id: &str) -> PathBuf {
+    Path::new(LOGS).join(format!("web-7d4b_shop_proxy-{id}.log"))
+}
+
 impl Drop for Container {
     fn drop(&mut self) {
+        let _ = fs::remove_file(log(&self.id));
+        // If nobody else has something there.
+        let _ = fs::remove_dir(LOGS);
         drop(self.input.take());
         let _ = self.shell.wait();
         // The last of its processes may still be on their way out.
@@ -117,6 +132,9 @@ fn waits_for(what: &str, agent: &Agent, mut done: impl FnMut() -> bool) {
 fn told(agent: &Agent, container: &Container, path: &Path, seen: &str, action: &str) -> Event {
     let event = event(agent, path, action);
     assert_eq!(event.text("container.id"), Some(container.id.as_str()), "{event}");
+    assert_eq!(event.text("container.name"), Some("proxy"), "{event}");
+    assert_eq!(event.text("kubernetes.pod.name"), Some("web-7d4b"), "{event}");
+    assert_eq!(event.text("kubernetes.namespace"), Some("shop"), "{event}");
     assert_eq!(event.text("rule.name"), Some("everywhere"), "{event}");
     if backend() == Backend::Bpf {
         assert_eq!(event.text("fim.path_in_process"), Some(seen), "{event}");

@@ -141,6 +141,48 @@ fn bulk_makes_no_document_twice() {
     assert_eq!(count["count"], EVENTS, "{count}");
 }
 
+/// What somebody does who has the documentation and nothing else.
+#[test]
+fn the_first_steps_of_the_documentation() {
+    const PAGE: &str = include_str!("../../../../docs/first-steps.md");
+    let Some(directory) = peers("sinks::opensearch") else { return };
+    let scratch = Scratch::new("sinks-first-steps");
+    let mut peer = OpenSearch::new(&directory, scratch.path());
+    peer.start();
+    let address = peer.address.to_string();
+    let page = PAGE.replace("127.0.0.1:9200", &address);
+    let block = |language: &str, what: &str| -> String {
+        let mut blocks = page.split("```").skip(1).step_by(2);
+        let is_it = |block: &&str| block.starts_with(language) && block.contains(what);
+        let block = blocks.find(is_it).expect("it is in the page");
+        block.split_once('\n').expect("a line with the language").1.to_owned()
+    };
+    let run = |script: &str| -> Value {
+        let output = Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{script}\n{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let answers = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+        answers.last().expect("an answer").unwrap()
+    };
+    assert_eq!(run(&block("sh", "_index_template"))["acknowledged"], true);
+    let (agent, watched) = start(&scratch, &block("toml", "[[sink]]"));
+    wait_metric(&agent, "sent_total", "search", |count| count >= EVENTS as f64);
+    let path = watched.join("first");
+    super::touch(&path);
+    let query = block("sh", "_search");
+    agent.until("the event is found", || {
+        let source = &run(&query)["hits"]["hits"][0]["_source"];
+        source["file"]["path"] == path.to_str().unwrap()
+            && source["process"]["command_line"].is_string()
+            && source["user"]["name"].is_string()
+    });
+    agent.stop();
+}
+
 #[test]
 fn what_a_mapping_refuses_is_parked_and_the_rest_arrives() {
     let Some(directory) = peers("sinks::opensearch") else { return };

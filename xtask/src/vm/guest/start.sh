@@ -25,6 +25,11 @@ while read -r module; do
     insmod "$module" || echo "fim-vm: cannot load $module" >/dev/ttyS2
 done </etc/fim-vm/modules
 
+# Another process 1 takes over.
+if [ -x /etc/fim-vm/handover ]; then
+    exec /etc/fim-vm/handover
+fi
+
 cd /root || exit
 if [ -x /etc/fim-vm/command ]; then
     # Raw: the host gets the bytes that were written, without carriage returns.
