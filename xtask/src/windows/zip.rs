@@ -69,7 +69,7 @@ pub(super) fn check(zip: &Path) -> Result<PathBuf> {
     let mut names = Vec::new();
     for index in 0..archive.len() {
         let mut file = archive.by_index(index)?;
-        let name = file.name().to_owned();
+        let name = file.name()?.into_owned();
         let (_, below) = name.split_once('/').context("a file is in no directory")?;
         names.push(below.to_owned());
         let mut bytes = Vec::new();
