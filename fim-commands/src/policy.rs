@@ -44,12 +44,7 @@ pub fn check(out: &mut dyn Write, config: Option<&Path>, json: bool) -> Result<u
 /// # Errors
 /// When the configuration is wrong ([`config::Error`], exit code 64) or `out` cannot be written
 /// to; a closed pipe is not an error.
-pub fn show(
-    site: &dyn Site,
-    out: &mut dyn Write,
-    config: Option<&Path>,
-    json: bool,
-) -> Result<u8> {
+pub fn show(site: &dyn Site, out: &mut dyn Write, config: Option<&Path>, json: bool) -> Result<u8> {
     quietly(match json {
         true => write_show_json(site, out, config),
         false => write_show(site, out, config),

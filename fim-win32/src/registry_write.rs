@@ -45,9 +45,7 @@ impl Key {
         let name = wide(OsStr::new(name))?;
         let length = u32::try_from(data.len()).map_err(io::Error::other)?;
         // SAFETY: the name ends with a NUL, the data are as long as is said.
-        result(unsafe {
-            RegSetValueExW(self.raw(), name.as_ptr(), 0, kind, data.as_ptr(), length)
-        })
+        result(unsafe { RegSetValueExW(self.raw(), name.as_ptr(), 0, kind, data.as_ptr(), length) })
     }
 
     /// Deletes a value.

@@ -181,10 +181,12 @@ impl Sink for Syslog {
                 Ok(reason) => Err(reason),
                 Err(error) => Err(error.to_string()),
             },
-            (Some(Connection::Datagram(socket)), SyslogTo::Unix(path)) => match socket.is_at(path) {
-                true => Ok(()),
-                false => Err("the receiver has gone, or is another".to_owned()),
-            },
+            (Some(Connection::Datagram(socket)), SyslogTo::Unix(path)) => {
+                match socket.is_at(path) {
+                    true => Ok(()),
+                    false => Err("the receiver has gone, or is another".to_owned()),
+                }
+            }
             _ => Err("there is no connection".to_owned()),
         }
     }

@@ -156,8 +156,20 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let said = [
-            "fim", "--log", "debug", "service", "install", "--name", "other", "--config",
-            r"C:\a b\fim.toml", "--watch", r"C:\w", "--state-dir", r"C:\state", "--metrics",
+            "fim",
+            "--log",
+            "debug",
+            "service",
+            "install",
+            "--name",
+            "other",
+            "--config",
+            r"C:\a b\fim.toml",
+            "--watch",
+            r"C:\w",
+            "--state-dir",
+            r"C:\state",
+            "--metrics",
             "127.0.0.1:1",
         ];
         let (name, agent) = line(&said);

@@ -1,7 +1,7 @@
 //! `run`: monitors in the foreground, or as the service does.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fim_commands::reload::Reloading;

@@ -24,20 +24,22 @@ impl ConfigFile {
         let file = std::path::absolute(file)?;
         let name = file.file_name().map(|name| name.to_ascii_lowercase());
         let (told, changes) = watch::channel(());
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let ours = |path: &PathBuf| path.file_name().map(|n| n.to_ascii_lowercase()) == name;
-            let may_have_changed = match event {
-                Ok(event) if event.need_rescan() => true,
-                Ok(event) => {
-                    !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(ours)
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                let ours =
+                    |path: &PathBuf| path.file_name().map(|n| n.to_ascii_lowercase()) == name;
+                let may_have_changed = match event {
+                    Ok(event) if event.need_rescan() => true,
+                    Ok(event) => {
+                        !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(ours)
+                    }
+                    // Lost: it may have been ours.
+                    Err(_) => true,
+                };
+                if may_have_changed {
+                    let _ = told.send(());
                 }
-                // Lost: it may have been ours.
-                Err(_) => true,
-            };
-            if may_have_changed {
-                let _ = told.send(());
-            }
-        })?;
+            })?;
         let directory = file.parent().unwrap_or(&file);
         watcher.watch(directory, RecursiveMode::NonRecursive)?;
         Ok(Self { changes, _watcher: watcher })

@@ -84,7 +84,10 @@ mod tests {
             log.make_writer().write_all(line.as_bytes()).unwrap();
         }
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
-        assert_eq!(read(&directory.path().join("fim.log.1")), "of the start before\none one one one\n");
+        assert_eq!(
+            read(&directory.path().join("fim.log.1")),
+            "of the start before\none one one one\n"
+        );
         assert_eq!(read(&path), "two two two two\nthree\n");
         drop(log);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);

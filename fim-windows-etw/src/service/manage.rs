@@ -104,8 +104,7 @@ pub fn install(out: &mut dyn Write, name: &str, arguments: Vec<OsString>) -> Res
     };
     let manager = manager(ServiceManagerAccess::CONNECT | ServiceManagerAccess::CREATE_SERVICE)?;
     // Starting again after a failure is a right of its own.
-    let access =
-        ServiceAccess::CHANGE_CONFIG | ServiceAccess::START | ServiceAccess::QUERY_STATUS;
+    let access = ServiceAccess::CHANGE_CONFIG | ServiceAccess::START | ServiceAccess::QUERY_STATUS;
     let (service, was_there) = match manager.open_service(name, access) {
         Ok(service) => {
             service.change_config(&info).map_err(|error| failure(&error))?;
@@ -117,10 +116,8 @@ pub fn install(out: &mut dyn Write, name: &str, arguments: Vec<OsString>) -> Res
         }
         Err(error) => return Err(failure(&error)),
     };
-    let restarts = RESTARTS.map(|delay| ServiceAction {
-        action_type: ServiceActionType::Restart,
-        delay,
-    });
+    let restarts =
+        RESTARTS.map(|delay| ServiceAction { action_type: ServiceActionType::Restart, delay });
     let recovery = ServiceFailureActions {
         reset_period: ServiceFailureResetPeriod::After(FORGOTTEN),
         reboot_msg: None,

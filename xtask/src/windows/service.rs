@@ -56,8 +56,16 @@ impl Place<'_> {
         let (config, state) = (self.path("fim.toml"), self.path("state"));
         let metrics = format!("127.0.0.1:{port}");
         let install = [
-            "service", "install", "--name", NAME, "--config", &config, "--state-dir", &state,
-            "--metrics", &metrics,
+            "service",
+            "install",
+            "--name",
+            NAME,
+            "--config",
+            &config,
+            "--state-dir",
+            &state,
+            "--metrics",
+            &metrics,
         ];
         self.says(&install, 0, "installed")?;
         self.says(&install, 0, "updated")?;
@@ -112,9 +120,8 @@ impl Place<'_> {
         ensure!(count == built_in.len(), "{count} items in place of {}", built_in.len());
         let keys = shown["registry"].as_array().context("no keys")?;
         ensure!(!keys.is_empty(), "no registry keys in {shown}");
-        let here = |path: &str| {
-            built_in.iter().any(|item| item["path"] == path && item["exists"] == true)
-        };
+        let here =
+            |path: &str| built_in.iter().any(|item| item["path"] == path && item["exists"] == true);
         ensure!(here(r"C:\Windows\explorer.exe"), "Wine has an explorer: {built_in:?}");
         let run = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Run";
         ensure!(here(run), "Wine has {run}: {built_in:?}");
@@ -214,7 +221,9 @@ impl Place<'_> {
             let told = [&event["file"]["path"], &event["registry"]["path"]];
             event["event"]["action"] == action
                 && (path.is_empty()
-                    || told.iter().any(|told| told.as_str().is_some_and(|told| told.ends_with(path))))
+                    || told
+                        .iter()
+                        .any(|told| told.as_str().is_some_and(|told| told.ends_with(path))))
         })
     }
 

@@ -98,7 +98,8 @@ pub(super) fn check(zip: &Path) -> Result<PathBuf> {
             bail!("install.ps1 wants {file}, which is not in the zip");
         }
     }
-    let headers = output(Command::new("x86_64-w64-mingw32-objdump").arg("-h").arg(to.join(PROGRAM)))?;
+    let headers =
+        output(Command::new("x86_64-w64-mingw32-objdump").arg("-h").arg(to.join(PROGRAM)))?;
     if headers.contains(".debug_info") {
         bail!("the program is not stripped");
     }

@@ -92,11 +92,11 @@ impl Finding {
         self.seen = Seen::Yes;
         let process = event.process.as_ref();
         let named = event.user.as_ref();
-        let is_program = process.and_then(|process| process.executable.as_deref()).is_some_and(
-            |told| told.eq_ignore_ascii_case(&executable.to_string_lossy()),
-        );
-        let effective =
-            named.and_then(|user| user.effective.as_ref().map(|user| &user.id).or(user.id.as_ref()));
+        let is_program = process
+            .and_then(|process| process.executable.as_deref())
+            .is_some_and(|told| told.eq_ignore_ascii_case(&executable.to_string_lossy()));
+        let effective = named
+            .and_then(|user| user.effective.as_ref().map(|user| &user.id).or(user.id.as_ref()));
         let has_line = process
             .and_then(|process| process.command_line.as_ref())
             .is_some_and(|line| line.contains("selftest-actor"));

@@ -145,9 +145,13 @@ pub const STEPS: &[Step] = &[
     step("make a directory", Object::File("Below"), &[Created], &[Created], |place| {
         fs::create_dir(place.file("Below"))
     }),
-    step("create a file in it", Object::File(r"Below\Three.txt"), &[Created], &[Created], |place| {
-        File::create(place.file(r"Below\Three.txt")).map(drop)
-    }),
+    step(
+        "create a file in it",
+        Object::File(r"Below\Three.txt"),
+        &[Created],
+        &[Created],
+        |place| File::create(place.file(r"Below\Three.txt")).map(drop),
+    ),
     step("delete that file", Object::File(r"Below\Three.txt"), &[Deleted], &[Deleted], |place| {
         fs::remove_file(place.file(r"Below\Three.txt"))
     }),
@@ -163,9 +167,13 @@ pub const STEPS: &[Step] = &[
     step("change the value", Object::Value("Run"), &[Updated], &[Updated], |place| {
         Key::create(&place.key)?.set("Run", TEXT, &text("two.exe"))
     }),
-    step("set a number", Object::Value("Flag"), &[Updated, Created], &[Updated, Created], |place| {
-        Key::create(&place.key)?.set("Flag", NUMBER, &1_u32.to_le_bytes())
-    }),
+    step(
+        "set a number",
+        Object::Value("Flag"),
+        &[Updated, Created],
+        &[Updated, Created],
+        |place| Key::create(&place.key)?.set("Flag", NUMBER, &1_u32.to_le_bytes()),
+    ),
     step("delete a value", Object::Value("Run"), &[Deleted], &[Deleted], |place| {
         Key::create(&place.key)?.delete_value("Run")
     }),
