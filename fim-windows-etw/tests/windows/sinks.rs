@@ -85,9 +85,7 @@ fn events_reach_each_sink() {
     let has = |text: &str| text.contains("Later.txt") && text.contains("\"created\"");
     agent.wait(|_| {
         let by_file = std::fs::read_to_string(&file).unwrap_or_default();
-        let all = has(&by_file)
-            && has(&by_syslog.lock().unwrap())
-            && has(&by_http.lock().unwrap());
+        let all = has(&by_file) && has(&by_syslog.lock().unwrap()) && has(&by_http.lock().unwrap());
         all.then_some(())
     });
     agent.stop();
