@@ -8,7 +8,7 @@ use fim_common::config::Config;
 use fim_common::policy::{self, Condition, Expect, Explanation, Match, Operations, Policy, Reason};
 use serde::Serialize;
 
-use crate::{Site, clean, quietly};
+use crate::{Site, clean, explain_registry, quietly};
 
 /// `fim explain PATH`.
 ///
@@ -33,6 +33,9 @@ fn write_explanation(
     json: bool,
 ) -> Result<u8> {
     let policy = site.policy(config);
+    if let Some(key) = path.to_str().filter(|text| explain_registry::is_one(text)) {
+        return explain_registry::write(out, &policy, key, config.events.alert_severity, json);
+    }
     let object = object(path);
     let target = policy::canonical(path);
     let answers = [Some(&object), (target != object).then_some(&target)];

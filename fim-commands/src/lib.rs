@@ -8,6 +8,7 @@ pub mod baseline;
 pub mod check;
 pub mod events;
 pub mod explain;
+mod explain_registry;
 pub mod policy;
 pub mod reload;
 pub mod report;

@@ -50,6 +50,12 @@ fn bad_usage_and_what_works() {
     assert_eq!(fim(&["check", "--config", r"C:\nothing\there.toml"]).0, 64);
     let (code, text) = fim(&["explain", r"C:\Windows\System32\userinit.exe"]);
     assert!(code == 0 && text.contains("system-programs"), "{text}");
+    let run = r"HKLM\Software\Microsoft\Windows\CurrentVersion\Run\a.exe";
+    let (code, text) = fim(&["explain", run]);
+    assert!(
+        code == 0 && text.contains("rule        \"run-keys\", severity 75, an alert"),
+        "{text}"
+    );
     let (code, text) = fim(&["doctor", "--json"]);
     assert!(code == 0 && text.contains("RegNotifyChangeKeyValue works"), "{text}");
 }
