@@ -8,7 +8,7 @@ use fim_common::config::Config;
 use fim_common::policy::{self, Condition, Expect, Explanation, Match, Operations, Policy, Reason};
 use serde::Serialize;
 
-use crate::{Site, clean, quietly};
+use crate::{Site, clean, explain_registry, quietly};
 
 /// `fim explain PATH`.
 ///
@@ -33,6 +33,9 @@ fn write_explanation(
     json: bool,
 ) -> Result<u8> {
     let policy = site.policy(config);
+    if let Some(key) = path.to_str().filter(|text| explain_registry::is_one(text)) {
+        return explain_registry::write(out, &policy, key, config.events.alert_severity, json);
+    }
     let object = object(path);
     let target = policy::canonical(path);
     let answers = [Some(&object), (target != object).then_some(&target)];
@@ -288,6 +291,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::bare::Bare;
 
     const POLICY: &str = "
         [[rule]]
@@ -307,35 +311,6 @@ mod tests {
         user = ['root']
     ";
 
-    /// Where nothing but the policy matters.
-    struct Here;
-
-    impl Site for Here {
-        fn host(&self) -> fim_common::event::Host {
-            fim_common::event::Host::default()
-        }
-
-        fn names(&self) -> Box<dyn fim_common::pipeline::Names> {
-            unreachable!("nobody is named")
-        }
-
-        fn actor(&self) -> std::sync::Arc<fim_common::event::actor::Actor> {
-            std::sync::Arc::default()
-        }
-
-        fn policy(&self, config: &Config) -> Policy {
-            config.policy().resolved(&policy::canonical)
-        }
-
-        fn own_directories(&self, _: &Policy, _: &Path, _: &str) -> Vec<PathBuf> {
-            Vec::new()
-        }
-
-        fn interrupted(&self) -> std::sync::Arc<std::sync::atomic::AtomicBool> {
-            std::sync::Arc::default()
-        }
-    }
-
     fn explained(name: &str, json: bool) -> (String, String) {
         let temp = tempfile::tempdir().unwrap();
         let root = std::fs::canonicalize(temp.path()).unwrap();
@@ -345,7 +320,7 @@ mod tests {
         let file = root.join("fim.toml");
         std::fs::write(&file, POLICY.replace("ROOT", &base)).unwrap();
         let mut out = Vec::new();
-        assert_eq!(explain(&Here, &mut out, &root.join(name), Some(&file), json).unwrap(), 0);
+        assert_eq!(explain(&Bare, &mut out, &root.join(name), Some(&file), json).unwrap(), 0);
         (String::from_utf8(out).unwrap().replace(&base, ""), base)
     }
 
@@ -397,7 +372,7 @@ mod tests {
     #[test]
     fn a_wrong_configuration_is_an_error() {
         let error =
-            explain(&Here, &mut Vec::new(), Path::new("/"), Some(Path::new("/nowhere")), false);
+            explain(&Bare, &mut Vec::new(), Path::new("/"), Some(Path::new("/nowhere")), false);
         assert!(error.unwrap_err().is::<fim_common::config::Error>());
     }
 }

@@ -2,10 +2,15 @@
 //! exit code; what only the system knows they ask a [`Site`].
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod bare;
 pub mod baseline;
 pub mod check;
 pub mod events;
 pub mod explain;
+mod explain_registry;
+pub mod policy;
+pub mod reload;
 pub mod report;
 pub mod start;
 mod survey;
@@ -21,7 +26,7 @@ use fim_common::config::Config;
 use fim_common::event::Host;
 use fim_common::event::actor::Actor;
 use fim_common::pipeline::Names;
-use fim_common::policy::Policy;
+use fim_common::policy::{Policy, RegistryPattern};
 use fim_common::time::{Timestamp, when};
 
 pub use start::{Arguments, Failure};
@@ -43,6 +48,13 @@ pub trait Site: Sync {
 
     /// Directories of the agent's own among what is watched.
     fn own_directories(&self, policy: &Policy, state: &Path, agent_id: &str) -> Vec<PathBuf>;
+
+    /// How many keys there are at the place that a pattern means or, where it names values, how many
+    /// of these there are; `None`: that cannot be known here.
+    fn registry(&self, pattern: &RegistryPattern) -> Option<usize> {
+        let _ = pattern;
+        None
+    }
 
     /// Becomes true when the command is asked to end: it does so in order, and keeps what it has.
     fn interrupted(&self) -> Arc<AtomicBool>;

@@ -45,6 +45,8 @@ pub mod object;
 #[cfg(feature = "std")]
 pub mod operation;
 #[cfg(feature = "std")]
+pub mod own;
+#[cfg(feature = "std")]
 pub mod packages;
 #[cfg(feature = "std")]
 pub mod pipeline;

@@ -176,7 +176,7 @@ enum Policy {
         set: Vec<SetName>,
         /// Watch for this long (as in 10m), apart from any running agent, and say how often each
         /// item fires, by whom, and what to suppress.
-        #[arg(long, value_name = "TIME", value_parser = commands::policy::duration)]
+        #[arg(long, value_name = "TIME", value_parser = commands::learn::duration)]
         learn: Option<Duration>,
         /// As JSON.
         #[arg(long)]
@@ -306,7 +306,7 @@ pub fn main() -> ExitCode {
         Command::Verify(arguments) => commands::verify::verify(out, &arguments),
         Command::Report(arguments) => commands::report::report(&commands::Here, out, &arguments),
         Command::Policy(Policy::Recommended { platform, set, learn, json }) => {
-            let mut asked = commands::policy::Asked { learn, json, ..Default::default() };
+            let mut asked = commands::policy::Asked { json, ..Default::default() };
             match platform {
                 Some(PlatformName::Linux) => asked.platform = Platform::Linux,
                 Some(PlatformName::Windows) => asked.platform = Platform::Windows,
@@ -320,13 +320,16 @@ pub fn main() -> ExitCode {
                 asked.sets = sets.collect();
                 asked.sets.dedup();
             }
-            commands::policy::recommended(out, &asked)
+            let learned = learn.map(|time| commands::learn::learn(&asked, time)).transpose();
+            learned.and_then(|learned| {
+                commands::policy::recommended(&commands::Here, out, &asked, learned.as_ref())
+            })
         }
         Command::Policy(Policy::Check { config, json }) => {
             commands::policy::check(out, config.as_deref(), json)
         }
         Command::Policy(Policy::Show { config, json }) => {
-            commands::policy::show(out, config.as_deref(), json)
+            commands::policy::show(&commands::Here, out, config.as_deref(), json)
         }
     };
     match result {

@@ -40,12 +40,11 @@ impl Backoff {
     }
 }
 
-/// Between 0 and 1, by the kernel's random numbers.
+/// Between 0 and 1, by the system's random numbers.
 fn fraction() -> f64 {
     let mut bytes = [0; 4];
-    // So few are never cut short (getrandom(2)).
-    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
-        Ok(_) => f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX),
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX),
         Err(_) => 1.0,
     }
 }

@@ -1,10 +1,10 @@
 //! Events that a receiver refuses for good: `sinks/NAME.parked.jsonl` of the state directory.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use fim_common::own;
 use fim_common::time::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -67,14 +67,9 @@ impl Parked {
 
     fn open(&self) -> io::Result<File> {
         if let Some(directory) = self.path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            own::directory(directory)?;
         }
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&self.path)
+        own::append(&self.path)
     }
 }
 

@@ -6,7 +6,9 @@
 
 pub mod clock;
 pub mod file;
+pub mod net;
 pub mod registry;
+mod registry_write;
 pub mod security;
 pub mod system;
 mod text;

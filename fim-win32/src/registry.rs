@@ -50,28 +50,45 @@ pub struct Value {
     pub data: Vec<u8>,
 }
 
-fn result(code: WIN32_ERROR) -> io::Result<()> {
+/// What a function of the registry says.
+pub(crate) fn result(code: WIN32_ERROR) -> io::Result<()> {
     match code {
         0 => Ok(()),
         code => Err(io::Error::from_raw_os_error(code.cast_signed())),
     }
 }
 
+/// The root key of a path, and the rest of it.
+pub(crate) fn parent(path: &str) -> io::Result<(HKEY, &str)> {
+    let (root, rest) = path.split_once('\\').unwrap_or((path, ""));
+    let root = match root.to_ascii_uppercase().as_str() {
+        "HKLM" => HKEY_LOCAL_MACHINE,
+        "HKU" => HKEY_USERS,
+        "HKCU" => HKEY_CURRENT_USER,
+        "HKCR" => HKEY_CLASSES_ROOT,
+        "HKCC" => HKEY_CURRENT_CONFIG,
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "no such root key")),
+    };
+    Ok((root, rest))
+}
+
 impl Key {
+    /// One that was opened, and is nobody else's.
+    pub(crate) fn owned(key: HKEY) -> Self {
+        Self(key)
+    }
+
+    /// Its handle, as long as it is borrowed.
+    pub(crate) fn raw(&self) -> HKEY {
+        self.0
+    }
+
     /// Opens `HKLM\SOFTWARE\…` for reading.
     ///
     /// # Errors
     /// `InvalidInput` for an unknown root key; otherwise what the system says, `NotFound` among it.
     pub fn open(path: &str) -> io::Result<Self> {
-        let (root, rest) = path.split_once('\\').unwrap_or((path, ""));
-        let root = match root.to_ascii_uppercase().as_str() {
-            "HKLM" => HKEY_LOCAL_MACHINE,
-            "HKU" => HKEY_USERS,
-            "HKCU" => HKEY_CURRENT_USER,
-            "HKCR" => HKEY_CLASSES_ROOT,
-            "HKCC" => HKEY_CURRENT_CONFIG,
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "no such root key")),
-        };
+        let (root, rest) = parent(path)?;
         let name = wide(OsStr::new(rest))?;
         let mut key: HKEY = std::ptr::null_mut();
         let rights = KEY_READ | KEY_NOTIFY | KEY_WOW64_64KEY;

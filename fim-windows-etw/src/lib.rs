@@ -16,3 +16,5 @@ pub mod filetime;
 pub mod live;
 pub mod paths;
 pub mod process;
+#[cfg(windows)]
+pub mod service;

@@ -307,6 +307,9 @@ impl Check<'_> {
                 );
                 self.problem(url.span(), message);
             }
+            Some(SyslogTo::Unix(_)) if cfg!(windows) => {
+                self.problem(url.span(), "Windows has no such socket; take tcp:// or tls://");
+            }
             Some(SyslogTo::Unix(_) | SyslogTo::Tcp(_)) if tls != Tls::default() => {
                 self.problem(url.span(), "without tls:// there is no use for certificates");
             }

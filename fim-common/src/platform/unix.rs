@@ -42,7 +42,27 @@ pub(crate) fn path(bytes: Vec<u8>) -> PathBuf {
 /// Opens a file of the agent's own: with these permission bits if it is made, and never through a
 /// symbolic link, which somebody else may have put there.
 pub(crate) fn own(options: &mut OpenOptions, mode: u32) -> &mut OpenOptions {
-    options.mode(mode).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+    // A pipe would have us wait for its reader.
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    options.mode(mode).custom_flags(flags.bits().cast_signed())
+}
+
+/// Device and inode: what an open file is.
+///
+/// # Errors
+/// fstat(2)'s.
+pub(crate) fn identity(file: &File) -> io::Result<(u64, u64)> {
+    let metadata = file.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// The same of what is at `path`, a link among it.
+///
+/// # Errors
+/// lstat(2)'s.
+pub(crate) fn identity_at(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// Makes a directory that only we can enter, and those above it.

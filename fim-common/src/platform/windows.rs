@@ -60,6 +60,27 @@ pub(crate) fn own(options: &mut OpenOptions, _mode: u32) -> &mut OpenOptions {
     options.custom_flags(OPEN_REPARSE_POINT)
 }
 
+/// Volume and file number: what an open file is.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn identity(file: &File) -> io::Result<(u64, u64)> {
+    let found = fim_win32::file::information(file)?;
+    Ok((found.volume, found.index))
+}
+
+/// The same of what is at `path`, a link among it.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn identity_at(path: &Path) -> io::Result<(u64, u64)> {
+    /// `FILE_READ_ATTRIBUTES`.
+    const READ_ATTRIBUTES: u32 = 0x80;
+    let mut options = OpenOptions::new();
+    options.access_mode(READ_ATTRIBUTES).custom_flags(OPEN_REPARSE_POINT | BACKUP_SEMANTICS);
+    identity(&options.open(path)?)
+}
+
 /// Makes a directory that only administrators, the system and we can enter.
 ///
 /// # Errors

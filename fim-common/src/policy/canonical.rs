@@ -17,6 +17,15 @@ pub fn canonical(path: &Path) -> PathBuf {
     canonical_in(Path::new(""), &absolute)
 }
 
+/// Where on this host's disk the base of a pattern lies, as the disk spells it; `None`: nowhere (what
+/// is no drive and no share, on Windows).
+pub fn on_disk(base: &Path) -> Option<PathBuf> {
+    match cfg!(windows) {
+        true => super::windows::place(base).map(crate::platform::spelled),
+        false => Some(canonical(base)),
+    }
+}
+
 /// As [`canonical`], for a process whose root directory is `root`: no link leads out of it. Both
 /// the absolute `path` and the answer are as that process has them.
 pub fn canonical_in(root: &Path, path: &Path) -> PathBuf {

@@ -35,7 +35,7 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
-pub use canonical::{canonical, canonical_in};
+pub use canonical::{canonical, canonical_in, on_disk};
 pub use condition::Condition;
 pub use containers::{Container, Place};
 pub use explain::{Exclusion, Explanation, Match, Reason};

@@ -100,10 +100,7 @@ impl RegistryPattern {
     /// or, with `None`, the key itself.
     pub fn matches(&self, key: &str, value: Option<&str>) -> bool {
         let mut names = key.split('\\');
-        let Some(first) = names.next().map(folded) else { return false };
-        let hive =
-            HIVES.iter().find(|(short, long)| first == folded(short) || first == folded(long));
-        let Some((hive, _)) = hive else { return false };
+        let Some(hive) = names.next().and_then(short_hive) else { return false };
         let names: Vec<String> = std::iter::once(folded(hive)).chain(names.map(folded)).collect();
         let fits = |names: &[String]| {
             self.components.iter().zip(names).all(|(pattern, name)| star(pattern, name))
@@ -115,6 +112,16 @@ impl RegistryPattern {
                 names.len() == self.components.len() && named && fits(&names)
             }
         }
+    }
+
+    /// Whether something at `key` or below it can match.
+    pub fn leads_to(&self, key: &str) -> bool {
+        let mut names = key.split('\\');
+        let Some(hive) = names.next().and_then(short_hive) else { return false };
+        let names: Vec<String> = std::iter::once(folded(hive)).chain(names.map(folded)).collect();
+        // With values it is about this key alone.
+        let is_below = self.values.is_none() || names.len() <= self.components.len();
+        is_below && self.components.iter().zip(&names).all(|(pattern, name)| star(pattern, name))
     }
 
     /// Literal names at the beginning: the more, the more specific. One that names values comes
@@ -133,6 +140,13 @@ impl fmt::Display for RegistryPattern {
             None => Ok(()),
         }
     }
+}
+
+/// The short name of a root key.
+fn short_hive(name: &str) -> Option<&'static str> {
+    let name = folded(name);
+    let found = HIVES.iter().find(|(short, long)| name == folded(short) || name == folded(long));
+    found.map(|(short, _)| *short)
 }
 
 fn folded(name: &str) -> String {
@@ -204,6 +218,25 @@ mod tests {
         assert_eq!(place(r"HKLM\A\b", &["v"]), (r"HKLM\A\b".to_owned(), false));
         assert_eq!(place(r"HKLM\A\b*\c", &["v"]), (r"HKLM\A".to_owned(), true));
         assert_eq!(place("HKU", &[]), ("HKU".to_owned(), true));
+    }
+
+    #[test]
+    fn where_a_pattern_can_lead() {
+        let run = pattern(r"HKU\*\Software\Run", &[]);
+        for (key, want) in [
+            ("HKU", true),
+            (r"HKEY_USERS\S-1-5-21-1", true),
+            (r"HKU\S-1-5-21-1\SOFTWARE", true),
+            (r"HKU\S-1-5-21-1\Software\run\below", true),
+            (r"HKU\S-1-5-21-1\Network", false),
+            (r"HKU\S-1-5-21-1\Software\Microsoft", false),
+            ("HKLM", false),
+        ] {
+            assert_eq!(run.leads_to(key), want, "{key}");
+        }
+        let value = pattern(r"HKLM\a*\b", &["v"]);
+        assert!(value.leads_to(r"HKLM\ax") && value.leads_to(r"HKLM\ax\b"));
+        assert!(!value.leads_to(r"HKLM\ax\b\c"));
     }
 
     #[test]

@@ -6,8 +6,8 @@ mod agent_status;
 mod canaries;
 mod config_file;
 pub mod doctor;
+pub mod learn;
 pub mod man;
-pub mod policy;
 mod reload;
 mod replay;
 pub mod run;
@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicBool;
 
 use fim_commands::Site;
 pub use fim_commands::{
-    baseline, check, events, exit, explain, quiet_on_closed_pipe, report, verify,
+    baseline, check, events, exit, explain, policy, quiet_on_closed_pipe, report, verify,
 };
 use fim_common::config::Config;
 use fim_common::event::Host;
@@ -30,11 +30,6 @@ use fim_common::policy::{self as rules, Policy};
 
 use crate::process::{self, Alive, Sighting, Table};
 use crate::{canary, host};
-
-/// The policy of a configuration as it applies to this host now, and to the containers on it.
-fn policy_here(config: &Config) -> Policy {
-    config.policy().resolved_with(&rules::canonical, &reload::containers_for(config))
-}
 
 /// This host.
 pub(crate) struct Here;
@@ -57,7 +52,8 @@ impl Site for Here {
     }
 
     fn policy(&self, config: &Config) -> Policy {
-        policy_here(config)
+        // And to the containers on it.
+        config.policy().resolved_with(&rules::canonical, &reload::containers_for(config))
     }
 
     fn own_directories(&self, policy: &Policy, state: &Path, agent_id: &str) -> Vec<PathBuf> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fim_common::config::sink::{Peer, Tls};
-use rustix::net::sockopt;
 use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -29,13 +29,26 @@ pub(crate) async fn connect(peer: &Peer) -> io::Result<TcpStream> {
     let target = (peer.host.as_str(), peer.port);
     let stream = TcpStream::connect(target).await.map_err(|error| named(peer, &error))?;
     stream.set_nodelay(true)?;
-    let milliseconds = UNACKNOWLEDGED.as_millis() as u32;
-    sockopt::set_tcp_user_timeout(&stream, milliseconds)?;
+    break_unacknowledged(&stream)?;
     // Also while nothing is sent.
-    sockopt::set_socket_keepalive(&stream, true)?;
-    sockopt::set_tcp_keepidle(&stream, UNACKNOWLEDGED)?;
-    sockopt::set_tcp_keepintvl(&stream, UNACKNOWLEDGED / 4)?;
+    let alive = TcpKeepalive::new().with_time(UNACKNOWLEDGED).with_interval(UNACKNOWLEDGED / 4);
+    SockRef::from(&stream).set_tcp_keepalive(&alive)?;
     Ok(stream)
+}
+
+/// After [`UNACKNOWLEDGED`].
+#[cfg(unix)]
+fn break_unacknowledged(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED))
+}
+
+/// After [`UNACKNOWLEDGED`], where the system takes that; else after its own time, some 20 s.
+#[cfg(windows)]
+fn break_unacknowledged(stream: &TcpStream) -> io::Result<()> {
+    if let Err(error) = fim_win32::net::set_max_retransmission(stream, UNACKNOWLEDGED) {
+        tracing::debug!(%error, "what is not acknowledged breaks a connection later");
+    }
+    Ok(())
 }
 
 /// Connects, and makes sure who is there.

@@ -1,11 +1,11 @@
 //! A file, a line for each event. Who rotates it renames or removes it: the next batch opens the
 //! name again.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use fim_common::own;
 use tokio::task::spawn_blocking;
 
 use crate::item::Item;
@@ -48,8 +48,8 @@ impl Sink for File {
 /// Appends all of it, or nothing, and has the disk keep it.
 fn write(path: &Path, had: Option<fs::File>, bytes: &[u8]) -> io::Result<fs::File> {
     let mut file = match had {
-        Some(file) if is_at(path, &file)? => file,
-        _ => open(path)?,
+        Some(file) if own::is_at(path, &file)? => file,
+        _ => own::append(path)?,
     };
     let length = file.metadata()?.len();
     file.write_all(bytes).inspect_err(|_| {
@@ -58,28 +58,4 @@ fn write(path: &Path, had: Option<fs::File>, bytes: &[u8]) -> io::Result<fs::Fil
     })?;
     file.sync_data()?;
     Ok(file)
-}
-
-fn open(path: &Path) -> io::Result<fs::File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
-    }
-}
-
-/// Whether the name still leads to this file.
-fn is_at(path: &Path, file: &fs::File) -> io::Result<bool> {
-    let open = file.metadata()?;
-    match fs::symlink_metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (open.dev(), open.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
 }

@@ -6,19 +6,18 @@
 //! not acknowledge, and than a receiver that lives takes to read what it was sent.
 
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::time::Duration;
 
 use fim_common::config::sink::{Syslog as Config, SyslogTo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, WriteHalf};
-use tokio::net::{UnixDatagram, UnixStream};
 use tokio::sync::oneshot;
 
 use crate::format::syslog::header;
 use crate::item::Item;
 use crate::net::{Stream, connect, connect_tls};
 use crate::sink::{Answer, Failure, Pending, Sink};
+
+mod local;
 
 /// See above; [`crate::net`] breaks connections after 10 s.
 const CONFIRMATION: Duration = Duration::from_secs(15);
@@ -31,8 +30,8 @@ pub(crate) struct Syslog {
 enum Connection {
     /// Bytes in order.
     Stream(Channel),
-    /// A message each. Device and inode of the socket tell whether it is still that receiver's.
-    Datagram(UnixDatagram, (u64, u64)),
+    /// A message each.
+    Datagram(local::Datagrams),
 }
 
 /// The writing side; the other one is read by a task, which ends when the connection does.
@@ -48,6 +47,7 @@ enum Framing {
     /// Their length before each (RFC 6587, section 3.4.1).
     Counted,
     /// A newline behind each, which none has in it: what readers of a Unix stream expect.
+    #[cfg_attr(windows, expect(dead_code, reason = "only local sockets are read by lines"))]
     Newline,
 }
 
@@ -60,7 +60,10 @@ impl Syslog {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => match &self.config.to {
-                SyslogTo::Unix(path) => local(path).await?,
+                SyslogTo::Unix(path) => match local::connect(path).await? {
+                    local::Local::Stream(stream) => channel(stream, Framing::Newline),
+                    local::Local::Datagrams(socket) => Connection::Datagram(socket),
+                },
                 SyslogTo::Tcp(peer) => channel(Box::new(connect(peer).await?), Framing::Counted),
                 SyslogTo::Tls(peer, tls) => {
                     channel(Box::new(connect_tls(peer, tls, &[]).await?), Framing::Counted)
@@ -93,12 +96,12 @@ impl Syslog {
                 channel.write(&bytes).await.map_err(Failure::retry)?;
                 Ok(Answer::default())
             }
-            Connection::Datagram(socket, _) => {
+            Connection::Datagram(socket) => {
                 let mut answer = Answer::default();
                 for (index, item) in items.iter().enumerate() {
                     match socket.send(&message(item)).await {
-                        Ok(_) => {}
-                        Err(error) if is_too_long(&error) => {
+                        Ok(()) => {}
+                        Err(error) if local::is_too_long(&error) => {
                             answer.rejected.push((index, error.to_string()));
                         }
                         Err(error) => return Err(Failure::retry(error)),
@@ -108,33 +111,6 @@ impl Syslog {
             }
         }
     }
-}
-
-/// EMSGSIZE.
-fn is_too_long(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error())
-}
-
-/// A datagram socket as a rule; a stream where the receiver has that.
-async fn local(path: &Path) -> io::Result<Connection> {
-    let named =
-        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let inode = inode(path).map_err(named)?;
-    let socket = UnixDatagram::unbound().map_err(named)?;
-    match socket.connect(path) {
-        Ok(()) => Ok(Connection::Datagram(socket, inode)),
-        // EPROTOTYPE: unix(7).
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::PROTOTYPE.raw_os_error()) => {
-            let stream = UnixStream::connect(path).await.map_err(named)?;
-            Ok(channel(Box::new(stream), Framing::Newline))
-        }
-        Err(error) => Err(named(error)),
-    }
-}
-
-fn inode(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = std::fs::metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn channel(stream: Box<dyn Stream>, framing: Framing) -> Connection {
@@ -205,10 +181,12 @@ impl Sink for Syslog {
                 Ok(reason) => Err(reason),
                 Err(error) => Err(error.to_string()),
             },
-            (Some(Connection::Datagram(_, had)), SyslogTo::Unix(path)) => match inode(path) {
-                Ok(now) if now == *had => Ok(()),
-                _ => Err("the receiver has gone, or is another".to_owned()),
-            },
+            (Some(Connection::Datagram(socket)), SyslogTo::Unix(path)) => {
+                match socket.is_at(path) {
+                    true => Ok(()),
+                    false => Err("the receiver has gone, or is another".to_owned()),
+                }
+            }
             _ => Err("there is no connection".to_owned()),
         }
     }
@@ -222,7 +200,7 @@ impl Sink for Syslog {
                         && channel.ended.await.is_ok_and(|reason| reason.contains("closed"))
                 }
                 // Each is in the receiver's queue already.
-                Some(Connection::Datagram(..)) | None => false,
+                Some(Connection::Datagram(_)) | None => false,
             }
         })
     }

@@ -7,13 +7,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
-use fim_commands::{Arguments, Failure, baseline, check, events, exit, explain, report, verify};
+use fim_commands::{
+    Arguments, Failure, baseline, check, events, exit, explain, policy, report, verify,
+};
 use fim_common::baseline::DEFAULT_STATE_DIR;
 use fim_common::config;
 use fim_common::pipeline::Format;
+use fim_common::policy::{Platform, Set};
 use tokio::sync::Notify;
 
-use crate::commands::{doctor, run};
+use super::service::{self, Service};
+use crate::commands::{doctor, run, selftest};
 use crate::live::site::Here;
 
 #[derive(Debug, Subcommand)]
@@ -25,6 +29,27 @@ pub(super) enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Install, start, stop and remove the Windows service.
+    #[command(subcommand)]
+    Service(Service),
+    /// Have a program change files and keys in a place made for it, and say what was seen of that
+    /// and who was named.
+    Selftest {
+        /// Where to make the directory [default: the user's directory for temporary files].
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What the self-test runs.
+    #[command(hide = true)]
+    SelftestActor {
+        /// The directory.
+        directory: PathBuf,
+        /// The key.
+        key: String,
     },
     /// Compare the file system with the baseline now.
     Check {
@@ -53,12 +78,65 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show or check the policy.
+    #[command(subcommand)]
+    Policy(Policy),
     /// Query the journal.
     Events(events::Arguments),
     /// Prove the journal whole and unaltered, or say where it is not.
     Verify(verify::Arguments),
     /// Write one self-contained page for an auditor.
     Report(report::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Policy {
+    /// The built-in rules item by item, and what of them exists here.
+    Recommended {
+        /// Of which platform [default: this one].
+        #[arg(long, value_enum, value_name = "PLATFORM")]
+        platform: Option<PlatformName>,
+        /// Which set; may be repeated [default: recommended].
+        #[arg(long, value_enum, value_name = "SET")]
+        set: Vec<SetName>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Validate the configuration.
+    Check {
+        /// The configuration [default: C:\ProgramData\fim\fim.toml, or the recommended policy].
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the effective policy.
+    Show {
+        /// The configuration [default: C:\ProgramData\fim\fim.toml, or the recommended policy].
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum PlatformName {
+    /// Linux.
+    Linux,
+    /// Windows.
+    Windows,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum SetName {
+    /// What Microsoft Defender for Cloud recommends.
+    Recommended,
+    /// What attackers change today.
+    AttackSurface,
 }
 
 #[derive(Debug, Args)]
@@ -78,13 +156,13 @@ pub(super) struct Run {
 pub(super) struct Place {
     /// The configuration [default: C:\ProgramData\fim\fim.toml, or the recommended policy].
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Watch this path and everything below it; without --config, nothing else. May be repeated.
     #[arg(long, value_name = "PATH")]
-    watch: Vec<PathBuf>,
+    pub(super) watch: Vec<PathBuf>,
     /// Where baseline and journal are kept.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
-    state_dir: PathBuf,
+    pub(super) state_dir: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -148,8 +226,18 @@ impl From<Run> for Arguments {
     }
 }
 
-/// Does what the command says.
-pub(super) fn dispatch(command: Command) -> ExitCode {
+impl Command {
+    /// The file that has the log in place of standard error.
+    pub(super) fn log_file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Service(service) => service.log_file(),
+            _ => None,
+        }
+    }
+}
+
+/// Does what the command says; `log` is the log's filter.
+pub(super) fn dispatch(command: Command, log: &str) -> ExitCode {
     let out = &mut std::io::BufWriter::new(std::io::stdout());
     let failed = |failure: Failure| super::fail(&failure, failure.code);
     let done = match command {
@@ -175,6 +263,18 @@ pub(super) fn dispatch(command: Command) -> ExitCode {
                 Err(failure) => return failed(failure),
             }
         }
+        Command::Service(what) => match service::dispatch(out, what, log) {
+            Ok(code) => Ok(code),
+            Err(failure) => return failed(failure),
+        },
+        Command::Selftest { directory, json } => {
+            match selftest::selftest(out, directory.as_deref(), json) {
+                Ok(code) => Ok(code),
+                Err(failure) => return failed(failure),
+            }
+        }
+        Command::SelftestActor { directory, key } => selftest::act(out, &directory, &key),
+        Command::Policy(what) => show_policy(out, what),
         Command::Doctor { json } => doctor::doctor(out, json),
         Command::Explain { path, config, json } => {
             explain::explain(&Here, out, &path, config.as_deref(), json)
@@ -190,6 +290,30 @@ pub(super) fn dispatch(command: Command) -> ExitCode {
             let usage = error.downcast_ref::<config::Error>().is_some();
             super::fail(&format!("{error:#}"), if usage { exit::USAGE } else { exit::FAILURE })
         }
+    }
+}
+
+fn show_policy(out: &mut dyn std::io::Write, what: Policy) -> anyhow::Result<u8> {
+    match what {
+        Policy::Recommended { platform, set, json } => {
+            let mut asked = policy::Asked { json, ..policy::Asked::default() };
+            match platform {
+                Some(PlatformName::Linux) => asked.platform = Platform::Linux,
+                Some(PlatformName::Windows) => asked.platform = Platform::Windows,
+                None => {}
+            }
+            if !set.is_empty() {
+                let sets = set.into_iter().map(|set| match set {
+                    SetName::Recommended => Set::Recommended,
+                    SetName::AttackSurface => Set::AttackSurface,
+                });
+                asked.sets = sets.collect();
+                asked.sets.dedup();
+            }
+            policy::recommended(&Here, out, &asked, None)
+        }
+        Policy::Check { config, json } => policy::check(out, config.as_deref(), json),
+        Policy::Show { config, json } => policy::show(&Here, out, config.as_deref(), json),
     }
 }
 

@@ -11,6 +11,8 @@ use crate::commands::{exit, replay};
 
 #[cfg(windows)]
 mod live;
+#[cfg(windows)]
+mod service;
 
 /// File integrity monitor for Windows: what changed in files and in the registry, and who did it.
 #[derive(Debug, Parser)]
@@ -92,17 +94,14 @@ pub fn main() -> ExitCode {
         Ok(filter) => filter,
         Err(error) => return fail(&format!("--log {}: {error}", cli.log), exit::USAGE),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    if let Err(error) = begin_log(filter, &cli.command) {
+        return fail(&error, exit::FAILURE);
+    }
     #[allow(clippy::infallible_destructuring_match, reason = "Windows has more commands")]
     let arguments = match cli.command {
         Command::Replay(arguments) => arguments,
         #[cfg(windows)]
-        Command::Live(command) => return live::dispatch(command),
+        Command::Live(command) => return live::dispatch(command, &cli.log),
     };
     match replay::replay(&arguments.into()) {
         Ok(code) => ExitCode::from(code),
@@ -112,6 +111,26 @@ pub fn main() -> ExitCode {
             fail(&format!("{error:#}"), if usage { exit::USAGE } else { exit::FAILURE })
         }
     }
+}
+
+/// To standard error, or where the command wants it.
+#[cfg_attr(not(windows), expect(clippy::unnecessary_wraps, reason = "Windows has log files"))]
+fn begin_log(filter: tracing_subscriber::EnvFilter, command: &Command) -> Result<(), String> {
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    #[cfg(windows)]
+    if let Command::Live(command) = command
+        && let Some(path) = command.log_file()
+    {
+        let file = path.parent().map_or(Ok(()), fim_common::own::directory);
+        let file = file.and_then(|()| crate::service::Log::open(&path));
+        let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
+        log.with_ansi(false).with_writer(file).init();
+        return Ok(());
+    }
+    #[cfg(not(windows))]
+    let _ = command;
+    log.with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+    Ok(())
 }
 
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {

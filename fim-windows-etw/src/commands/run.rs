@@ -1,12 +1,13 @@
 //! `run`: monitors in the foreground, or as the service does.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use fim_commands::reload::{Reloading, own_rule};
 use fim_commands::start::{
-    self, Arguments, Failure, contents, first_scan, open_journal, places, read_configuration,
-    start_id,
+    self, Arguments, Failure, contents, first_scan, open_journal, output_format, places,
+    read_configuration, start_id,
 };
 use fim_commands::{Site as _, exit};
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
@@ -14,7 +15,7 @@ use fim_common::collector::Collector as _;
 use fim_common::config::Config;
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
-use fim_common::journal::Journal;
+use fim_common::journal::{Journal, follow};
 use fim_common::ledger::{Ledger, Stage};
 use fim_common::loss::Losses;
 use fim_common::metrics::{self, Access, Health, HookCounts, Metrics};
@@ -22,24 +23,60 @@ use fim_common::pipeline::{
     Format, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner, Stopping,
     keep_contents,
 };
+use fim_sinks::{Journaling, Sinks};
 use tokio::sync::{Notify, mpsc};
 
+use crate::live::config_file::ConfigFile;
 use crate::live::site::Here;
 use crate::live::watch::{Counters, Options, WatchCollector};
 
 /// How long events under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(10);
+/// What stands before how the agent collects, where it is not by ETW.
+pub(super) const DEGRADED: &str = "degraded: ";
+/// How long sinks may take then to send them; what is left is sent at the next start.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+/// What a running agent is asked, and what it answers.
+#[derive(Default)]
+pub struct Control {
+    /// To end.
+    pub stop: Arc<Notify>,
+    /// To read its configuration again.
+    pub reload: Notify,
+    watching: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Control {
+    /// Calls this once everything is watched, from when on the agent can be asked. The first
+    /// baseline may still be being taken.
+    pub fn when_watching(&self, then: impl Fn() + Send + Sync + 'static) {
+        // There is one who asks.
+        let _ = self.watching.set(Box::new(then));
+    }
+
+    fn watching(&self) {
+        if let Some(then) = self.watching.get() {
+            then();
+        }
+    }
+}
 
 /// Runs until it is asked to stop.
 ///
 /// # Errors
 /// When the agent cannot start, or fails; with the exit code.
 pub fn run(arguments: &Arguments, stop: &Arc<Notify>) -> Result<(), Failure> {
-    let config = read_configuration(arguments).1?;
-    if !config.sinks.is_empty() {
-        let message = "there are no sinks on Windows yet: leave [[sink]] out";
-        return Err(Failure::new(exit::USAGE, message));
-    }
+    run_as(arguments, &Control { stop: Arc::clone(stop), ..Control::default() })
+}
+
+/// As [`run`], for somebody who asks for more.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_as(arguments: &Arguments, control: &Control) -> Result<(), Failure> {
+    let (sha256, config) = read_configuration(arguments);
+    let config = config?;
     let state = StateDir::open(&arguments.state_dir).map_err(|error| match &error {
         StateDirError::Io { source, .. }
             if source.kind() == std::io::ErrorKind::PermissionDenied =>
@@ -62,7 +99,14 @@ pub fn run(arguments: &Arguments, stop: &Arc<Notify>) -> Result<(), Failure> {
         journal: open_journal(&config, &state)?,
         metrics: Arc::new(Metrics::new().map_err(Failure::runtime)?),
         health: Arc::new(Health::starting()),
-        format: arguments.output.unwrap_or_else(Format::for_stdout),
+        format: output_format(arguments.output, &config),
+        reloading: Reloading::new(
+            arguments.clone(),
+            &config,
+            Here.policy(&config),
+            sha256,
+            own_rule(None),
+        ),
         config,
         state,
         listener,
@@ -72,7 +116,7 @@ pub fn run(arguments: &Arguments, stop: &Arc<Notify>) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::runtime)?;
-    let result = runtime.block_on(monitor(agent, stop));
+    let result = runtime.block_on(monitor(agent, control));
     // Tasks that serve metrics have nothing to lose.
     runtime.shutdown_timeout(Duration::from_millis(500));
     result
@@ -80,6 +124,7 @@ pub fn run(arguments: &Arguments, stop: &Arc<Notify>) -> Result<(), Failure> {
 
 struct Agent {
     config: Config,
+    reloading: Reloading,
     state: StateDir,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -89,16 +134,27 @@ struct Agent {
     format: Format,
 }
 
-async fn monitor(agent: Agent, stop: &Notify) -> Result<(), Failure> {
-    let Agent { config, state, metrics, health, listener, baseline, journal, format } = agent;
-    let policy = Here.policy(&config);
+async fn monitor(agent: Agent, control: &Control) -> Result<(), Failure> {
+    let Agent {
+        config,
+        mut reloading,
+        state,
+        metrics,
+        health,
+        listener,
+        baseline,
+        journal,
+        format,
+    } = agent;
+    let stop = &control.stop;
+    let policy = reloading.policy().clone();
     let ignore = Ignored::new(vec![state.path().to_owned()], &[]);
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
     let losses = Losses::default();
     let ledger = Arc::new(Ledger::default());
     let started = tokio::task::block_in_place(|| {
         WatchCollector::start(Options {
-            policy: policy.clone(),
+            policy: reloading.watched(),
             baseline: Arc::clone(&baseline),
             sender,
             losses: losses.clone(),
@@ -106,8 +162,10 @@ async fn monitor(agent: Agent, stop: &Notify) -> Result<(), Failure> {
     });
     let mut collector = started.map_err(|error| Failure::new(exit::UNAVAILABLE, error))?;
     metrics.set_backend(collector.provider().as_str());
-    let choice = format!("degraded: {}", collector.summary());
+    let choice = format!("{DEGRADED}{}", collector.summary());
     tracing::warn!("{choice}");
+    let mut file = reloading.file().and_then(ConfigFile::watch);
+    control.watching();
 
     let hashes = HashPool::new(PoolOptions {
         threads: config.hash.workers as usize,
@@ -119,6 +177,19 @@ async fn monitor(agent: Agent, stop: &Notify) -> Result<(), Failure> {
     })
     .map_err(Failure::runtime)?;
     let stopping = Stopping::default();
+    let written = tokio::sync::watch::Sender::new(());
+    let mut sinks = Sinks::start(
+        Journaling {
+            state: state.path().to_owned(),
+            journal: state.journal(),
+            opened_at: follow::end(&state.journal()).map_err(Failure::runtime)?,
+            written: written.clone(),
+            ledger: Arc::clone(&ledger),
+            metrics: Arc::clone(&metrics),
+        },
+        config.sinks.clone(),
+    )
+    .map_err(|error| Failure::runtime(format!("the sinks cannot begin: {error}")))?;
     let output = Output::new(OutputOptions {
         journal: Some(journal),
         format,
@@ -129,7 +200,7 @@ async fn monitor(agent: Agent, stop: &Notify) -> Result<(), Failure> {
         ledger: Arc::clone(&ledger),
         heartbeat: config.journal.heartbeat,
         stopping: stopping.clone(),
-        written: tokio::sync::watch::Sender::new(()),
+        written,
     })
     .map_err(Failure::runtime)?;
     let contents = contents(&config, &policy, &state)?;
@@ -156,7 +227,9 @@ async fn monitor(agent: Agent, stop: &Notify) -> Result<(), Failure> {
         packages: None,
     })
     .map_err(Failure::runtime)?;
+    pipeline.fold_steps(config.fold.window);
     pipeline.sum_up_every(config.events.suppressed_interval);
+    reloading.begin(&mut pipeline);
 
     // The scan can take minutes: whoever asks for an end ends it.
     let cancel = Arc::new(AtomicBool::new(false));
@@ -207,11 +280,29 @@ async fn monitor(agent: Agent, stop: &Notify) -> Result<(), Failure> {
     ));
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
     let mut is_full = false;
-    if !stopped_early {
-        tokio::select! {
-            () = stop.notified() => {}
-            () = stopping.wanted() => is_full = true,
+    while !stopped_early {
+        enum Asked {
+            Step(fim_commands::reload::Step),
+            Read(&'static str),
         }
+        let is_busy = reloading.is_busy();
+        let asked = tokio::select! {
+            () = stop.notified() => break,
+            () = stopping.wanted() => {
+                is_full = true;
+                break;
+            }
+            step = reloading.step() => Asked::Step(step),
+            () = control.reload.notified(), if !is_busy => Asked::Read("service_control"),
+            () = changed(file.as_mut()), if !is_busy => Asked::Read("file_change"),
+        };
+        tokio::task::block_in_place(|| match asked {
+            Asked::Step(step) => reloading.take(step, &mut collector, &baseline, None),
+            Asked::Read(trigger) => {
+                reloading.read(trigger, &mut collector, None, &|config| Here.policy(config));
+            }
+        });
+        sinks.apply(&reloading.sinks());
     }
     stopping.ask();
     tracing::info!("stopping");
@@ -220,6 +311,8 @@ async fn monitor(agent: Agent, stop: &Notify) -> Result<(), Failure> {
     }
     drop(collector);
     let finished = work.await;
+    // All that the pipeline had to say is in the journal now.
+    sinks.stop(LAST_FLUSH).await;
     publish.abort();
     drop(closed);
     if let Some(server) = server {
@@ -230,6 +323,14 @@ async fn monitor(agent: Agent, stop: &Notify) -> Result<(), Failure> {
     match is_full {
         true => Err(Failure::runtime("the journal is full, and on_full = \"stop\"")),
         false => Ok(()),
+    }
+}
+
+/// Waits until the configuration file may have changed.
+async fn changed(file: Option<&mut ConfigFile>) {
+    match file {
+        Some(file) => file.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -26,6 +26,8 @@ pub const KEYS_MAX: usize = 65_536;
 const DEPTH_MAX: usize = 512;
 /// Content that is kept and told; of longer one only size and hash. Bytes.
 const DATA_MAX: usize = 1024;
+/// Where the baseline has what the keys in it were asked for by.
+const SCOPE: &str = "registry_scope";
 
 /// The keys that rules are about.
 #[derive(Clone, Debug)]
@@ -52,6 +54,24 @@ impl Scope {
             }
         }
         Self { patterns, places }
+    }
+
+    /// By what keys and values are asked for, as a text that [`Self::read_back`] reads.
+    fn text(&self) -> String {
+        let patterns: Vec<(&str, Option<&[String]>)> =
+            self.patterns.iter().map(|pattern| (pattern.source(), pattern.values())).collect();
+        // Plain texts: they cannot fail to be written.
+        serde_json::to_string(&patterns).unwrap_or_default()
+    }
+
+    /// What is asked for by a text; without places to look at.
+    fn read_back(text: &str) -> Self {
+        let patterns: Vec<(String, Option<Vec<String>>)> =
+            serde_json::from_str(text).unwrap_or_default();
+        let patterns = patterns
+            .into_iter()
+            .filter_map(|(key, values)| RegistryPattern::parse(&key, values.as_deref()).ok());
+        Self { patterns: patterns.collect(), places: BTreeMap::new() }
     }
 
     /// Where to look, and whether what is below matters.
@@ -112,10 +132,43 @@ impl Scope {
         }
         if depth > 0 {
             for name in key.names().unwrap_or_default() {
-                self.key(&format!(r"{path}\{name}"), depth - 1, found, left_out);
+                let below = format!(r"{path}\{name}");
+                // A rule about all users is not about all that users have.
+                let names = names_of(&below);
+                let leads_on =
+                    |name: &String| self.patterns.iter().any(|pattern| pattern.leads_to(name));
+                if names.iter().any(leads_on) {
+                    self.key(&below, depth - 1, found, left_out);
+                }
             }
         }
     }
+}
+
+/// How many keys there are that a pattern means or, where it names values, how many of these there
+/// are. What lies below a key that it means is not counted.
+pub fn count(pattern: &RegistryPattern) -> usize {
+    let levels = |path: &str| path.split('\\').count();
+    let (mut found, mut looked) = (0, 0);
+    let mut todo = vec![pattern.place().0];
+    while let Some(path) = todo.pop() {
+        looked += 1;
+        let Ok(key) = Key::open(&path) else { continue };
+        if levels(&path) < levels(pattern.source()) {
+            // Where there are this many, more say no more.
+            if looked < KEYS_MAX {
+                let names = key.names().unwrap_or_default().into_iter();
+                let below = names.map(|name| format!(r"{path}\{name}"));
+                todo.extend(below.filter(|below| pattern.leads_to(below)));
+            }
+        } else if pattern.values().is_none() {
+            found += usize::from(pattern.matches(&path, None));
+        } else {
+            let values = key.values().unwrap_or_default();
+            found += values.iter().filter(|v| pattern.matches(&path, Some(&v.name))).count();
+        }
+    }
+    found
 }
 
 /// The users whose hives are loaded.
@@ -132,7 +185,7 @@ fn names_of(path: &str) -> Vec<String> {
 }
 
 /// Compares what there is with what the baseline has, and takes it into it. At the first look
-/// nothing is a change.
+/// nothing is a change, nor is what nobody had asked for until now, or does not any more.
 ///
 /// # Errors
 /// When the baseline cannot be read or written.
@@ -145,13 +198,26 @@ pub fn compare(baseline: &Baseline, scope: &Scope) -> Result<Vec<Operation>, Bas
             "there are more registry keys than are compared"
         );
     }
+    let asked = scope.text();
+    let before = baseline.meta(SCOPE)?;
+    let is_other = before.as_ref() != Some(&asked);
+    if is_other {
+        baseline.set_meta(SCOPE, &asked)?;
+    }
     let Some(known) = baseline.registry()? else {
         baseline.set_registry(&now)?;
         return Ok(Vec::new());
     };
-    let found = differences(&known, &now);
+    let mut found = differences(&known, &now);
     if !found.is_empty() {
         baseline.set_registry(&now)?;
+    }
+    if let Some(before) = before.filter(|_| is_other) {
+        let before = Scope::read_back(&before);
+        found.retain(|found| {
+            let (names, value) = (names_of(&found.key), found.value.as_deref());
+            before.wants(&names, value) && scope.wants(&names, value)
+        });
     }
     Ok(found.into_iter().map(operation).collect())
 }

@@ -9,10 +9,12 @@ use fim_common::config::Config;
 use fim_common::event::actor::{Actor, Process, User};
 use fim_common::event::{Boot, Host, Os};
 use fim_common::pipeline::Names;
-use fim_common::policy::Policy;
+use fim_common::policy::{Policy, RegistryPattern};
 use fim_common::time::Timestamp;
 use fim_win32::registry::Key;
 use fim_win32::{security, system};
+
+use super::registry;
 
 /// This host.
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,6 +93,10 @@ impl Site for Here {
 
     fn own_directories(&self, _: &Policy, _: &Path, _: &str) -> Vec<PathBuf> {
         Vec::new()
+    }
+
+    fn registry(&self, pattern: &RegistryPattern) -> Option<usize> {
+        Some(registry::count(pattern))
     }
 
     fn interrupted(&self) -> Arc<AtomicBool> {

@@ -1,7 +1,7 @@
 //! Where no session can be started: change notifications say that something changed, and a look
 //! says what. Nobody is named, and what is undone between two looks is not seen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -39,6 +39,7 @@ enum Message {
     Changed(notify::Result<notify::Event>),
     Registry(Vec<Operation>),
     Fence(u64),
+    Rescope { roots: Vec<Root>, policy: Policy },
     Stop,
 }
 
@@ -68,13 +69,22 @@ pub struct Options {
 /// The collector.
 pub struct WatchCollector {
     messages: Sender<Message>,
-    stop: Signal,
-    threads: Vec<JoinHandle<()>>,
+    worker: Option<JoinHandle<()>>,
+    registry: Option<RegistryThread>,
+    baseline: Arc<Baseline>,
+    losses: Losses,
     roots: Vec<Root>,
-    watched: usize,
+    /// Directories that give notifications, and whether also of what is below.
+    watched: BTreeMap<PathBuf, bool>,
     keys: usize,
     counters: Arc<Counters>,
-    _watcher: RecommendedWatcher,
+    watcher: RecommendedWatcher,
+}
+
+/// What looks at the keys.
+struct RegistryThread {
+    stop: Signal,
+    thread: JoinHandle<()>,
 }
 
 impl WatchCollector {
@@ -84,56 +94,96 @@ impl WatchCollector {
     /// When the system refuses a thread or notifications as such.
     pub fn start(options: Options) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let (messages, inbox) = channel();
-        let roots = scope_of(&options.policy);
         let outbox = messages.clone();
-        let mut watcher = notify::recommended_watcher(move |event| {
+        let watcher = notify::recommended_watcher(move |event| {
             // Fails when we are stopping.
             let _ = outbox.send(Message::Changed(event));
         })?;
-        let mut watched = BTreeSet::new();
-        for root in &roots {
+        let counters = Arc::new(Counters::default());
+        let mut collector = Self {
+            messages,
+            worker: None,
+            registry: None,
+            baseline: options.baseline,
+            losses: options.losses.clone(),
+            roots: scope_of(&options.policy),
+            watched: BTreeMap::new(),
+            keys: 0,
+            counters: Arc::clone(&counters),
+            watcher,
+        };
+        collector.watch_directories();
+        collector.watch_registry(Scope::of(&options.policy))?;
+        let worker = Worker {
+            inbox,
+            roots: collector.roots.clone(),
+            policy: options.policy,
+            sender: options.sender,
+            losses: options.losses,
+            counters,
+        };
+        let thread = std::thread::Builder::new().name("watch".to_owned());
+        collector.worker = Some(thread.spawn(move || worker.work())?);
+        Ok(collector)
+    }
+
+    /// Asks for notifications of the roots, and no others.
+    fn watch_directories(&mut self) {
+        let mut wanted: BTreeMap<PathBuf, bool> = BTreeMap::new();
+        for root in &self.roots {
             let deep = root.depth.is_none_or(|depth| depth > 1) && root.path.is_dir();
             // A file is watched by its directory: it may be replaced.
             let place =
                 if root.path.is_dir() { Some(root.path.as_path()) } else { root.path.parent() };
-            let Some(place) = place.filter(|place| place.is_dir()) else { continue };
+            if let Some(place) = place.filter(|place| place.is_dir()) {
+                *wanted.entry(place.to_owned()).or_default() |= deep;
+            }
+        }
+        // What is not wanted any more, or in another way.
+        self.watched.retain(|place, deep| {
+            let stays = wanted.get(place) == Some(deep);
+            if !stays && let Err(error) = self.watcher.unwatch(place) {
+                tracing::debug!(place = %place.display(), %error, "notifications go on");
+            }
+            stays
+        });
+        for (place, deep) in wanted {
+            if self.watched.contains_key(&place) {
+                continue;
+            }
             let mode = if deep { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
-            match watcher.watch(place, mode) {
-                Ok(()) => drop(watched.insert(place.to_owned())),
+            match self.watcher.watch(&place, mode) {
+                Ok(()) => drop(self.watched.insert(place, deep)),
                 Err(error) => {
                     let place = place.display().to_string();
                     tracing::warn!(place, %error, "is only looked at now and then");
                 }
             }
         }
-        let counters = Arc::new(Counters::default());
-        let stop = Signal::new()?;
-        let scope = Scope::of(&options.policy);
-        let keys = scope.places().count();
-        let mut threads = Vec::new();
-        if !scope.is_empty() {
-            let (messages, stop) = (messages.clone(), stop.clone());
-            let (baseline, losses) = (Arc::clone(&options.baseline), options.losses.clone());
-            // What the baseline has is what it had when we were last there.
-            threads.push(std::thread::Builder::new().name("registry".to_owned()).spawn(
-                move || {
-                    watch_registry(&baseline, &scope, &messages, &stop, &losses);
-                },
-            )?);
+    }
+
+    /// Looks at these keys from now on. What the baseline has is what it had when we were last there.
+    fn watch_registry(&mut self, scope: Scope) -> std::io::Result<()> {
+        self.end_registry();
+        self.keys = scope.places().count();
+        if scope.is_empty() {
+            return Ok(());
         }
-        let worker = Worker {
-            inbox,
-            roots: roots.clone(),
-            policy: options.policy,
-            sender: options.sender,
-            losses: options.losses,
-            counters: Arc::clone(&counters),
-        };
-        threads.push(
-            std::thread::Builder::new().name("watch".to_owned()).spawn(move || worker.work())?,
-        );
-        let watched = watched.len();
-        Ok(Self { messages, stop, threads, roots, watched, keys, counters, _watcher: watcher })
+        let stop = Signal::new()?;
+        let (messages, asked) = (self.messages.clone(), stop.clone());
+        let (baseline, losses) = (Arc::clone(&self.baseline), self.losses.clone());
+        let thread = std::thread::Builder::new()
+            .name("registry".to_owned())
+            .spawn(move || watch_registry(&baseline, &scope, &messages, &asked, &losses))?;
+        self.registry = Some(RegistryThread { stop, thread });
+        Ok(())
+    }
+
+    /// Ends the thread, which hands over what it has found; false: it has panicked.
+    fn end_registry(&mut self) -> bool {
+        let Some(RegistryThread { stop, thread }) = self.registry.take() else { return true };
+        stop.give();
+        thread.join().is_ok()
     }
 
     /// Its counters.
@@ -154,7 +204,8 @@ impl Collector for WatchCollector {
     fn summary(&self) -> String {
         format!(
             "change notifications for {} directories and {} registry keys; who did it is not known",
-            self.watched, self.keys
+            self.watched.len(),
+            self.keys
         )
     }
 
@@ -166,13 +217,21 @@ impl Collector for WatchCollector {
         })
     }
 
+    fn rescope(&mut self, policy: &Policy) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.roots = scope_of(policy);
+        let (roots, policy) = (self.roots.clone(), policy.clone());
+        let scope = Scope::of(&policy);
+        self.messages.send(Message::Rescope { roots, policy })?;
+        self.watch_directories();
+        self.watch_registry(scope)?;
+        Ok(())
+    }
+
     fn stop(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        self.stop.give();
         // The registry's thread first: it hands over what it has found.
-        let worker = self.threads.pop();
-        let mut clean = self.threads.drain(..).all(|thread| thread.join().is_ok());
+        let mut clean = self.end_registry();
         let _ = self.messages.send(Message::Stop);
-        clean &= worker.is_none_or(|thread| thread.join().is_ok());
+        clean &= self.worker.take().is_none_or(|thread| thread.join().is_ok());
         if clean { Ok(()) } else { Err("a thread of the collector has panicked".into()) }
     }
 }
@@ -234,7 +293,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn work(self) {
+    fn work(mut self) {
         let mut paths: BTreeSet<PathBuf> = BTreeSet::new();
         let mut since: Option<Instant> = None;
         let mut rescanned = Instant::now();
@@ -259,6 +318,9 @@ impl Worker {
                     }
                 }
                 Ok(Message::Fence(number)) => self.send(Observation::Fence(number)),
+                Ok(Message::Rescope { roots, policy }) => {
+                    (self.roots, self.policy) = (roots, policy);
+                }
                 Ok(Message::Stop) | Err(_) => {}
             }
             if quiet || late || ending {

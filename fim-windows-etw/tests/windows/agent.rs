@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use crate::registry::{fresh, reg};
 
 /// Beyond this an event does not come.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Agent {
+pub(crate) struct Agent {
     state: PathBuf,
     metrics: SocketAddr,
     stop: Arc<Notify>,
@@ -26,7 +26,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(config: &Path, state: &Path) -> Self {
+    pub(crate) fn start(config: &Path, state: &Path) -> Self {
         let metrics = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let arguments = Arguments {
             config: Some(config.to_owned()),
@@ -58,7 +58,7 @@ impl Agent {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    fn wait<T>(&self, wanted: impl Fn(&[Event]) -> Option<T>) -> T {
+    pub(crate) fn wait<T>(&self, wanted: impl Fn(&[Event]) -> Option<T>) -> T {
         let begun = Instant::now();
         loop {
             let events = self.events();
@@ -71,7 +71,7 @@ impl Agent {
         }
     }
 
-    fn event(&self, action: &str, end: &str) -> Event {
+    pub(crate) fn event(&self, action: &str, end: &str) -> Event {
         self.wait(|events| {
             let path = |event: &Event| {
                 let file = event.file.as_ref().map(|file| file.path.clone());
@@ -93,7 +93,7 @@ impl Agent {
         text
     }
 
-    fn stop(mut self) -> Vec<Event> {
+    pub(crate) fn stop(mut self) -> Vec<Event> {
         self.stop.notify_one();
         self.thread.take().unwrap().join().unwrap().unwrap();
         self.events()
@@ -164,6 +164,57 @@ fn changes_reach_the_journal_without_etw() {
         "{}",
         String::from_utf8_lossy(&out)
     );
+}
+
+#[test]
+fn another_configuration_is_about_what_it_adds_and_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = std::fs::canonicalize(directory.path()).unwrap();
+    let root = PathBuf::from(root.to_str().unwrap().trim_start_matches(r"\\?\"));
+    let (one, two) = (root.join("One"), root.join("Two"));
+    for place in [&one, &two] {
+        std::fs::create_dir(place).unwrap();
+        std::fs::write(place.join("There.txt"), "x").unwrap();
+    }
+    let (first, second) = (fresh("reload-one"), fresh("reload-two"));
+    for key in [&first, &second] {
+        reg(&["add", key, "/v", "There", "/d", "x", "/f"]);
+    }
+    let config = root.join("fim.toml");
+    let write = |paths: &[&Path], keys: &[&str]| {
+        let quoted = |items: Vec<String>| format!("[{}]", items.join(", "));
+        let paths = quoted(paths.iter().map(|path| format!("'{}'", path.display())).collect());
+        let keys = quoted(keys.iter().map(|key| format!("'{key}'")).collect());
+        let text = format!("[[rule]]\nname = 'r'\npaths = {paths}\nregistry = {keys}\n");
+        std::fs::write(root.join("new.toml"), text).unwrap();
+        std::fs::rename(root.join("new.toml"), &config).unwrap();
+    };
+    write(&[&one], &[&first]);
+    let agent = Agent::start(&config, &root.join("state"));
+    write(&[&two], &[&second]);
+    agent.wait(|events| {
+        events.iter().find(|event| event.event.action.as_str() == "config_changed").map(drop)
+    });
+    reg(&["add", &second, "/v", "New", "/d", "y", "/f"]);
+    std::fs::write(two.join("New.txt"), "y").unwrap();
+    agent.event("updated", r"reload-two\New");
+    agent.event("created", r"Two\New.txt");
+    std::fs::write(one.join("Nobody.txt"), "y").unwrap();
+    reg(&["add", &first, "/v", "Nobody", "/d", "y", "/f"]);
+    let events = agent.stop();
+    // Neither what was there, nor what is left alone, is a change; and so it is at the next start.
+    let agent = Agent::start(&config, &root.join("state"));
+    let all = [events, agent.stop()].concat();
+    for event in &all {
+        let file = event.file.as_ref().map(|file| file.path.clone());
+        let path = file.or_else(|| event.registry.as_ref().map(|key| key.path.clone()));
+        let path = path.unwrap_or_default();
+        assert!(!path.contains("There") && !path.contains("Nobody"), "{event:#?}");
+        assert!(!path.ends_with("reload-one") && !path.ends_with("reload-two"), "{event:#?}");
+    }
+    for key in [&first, &second] {
+        reg(&["delete", key, "/f"]);
+    }
 }
 
 fn verify_arguments(state: &Path) -> verify::Arguments {

@@ -11,3 +11,4 @@ mod agent;
 mod commands;
 mod objects;
 mod registry;
+mod sinks;

@@ -7,11 +7,14 @@ use clap::Subcommand;
 
 use crate::{
     cross::Target,
+    dist,
     setup::{self, Need},
     workspace::{Workspace, run, say},
 };
 
+mod service;
 mod wine;
+mod zip;
 
 pub(crate) use wine::present as has_wine;
 
@@ -19,9 +22,11 @@ const TARGET: Target =
     Target { triple: "x86_64-pc-windows-gnu", cc: "x86_64-w64-mingw32-gcc", folder: "windows" };
 
 /// What is built and checked: everything that has a Windows side.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 10] = [
     "--package",
     "fim-win32",
+    "--package",
+    "fim-sinks",
     "--package",
     "fim-common",
     "--package",
@@ -38,6 +43,8 @@ pub(crate) enum Task {
         #[arg(long)]
         release: bool,
     },
+    /// Build the zip that is delivered.
+    Zip,
     /// Run clippy for Windows.
     Clippy,
     /// Run the tests for Windows under Wine.
@@ -56,6 +63,11 @@ pub(crate) fn run_task(ws: &Workspace, task: Task) -> Result<()> {
             let exe = build(ws, release)?;
             say(format!("agent: {}", exe.display()));
             Ok(())
+        }
+        Task::Zip => {
+            let exe = build(ws, true)?;
+            let (_, zip) = zip::pack(ws, &exe, &dist::directory(ws))?;
+            zip::check(&zip).map(drop)
         }
         Task::Clippy => clippy(ws),
         Task::Test { args } => test(ws, &args),
@@ -99,5 +111,12 @@ fn test(ws: &Workspace, args: &[String]) -> Result<()> {
     // Documentation has no tests for Windows, and rustdoc would be of another compiler.
     cargo.args(["--lib", "--bins", "--tests", "--"]).args(args);
     wine.runs(&mut cargo);
-    run(&mut cargo)
+    run(&mut cargo)?;
+    if !args.is_empty() {
+        return Ok(());
+    }
+    // With the program that was built for the tests: it is packed in the same way.
+    let exe = TARGET.dir(ws).join(TARGET.triple).join("debug").join(zip::PROGRAM);
+    let (_, zip) = zip::pack(ws, &exe, &TARGET.dir(ws).join("dist"))?;
+    service::test(&wine, &zip::check(&zip)?)
 }

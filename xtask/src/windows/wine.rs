@@ -61,6 +61,11 @@ impl Wine {
         Ok(Self { script })
     }
 
+    /// What runs the program that is its first argument.
+    pub(super) fn command(&self) -> Command {
+        Command::new(&self.script)
+    }
+
     /// Has cargo run what it builds for Windows in it.
     pub(super) fn runs(&self, cargo: &mut Command) {
         cargo.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", &self.script);

@@ -7,6 +7,8 @@ mod linux;
 mod windows;
 
 #[cfg(test)]
+mod delivered;
+#[cfg(test)]
 mod tests;
 
 /// An operating system that rules are for.

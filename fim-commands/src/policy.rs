@@ -1,34 +1,34 @@
-//! `fim policy recommended|check|show`.
+//! `policy recommended|check|show`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fim_common::config::{self, Config};
-use fim_common::policy::{self, Pattern, Watch};
+use fim_common::policy::{self, Pattern, RegistryPattern, Watch};
 use fim_common::time::Timestamp;
 use serde::Serialize;
 
-pub(super) use fim_commands::{clean, quietly};
+use crate::{Site, clean, exit, quietly};
 
-use super::policy_here;
-
-mod learn;
+mod learned;
 mod recommended;
 
-pub use learn::duration;
+pub use learned::{Learned, Seen};
 pub use recommended::Asked;
 
-/// Exit code for a configuration that is wrong (`EX_USAGE`).
-const WRONG: u8 = 64;
-
 /// `fim policy recommended`: each item of the built-in rules, what of it exists here, and how often
-/// it fires.
+/// it fired, if that was `learned`.
 ///
 /// # Errors
-/// When `out` cannot be written to (a closed pipe is not an error), or nothing could be learned.
-pub fn recommended(out: &mut dyn Write, asked: &Asked) -> Result<u8> {
-    quietly(recommended::write(out, asked))
+/// When `out` cannot be written to; a closed pipe is not an error.
+pub fn recommended(
+    site: &dyn Site,
+    out: &mut dyn Write,
+    asked: &Asked,
+    learned: Option<&Learned>,
+) -> Result<u8> {
+    quietly(recommended::write(site, out, asked, learned))
 }
 
 /// `fim policy check`: says what is wrong with the configuration, if anything is.
@@ -44,8 +44,11 @@ pub fn check(out: &mut dyn Write, config: Option<&Path>, json: bool) -> Result<u
 /// # Errors
 /// When the configuration is wrong ([`config::Error`], exit code 64) or `out` cannot be written
 /// to; a closed pipe is not an error.
-pub fn show(out: &mut dyn Write, config: Option<&Path>, json: bool) -> Result<u8> {
-    quietly(if json { write_show_json(out, config) } else { write_show(out, config) })
+pub fn show(site: &dyn Site, out: &mut dyn Write, config: Option<&Path>, json: bool) -> Result<u8> {
+    quietly(match json {
+        true => write_show_json(site, out, config),
+        false => write_show(site, out, config),
+    })
 }
 
 /// What `check --json` prints.
@@ -100,7 +103,7 @@ fn write_check_json(out: &mut dyn Write, named: Option<&Path>) -> Result<u8> {
     serde_json::to_writer_pretty(&mut *out, &checked)?;
     writeln!(out)?;
     out.flush()?;
-    Ok(if checked.ok { 0 } else { WRONG })
+    Ok(if checked.ok { 0 } else { exit::USAGE })
 }
 
 fn write_check(out: &mut dyn Write, named: Option<&Path>) -> Result<u8> {
@@ -109,7 +112,7 @@ fn write_check(out: &mut dyn Write, named: Option<&Path>) -> Result<u8> {
         Err(error) => {
             writeln!(out, "{error}")?;
             out.flush()?;
-            return Ok(WRONG);
+            return Ok(exit::USAGE);
         }
     };
     for warning in warnings(&config) {
@@ -132,9 +135,9 @@ fn write_check(out: &mut dyn Write, named: Option<&Path>) -> Result<u8> {
 /// The objects directly in `resolved`, the base of `pattern`, that match it.
 fn children(pattern: &Pattern, resolved: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = std::fs::read_dir(resolved).into_iter().flatten().flatten();
-    // The pattern has the base as it was written.
+    let written = recommended::written(pattern, resolved);
     entries
-        .filter(|entry| pattern.matches(&pattern.base().join(entry.file_name())))
+        .filter(move |entry| pattern.matches(&written.join(entry.file_name())))
         .map(|entry| entry.path())
 }
 
@@ -147,7 +150,7 @@ fn warnings(config: &Config) -> Vec<String> {
             .push(format!("maintenance window {:?} is over and never opens again", window.name));
     }
     for rule in &config.rules {
-        if !rule.registry.is_empty() && rule.paths.is_empty() {
+        if !cfg!(windows) && !rule.registry.is_empty() && rule.paths.is_empty() {
             warnings
                 .push(format!("rule {:?} is about the registry: it means nothing here", rule.name));
         }
@@ -164,7 +167,7 @@ fn warnings(config: &Config) -> Vec<String> {
             if pattern.is_tree() || pattern.depth() != Some(1) {
                 continue;
             }
-            let base = policy::canonical(pattern.base());
+            let Some(base) = policy::on_disk(pattern.base()) else { continue };
             let is_directory = |child: &PathBuf| child.is_dir() && !child.is_symlink();
             if let Some(directory) = children(pattern, &base).find(is_directory) {
                 warnings.push(format!(
@@ -181,20 +184,26 @@ fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-fn write_show(out: &mut dyn Write, named: Option<&Path>) -> Result<u8> {
+fn write_show(site: &dyn Site, out: &mut dyn Write, named: Option<&Path>) -> Result<u8> {
     let config = Config::load(named)?;
     match &config.file {
         Some(file) => writeln!(out, "# In force with {}", clean(file))?,
         None => writeln!(out, "# In force: the defaults; there is no {}", config::DEFAULT_PATH)?,
     }
     let missing = |path: &Path| {
-        let gone = std::fs::symlink_metadata(policy::canonical(path)).is_err();
+        let gone = std::fs::symlink_metadata(policy::on_disk(path)?).is_err();
         gone.then(|| "not here yet".to_owned())
     };
-    out.write_all(config::to_toml(&config, &policy::canonical, &missing).as_bytes())?;
-    let policy = policy_here(&config);
+    // A pattern of Windows begins with a key, and not with a path that links could lead from.
+    let resolved = |path: &Path| match cfg!(windows) {
+        true => path.to_owned(),
+        false => policy::canonical(path),
+    };
+    out.write_all(config::to_toml(&config, &resolved, &missing).as_bytes())?;
+    let policy = site.policy(&config);
     writeln!(out, "\n# Watched:")?;
     for Watch { base, depth, first } in policy.watches() {
+        let Some(base) = policy::on_disk(&base) else { continue };
         match (first, depth) {
             (Some(first), _) => {
                 writeln!(out, "#   {} alone, a symbolic link", clean(&base.join(first)))?;
@@ -204,33 +213,56 @@ fn write_show(out: &mut dyn Write, named: Option<&Path>) -> Result<u8> {
             (None, Some(depth)) => writeln!(out, "#   {}, {depth} levels below", clean(&base))?,
         }
     }
-    for prune in policy.prunes() {
+    for prune in policy.prunes().iter().filter_map(|prune| policy::on_disk(prune)) {
         writeln!(out, "#   but nothing below {}", clean(&prune))?;
+    }
+    for key in registry_keys(&policy) {
+        match key.values() {
+            None => writeln!(out, "#   {} and everything below", key.source())?,
+            Some(values) => writeln!(out, "#   {}: {}", key.source(), values.join(", "))?,
+        }
     }
     out.flush()?;
     Ok(0)
 }
 
-fn write_show_json(out: &mut dyn Write, named: Option<&Path>) -> Result<u8> {
+/// The registry keys that are watched here.
+fn registry_keys(policy: &policy::Policy) -> Vec<&RegistryPattern> {
+    if cfg!(windows) { policy.registry_keys() } else { Vec::new() }
+}
+
+fn write_show_json(site: &dyn Site, out: &mut dyn Write, named: Option<&Path>) -> Result<u8> {
     let config = Config::load(named)?;
     let text = config::to_toml(&config, &|path| path.to_owned(), &|_| None);
     let in_force: serde_json::Value = toml::from_str(&text)?;
-    let policy = policy_here(&config);
+    let policy = site.policy(&config);
     let watched: Vec<serde_json::Value> = policy
         .watches()
         .into_iter()
-        .map(|Watch { base, depth, first }| {
+        .filter_map(|Watch { base, depth, first }| {
             let first = first.map(|first| first.to_string_lossy().into_owned());
-            serde_json::json!({ "base": clean(&base), "depth": depth, "only": first })
+            let base = policy::on_disk(&base)?;
+            Some(serde_json::json!({ "base": clean(&base), "depth": depth, "only": first }))
         })
         .collect();
-    let excluded: Vec<String> = policy.prunes().iter().map(|path| clean(path)).collect();
-    let shown = serde_json::json!({
+    let prunes = policy.prunes();
+    let excluded = prunes.iter().filter_map(|path| policy::on_disk(path));
+    let excluded: Vec<String> = excluded.map(|path| clean(&path)).collect();
+    let mut shown = serde_json::json!({
         "file": config.file.as_deref().map(clean),
         "in_force": in_force,
         "watched": watched,
         "excluded": excluded,
     });
+    if cfg!(windows) {
+        let keys = registry_keys(&policy).into_iter();
+        let keys = keys
+            .map(|key| serde_json::json!({ "key": key.source(), "values": key.values() }))
+            .collect();
+        if let Some(shown) = shown.as_object_mut() {
+            shown.insert("registry".to_owned(), keys);
+        }
+    }
     serde_json::to_writer_pretty(&mut *out, &shown)?;
     writeln!(out)?;
     out.flush()?;
@@ -244,6 +276,15 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::bare::Bare;
+
+    fn recommended(out: &mut dyn Write, asked: &Asked) -> Result<u8> {
+        super::recommended(&Bare, out, asked, None)
+    }
+
+    fn show(out: &mut dyn Write, config: Option<&Path>, json: bool) -> Result<u8> {
+        super::show(&Bare, out, config, json)
+    }
 
     fn run(run: impl FnOnce(&mut dyn Write) -> Result<u8>) -> (u8, String) {
         let mut out = Vec::new();

@@ -1,23 +1,17 @@
-//! `--learn`: runs an agent of its own for a while, and says what fires how often, and why.
-//!
-//! It is this program again, with the built-in rules, and state in a directory of its own that is
-//! removed afterwards: a running agent and its baseline are not touched.
+//! What a run of the collector has taught: what fires how often, because of whom, and what to
+//! suppress. Running it is the agent's.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use fim_common::config::quoted;
-use fim_common::event::{Action, Event};
-use fim_common::policy::{self, Pattern, Set};
-use rustix::process::{Pid, Signal, kill_process};
+use fim_common::event::Event;
+use fim_common::policy::{self, Pattern};
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 /// Paths that a suggestion names one by one.
 const PATHS: usize = 8;
@@ -26,7 +20,7 @@ const SHOWN: usize = 3;
 
 /// What was seen.
 #[derive(Debug, Serialize)]
-pub(super) struct Learned {
+pub struct Learned {
     /// For how long.
     seconds: u64,
     /// Changes.
@@ -60,7 +54,7 @@ struct Source {
 
 /// One change.
 #[derive(Clone, Debug)]
-struct Seen {
+pub struct Seen {
     rule: String,
     path: String,
     executable: Option<String>,
@@ -79,7 +73,8 @@ impl std::fmt::Display for Noise {
 }
 
 impl Learned {
-    fn new(seen: Vec<Seen>, time: Duration) -> Self {
+    /// Of what was seen in so long.
+    pub fn new(seen: Vec<Seen>, time: Duration) -> Self {
         let sources = sources(&seen);
         let suggestion = suggestion(&sources, time);
         let events = seen.len() as u64;
@@ -194,156 +189,17 @@ fn literal(path: &str) -> String {
     Pattern::literal(PathBuf::from(path)).source().to_owned()
 }
 
-/// A directory that goes when this does.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-        let path = std::env::temp_dir().join(format!("fim-learn-{}", id.trim()));
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .with_context(|| format!("{} cannot be made", path.display()))?;
-        Ok(Self(path))
+impl Seen {
+    /// Of an event; `None`: it tells of no change of a file.
+    pub fn of(event: &Event) -> Option<Self> {
+        let user = event.user.as_ref().and_then(|user| user.effective.as_ref());
+        Some(Self {
+            rule: event.rule.as_ref()?.name.clone(),
+            path: event.file.as_ref()?.path.clone(),
+            executable: event.process.as_ref().and_then(|process| process.executable.clone()),
+            user: user.map(|user| user.name.as_ref().unwrap_or(&user.id).clone()),
+        })
     }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, path = %self.0.display(), "this directory is left");
-        }
-    }
-}
-
-/// An agent that ends when this does.
-struct Agent(Child);
-
-impl Agent {
-    fn ask_to_stop(&self) {
-        if let Ok(id) = i32::try_from(self.0.id())
-            && let Some(pid) = Pid::from_raw(id)
-        {
-            // It may have ended by itself, which its exit status will tell.
-            let _ = kill_process(pid, Signal::TERM);
-        }
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Runs an agent with these sets for `time`.
-pub(super) fn learn(sets: &[Set], time: Duration) -> Result<Learned> {
-    let scratch = Scratch::new()?;
-    let names: Vec<String> = sets.iter().map(|set| quoted(set.as_str())).collect();
-    let config = scratch.0.join("fim.toml");
-    // No canary: it would make directories on the watched file systems.
-    let text = format!(
-        "sets = [{}]\n[metrics]\nenabled = false\n[canary]\ninterval = 0\n",
-        names.join(", ")
-    );
-    std::fs::write(&config, text)?;
-    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600))?;
-    let log = scratch.0.join("log");
-    let child = Command::new("/proc/self/exe")
-        .args(["run", "--output", "json", "--config"])
-        .arg(&config)
-        .arg("--state-dir")
-        .arg(scratch.0.join("state"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(std::fs::File::create(&log)?)
-        .spawn()
-        .context("the agent cannot be started")?;
-    let mut agent = Agent(child);
-    let (sender, mut lines) = mpsc::unbounded_channel();
-    if let Some(stdout) = agent.0.stdout.take() {
-        std::thread::spawn(move || send_events(stdout, &sender));
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (seen, took) = runtime.block_on(watch(&agent, &mut lines, time))?;
-    let status = agent.0.wait()?;
-    if !status.success() {
-        let log = std::fs::read_to_string(&log).unwrap_or_default();
-        let last = log.lines().last().unwrap_or("it says nothing").to_owned();
-        bail!("the agent that was to learn ended with {status}: {last}");
-    }
-    Ok(Learned::new(seen, took))
-}
-
-fn send_events(stdout: impl Read, sender: &mpsc::UnboundedSender<Event>) {
-    for line in BufReader::new(stdout).lines() {
-        let Ok(line) = line else { return };
-        if let Ok(event) = serde_json::from_str(&line)
-            && sender.send(event).is_err()
-        {
-            return;
-        }
-    }
-}
-
-/// Takes events until the time is over, or Ctrl-C; returns them, and how long it was.
-async fn watch(
-    agent: &Agent,
-    events: &mut mpsc::UnboundedReceiver<Event>,
-    time: Duration,
-) -> Result<(Vec<Seen>, Duration)> {
-    let mut seen = Vec::new();
-    let mut since = None;
-    let mut asked = None;
-    tracing::info!("taking a baseline of its own");
-    loop {
-        let end = async {
-            match since {
-                Some(since) if asked.is_none() => tokio::time::sleep_until(since + time).await,
-                _ => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            event = events.recv() => match event {
-                None => break,
-                Some(event) if event.event.action == Action::AgentStarted => {
-                    tracing::info!(seconds = time.as_secs(), "learning; Ctrl-C ends it");
-                    since = Some(tokio::time::Instant::now());
-                }
-                Some(event) => seen.extend(of(&event)),
-            },
-            () = end => {
-                asked = Some(tokio::time::Instant::now());
-                agent.ask_to_stop();
-            }
-            _ = tokio::signal::ctrl_c(), if asked.is_none() => {
-                asked = Some(tokio::time::Instant::now());
-                agent.ask_to_stop();
-            }
-        }
-    }
-    let took = since.zip(asked).map(|(since, asked)| asked.duration_since(since));
-    Ok((seen, took.unwrap_or_default()))
-}
-
-fn of(event: &Event) -> Option<Seen> {
-    let user = event.user.as_ref().and_then(|user| user.effective.as_ref());
-    Some(Seen {
-        rule: event.rule.as_ref()?.name.clone(),
-        path: event.file.as_ref()?.path.clone(),
-        executable: event.process.as_ref().and_then(|process| process.executable.clone()),
-        user: user.map(|user| user.name.as_ref().unwrap_or(&user.id).clone()),
-    })
-}
-
-/// `10m`, `90s`, `1h30m`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let duration = text.parse::<jiff::SignedDuration>();
-    let duration = duration.ok().and_then(|duration| Duration::try_from(duration).ok());
-    let within = duration.filter(|time| (1..=7 * 86_400).contains(&time.as_secs()));
-    within.ok_or_else(|| "a time from 1s to 168h, as in 10m or 1h30m".to_owned())
 }
 
 #[cfg(test)]
@@ -392,14 +248,5 @@ mod tests {
         let noise = learned.of("system-configuration", "/etc/*.conf");
         assert_eq!(noise.to_string(), "fired 2 times: /usr/sbin/NetworkManager (2)");
         assert_eq!(learned.of("boot", "/boot").to_string(), "quiet");
-    }
-
-    #[test]
-    fn times() {
-        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        for wrong in ["", "10", "0s", "-1m", "200h", "soon"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
     }
 }

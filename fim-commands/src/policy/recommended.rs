@@ -2,14 +2,13 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use fim_common::policy::{self, BuiltIn, Pattern, Platform, Set};
 use serde::Serialize;
 
-use super::clean;
-use super::learn::{self, Learned};
+use super::learned::{Learned, Noise};
+use crate::{Site, clean};
 
 /// Entries that are looked at to see whether something matches a glob.
 const LOOKED_AT: usize = 50_000;
@@ -23,8 +22,6 @@ pub struct Asked {
     pub platform: Platform,
     /// Which sets.
     pub sets: Vec<Set>,
-    /// Run the collector for so long, and say how often each item fires.
-    pub learn: Option<Duration>,
     /// As JSON.
     pub json: bool,
 }
@@ -32,7 +29,7 @@ pub struct Asked {
 impl Default for Asked {
     fn default() -> Self {
         let (platform, sets) = (Platform::here(), vec![Set::Recommended]);
-        Self { platform, sets, learn: None, json: false }
+        Self { platform, sets, json: false }
     }
 }
 
@@ -61,7 +58,7 @@ struct Item {
     techniques: &'static [&'static str],
     /// With `--learn`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    learned: Option<learn::Noise>,
+    learned: Option<Noise>,
 }
 
 /// What `--json --learn` prints.
@@ -71,27 +68,22 @@ struct Document<'a> {
     learned: &'a Learned,
 }
 
-pub(super) fn write(out: &mut dyn Write, asked: &Asked) -> Result<u8> {
-    let learned = match asked.learn {
-        Some(_) if asked.platform != Platform::here() => {
-            bail!(
-                "--learn runs the collector, which watches this host: it cannot learn about {}",
-                asked.platform.as_str()
-            )
-        }
-        Some(time) => Some(learn::learn(&asked.sets, time)?),
-        None => None,
-    };
+pub(super) fn write(
+    site: &dyn Site,
+    out: &mut dyn Write,
+    asked: &Asked,
+    learned: Option<&Learned>,
+) -> Result<u8> {
     let rules = asked.sets.iter().flat_map(|&set| BuiltIn::of(set, asked.platform));
     let rules: Vec<(&BuiltIn, Vec<Item>)> =
-        rules.map(|rule| (rule, items(rule, learned.as_ref()))).collect();
+        rules.map(|rule| (rule, items(site, rule, learned))).collect();
     if !asked.json {
         for (rule, items) in &rules {
             write_rule(out, rule, items)?;
         }
     }
     let all: Vec<Item> = rules.into_iter().flat_map(|(_, items)| items).collect();
-    match (&learned, asked.json) {
+    match (learned, asked.json) {
         (None, true) => serde_json::to_writer_pretty(&mut *out, &all)?,
         (Some(learned), true) => {
             serde_json::to_writer_pretty(&mut *out, &Document { items: &all, learned })?;
@@ -110,7 +102,7 @@ pub(super) fn write(out: &mut dyn Write, asked: &Asked) -> Result<u8> {
     Ok(0)
 }
 
-fn items(rule: &'static BuiltIn, learned: Option<&Learned>) -> Vec<Item> {
+fn items(site: &dyn Site, rule: &'static BuiltIn, learned: Option<&Learned>) -> Vec<Item> {
     let item = |path, values, exists, here, resolved| Item {
         path,
         values,
@@ -131,15 +123,30 @@ fn items(rule: &'static BuiltIn, learned: Option<&Learned>) -> Vec<Item> {
         if rule.platform != Platform::here() {
             return item(path, &[], None, foreign(), None);
         }
-        let patterns = Pattern::parse(path).unwrap_or_default();
+        let parse = if cfg!(windows) { Pattern::parse_windows } else { Pattern::parse };
+        let patterns = parse(path).unwrap_or_default();
         let (exists, here) = whats_here(&patterns);
         let resolved = patterns.first().and_then(|pattern| {
-            let resolved = policy::canonical(pattern.base());
-            (resolved != pattern.base()).then_some(resolved)
+            let resolved = policy::on_disk(pattern.base())?;
+            (resolved != written(pattern, &resolved)).then_some(resolved)
         });
         item(path, &[], Some(exists), here, resolved)
     });
-    let keys = rule.registry.iter().map(|key| item(key.key, key.values, None, foreign(), None));
+    let keys = rule.registry.iter().map(|key| {
+        let found = match rule.platform == Platform::here() {
+            true => key.pattern().and_then(|pattern| site.registry(&pattern)),
+            false => None,
+        };
+        let here = match (found, rule.platform == Platform::here(), key.values) {
+            (Some(0), ..) => "not here".to_owned(),
+            (Some(1), _, []) => "key".to_owned(),
+            (Some(count), _, []) => format!("{count} keys"),
+            (Some(count), _, values) => format!("{count} of {} values", values.len()),
+            (None, true, _) => "cannot be read".to_owned(),
+            (None, false, _) => foreign(),
+        };
+        item(key.key, key.values, found.map(|count| count > 0), here, None)
+    });
     files.chain(keys).collect()
 }
 
@@ -183,7 +190,7 @@ fn whats_here(patterns: &[Pattern]) -> (bool, String) {
     let mut count = 0;
     let mut literal = None;
     for pattern in patterns {
-        let resolved = policy::canonical(pattern.base());
+        let Some(resolved) = policy::on_disk(pattern.base()) else { continue };
         if !pattern.is_tree() {
             count += matching(pattern, &resolved);
             continue;
@@ -191,7 +198,7 @@ fn whats_here(patterns: &[Pattern]) -> (bool, String) {
         let Ok(metadata) = std::fs::metadata(&resolved) else { continue };
         count += 1;
         let kind = if metadata.is_dir() { "directory" } else { "file" };
-        literal = Some(match resolved == pattern.base() {
+        literal = Some(match resolved == written(pattern, &resolved) {
             true => kind.to_owned(),
             false => format!("{kind} -> {}", clean(&resolved)),
         });
@@ -209,7 +216,7 @@ fn matching(pattern: &Pattern, resolved: &Path) -> usize {
     let mut looked_at = 0;
     let mut found = 0;
     // On disk, and as the pattern has it.
-    let mut todo = vec![(resolved.to_owned(), pattern.base().to_owned(), 1)];
+    let mut todo = vec![(resolved.to_owned(), written(pattern, resolved), 1)];
     while let Some((directory, named, depth)) = todo.pop() {
         for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
             looked_at += 1;
@@ -224,4 +231,10 @@ fn matching(pattern: &Pattern, resolved: &Path) -> usize {
         }
     }
     found
+}
+
+/// The base of a pattern as its text has it, which is at `resolved` on the disk. On Windows a pattern
+/// matches what the disk has.
+pub(super) fn written(pattern: &Pattern, resolved: &Path) -> PathBuf {
+    if cfg!(windows) { resolved.to_owned() } else { pattern.base().to_owned() }
 }
