@@ -5,7 +5,10 @@
 #![cfg(windows)]
 
 pub mod clock;
+pub mod etw;
 pub mod file;
+pub mod handles;
+pub mod process;
 pub mod registry;
 pub mod security;
 pub mod system;

@@ -16,3 +16,4 @@ pub mod filetime;
 pub mod live;
 pub mod paths;
 pub mod process;
+pub mod stream;

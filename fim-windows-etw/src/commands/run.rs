@@ -10,22 +10,21 @@ use fim_commands::start::{
 };
 use fim_commands::{Site as _, exit};
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
-use fim_common::collector::Collector as _;
 use fim_common::config::Config;
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
 use fim_common::journal::Journal;
-use fim_common::ledger::{Ledger, Stage};
+use fim_common::ledger::Ledger;
 use fim_common::loss::Losses;
-use fim_common::metrics::{self, Access, Health, HookCounts, Metrics};
+use fim_common::metrics::{self, Access, Health, Metrics};
 use fim_common::pipeline::{
     Format, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner, Stopping,
     keep_contents,
 };
 use tokio::sync::{Notify, mpsc};
 
+use crate::live::choice::{self, Chosen, Counters};
 use crate::live::site::Here;
-use crate::live::watch::{Counters, Options, WatchCollector};
 
 /// How long events under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -96,18 +95,11 @@ async fn monitor(agent: Agent, stop: &Notify) -> Result<(), Failure> {
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
     let losses = Losses::default();
     let ledger = Arc::new(Ledger::default());
-    let started = tokio::task::block_in_place(|| {
-        WatchCollector::start(Options {
-            policy: policy.clone(),
-            baseline: Arc::clone(&baseline),
-            sender,
-            losses: losses.clone(),
-        })
-    });
-    let mut collector = started.map_err(|error| Failure::new(exit::UNAVAILABLE, error))?;
+    let started =
+        tokio::task::block_in_place(|| choice::start(&config, &policy, &baseline, sender, &losses));
+    let Chosen { mut collector, choice, counters } =
+        started.map_err(|error| Failure::new(exit::UNAVAILABLE, error))?;
     metrics.set_backend(collector.provider().as_str());
-    let choice = format!("degraded: {}", collector.summary());
-    tracing::warn!("{choice}");
 
     let hashes = HashPool::new(PoolOptions {
         threads: config.hash.workers as usize,
@@ -200,7 +192,7 @@ async fn monitor(agent: Agent, stop: &Notify) -> Result<(), Failure> {
         })
     });
     let publish = tokio::spawn(publish(
-        collector.counters(),
+        counters,
         Arc::clone(&metrics),
         Arc::clone(&baseline),
         Arc::clone(&ledger),
@@ -235,7 +227,7 @@ async fn monitor(agent: Agent, stop: &Notify) -> Result<(), Failure> {
 
 /// Once a second: brings the metrics up to date.
 async fn publish(
-    counters: Arc<Counters>,
+    counters: Counters,
     metrics: Arc<Metrics>,
     baseline: Arc<Baseline>,
     ledger: Arc<Ledger>,
@@ -243,19 +235,7 @@ async fn publish(
     let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {
         every.tick().await;
-        let submitted = counters.submitted.load(Ordering::Relaxed);
-        let counts = HookCounts { seen: submitted, submitted, ..HookCounts::default() };
-        metrics.set_kernel_operations("registry", counts);
-        let overflows = counters.overflows.load(Ordering::Relaxed);
-        metrics.set_dropped("notifications", "overflow", overflows);
         metrics.set_baseline_objects(baseline.count().unwrap_or_default());
-        let counts = ledger.counts_with(|ledger| {
-            for stage in
-                [Stage::Delivered, Stage::Resolved, Stage::Received, Stage::Submitted, Stage::Seen]
-            {
-                ledger.set(stage, submitted);
-            }
-        });
-        metrics.set_ledger(&counts);
+        counters.publish(&metrics, &ledger);
     }
 }

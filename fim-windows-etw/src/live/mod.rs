@@ -1,5 +1,7 @@
 //! Collecting on a live system.
 
+pub mod choice;
+pub mod etw;
 pub mod registry;
 pub mod site;
 pub mod watch;

@@ -15,6 +15,7 @@ mod replay;
 mod results;
 mod scan;
 mod targets;
+mod windows;
 
 use std::{
     fs,
@@ -64,6 +65,9 @@ pub(crate) struct Options {
 enum What {
     /// First scan and check of a tree, beside AIDE; the rest of the page stays as it is.
     Scan(scan::Options),
+    /// How many of Windows' events one core decodes and correlates; the rest of the page stays as it
+    /// is.
+    Windows,
 }
 
 /// Share of the full number of operations, and rounds.
@@ -75,8 +79,10 @@ const GUEST_QUICK: (f64, u32) = (0.03, 3);
 
 /// Measures, and writes the page.
 pub(crate) fn bench(ws: &Workspace, options: &Options) -> Result<()> {
-    if let Some(What::Scan(options)) = &options.what {
-        return scan::bench(ws, options);
+    match &options.what {
+        Some(What::Scan(options)) => return scan::bench(ws, options),
+        Some(What::Windows) => return windows::bench(ws),
+        None => {}
     }
     let kept = ws.target.join("bench");
     if options.page {
@@ -144,12 +150,13 @@ fn write(ws: &Workspace, kept: &Path) -> Result<()> {
         guests.extend(read(&format!("guest-{}.json", kernel.name))?);
     }
     let path = ws.root.join("docs/benchmarks.md");
-    // What `bench scan` has written stays.
+    // What `bench scan` and `bench windows` have written stays.
     let old = fs::read_to_string(&path).unwrap_or_default();
-    let scan = scan::section_of(&old);
     let mut page = page::render(native.as_ref(), &guests);
-    if !scan.is_empty() {
-        page.push_str(&format!("\n{scan}\n"));
+    for kept in [scan::section_of(&old), windows::section_of(&old)] {
+        if !kept.is_empty() {
+            page.push_str(&format!("\n{kept}\n"));
+        }
     }
     fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
     say(format!("bench: {} is written", path.display()));

@@ -11,6 +11,7 @@ use crate::{
     workspace::{Workspace, run, say},
 };
 
+mod imports;
 mod wine;
 
 pub(crate) use wine::present as has_wine;
@@ -19,9 +20,11 @@ const TARGET: Target =
     Target { triple: "x86_64-pc-windows-gnu", cc: "x86_64-w64-mingw32-gcc", folder: "windows" };
 
 /// What is built and checked: everything that has a Windows side.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 10] = [
     "--package",
     "fim-win32",
+    "--package",
+    "fim-etw-standin",
     "--package",
     "fim-common",
     "--package",
@@ -82,7 +85,9 @@ fn build(ws: &Workspace, release: bool) -> Result<PathBuf> {
     }
     run(&mut cargo)?;
     let profile = if release { "release" } else { "debug" };
-    Ok(TARGET.dir(ws).join(TARGET.triple).join(profile).join("fim-windows-etw.exe"))
+    let exe = TARGET.dir(ws).join(TARGET.triple).join(profile).join("fim-windows-etw.exe");
+    imports::check(&exe, imports::Etw::Windows)?;
+    Ok(exe)
 }
 
 fn clippy(ws: &Workspace) -> Result<()> {
@@ -99,5 +104,10 @@ fn test(ws: &Workspace, args: &[String]) -> Result<()> {
     // Documentation has no tests for Windows, and rustdoc would be of another compiler.
     cargo.args(["--lib", "--bins", "--tests", "--"]).args(args);
     wine.runs(&mut cargo);
-    run(&mut cargo)
+    run(&mut cargo)?;
+    // Built with these tests, as it is built for a release but for optimisation.
+    let folder = TARGET.dir(ws).join(TARGET.triple).join("debug");
+    imports::check(&folder.join("fim-windows-etw.exe"), imports::Etw::Windows)?;
+    let test = imports::newest(&folder.join("deps"), "etw-")?;
+    imports::check(&test, imports::Etw::StandIn)
 }
