@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use windows::Win32::System::Diagnostics::Etw::PEVENT_RECORD_CALLBACK;
 
@@ -9,6 +10,9 @@ use crate::record::Record;
 
 /// Somewhere in each program that the stand-in is linked into.
 pub const MARK: &str = "fim-etw-standin stands in for ETW";
+
+/// Beyond this what a test waits for does not come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A provider that was enabled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,9 +184,19 @@ pub fn take_calls(name: &str) -> Vec<Call> {
 }
 
 /// Waits until the session has delivered so many in all: each callback has returned.
+///
+/// # Panics
+/// When it does not in a minute.
 pub fn wait_delivered(name: &str, count: u64) {
+    let begun = Instant::now();
     let mut locked = lock();
-    while locked.state().named(name).delivered < count {
-        locked = locked.wait();
+    loop {
+        let delivered = locked.state().named(name).delivered;
+        if delivered >= count {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{delivered} of {count} were delivered by {name}");
+        let waited = CHANGED.wait_timeout(locked.0, PATIENCE);
+        locked = Locked(waited.unwrap_or_else(PoisonError::into_inner).0);
     }
 }

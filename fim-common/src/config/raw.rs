@@ -449,7 +449,7 @@ table! {
             cost: "kernel memory, `etw_buffer` each: 32 MiB a session unless set otherwise"
         }
         /// Windows: records that may wait between the sessions and the agent, before they are lost
-        /// (which is reported as a `gap`). About 500,000 in 64 MiB.
+        /// (which is reported as a `gap`). About 250,000 in 64 MiB.
         etw_queue: Scalar {
             values: "size, `\"1MiB\"` to `\"1GiB\"`",
             default: "\"64MiB\"",

@@ -49,7 +49,7 @@ fn control(name: &str, code: EVENT_TRACE_CONTROL) -> io::Result<Box<Properties>>
     let none = CONTROLTRACE_HANDLE { Value: 0 };
     // SAFETY: the name ends with a NUL; the structure is ours, as large as it says, and has room
     // for both names at the offsets that it gives.
-    result(unsafe { ControlTraceW(none, PCWSTR(name.as_ptr()), &raw mut all.fixed, code) })?;
+    result(unsafe { ControlTraceW(none, PCWSTR(name.as_ptr()), (&raw mut *all).cast(), code) })?;
     Ok(all)
 }
 

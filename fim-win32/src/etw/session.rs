@@ -27,6 +27,8 @@ use ferrisetw::trace::{
 };
 use ferrisetw::{EventRecord, GUID, KernelTrace, UserTrace};
 
+use windows::Win32::System::Diagnostics::Etw::EVENT_RECORD;
+
 use super::control;
 use super::record::RawRecord;
 
@@ -156,12 +158,14 @@ pub(super) fn properties(provider: &Provider) -> TraceFlags {
 }
 
 /// What ferrisetw calls for each record of a provider.
-fn callback(sink: &Sink) -> impl FnMut(&EventRecord, &SchemaLocator) + Send + Sync + 'static {
+fn callback(
+    sink: &Sink,
+) -> impl FnMut(&EventRecord, &SchemaLocator) + Send + Sync + 'static + use<> {
     let sink = Arc::clone(sink);
     move |record, _| {
         // SAFETY: `EventRecord` is a transparent wrapper of the system's own record, which is good
         // for the time of the callback; so is what its pointers lead to.
-        let record = unsafe { RawRecord::new(&*std::ptr::from_ref(record).cast()) };
+        let record = unsafe { RawRecord::new(&*std::ptr::from_ref(record).cast::<EVENT_RECORD>()) };
         // ferrisetw ends the process where a callback panics. What is lost is one record.
         let _ = catch_unwind(AssertUnwindSafe(|| sink(&record)));
     }

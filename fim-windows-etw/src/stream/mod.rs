@@ -21,7 +21,7 @@ use fim_common::operation::Operation;
 use serde::Serialize;
 
 pub use form::{HEADER_BYTES, write};
-pub use order::Order;
+pub use order::{Held, Order};
 pub use queue::{Batch, Lost, Queue};
 
 use crate::correlate::Correlator;

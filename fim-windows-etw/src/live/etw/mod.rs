@@ -173,6 +173,7 @@ impl EtwCollector {
                     losses,
                     counters,
                     fences: Vec::new(),
+                    hold,
                     devices: Instant::now(),
                 };
                 worker.work(found);

@@ -23,8 +23,8 @@ use crate::paths::Devices;
 use crate::process::Seen;
 use crate::stream::{Lost, Queue, Stream};
 
-/// After the sessions were asked for what they have, it has come within this time and is in order.
-const HANDED_OVER: Duration = Duration::from_millis(300);
+/// What the sessions have comes within this time when they are asked for it; then it is held.
+const HANDED_OVER: Duration = Duration::from_millis(250);
 /// Drives are asked for again at most this often.
 const DEVICES: Duration = Duration::from_secs(2);
 
@@ -89,6 +89,7 @@ pub(super) struct Worker {
     pub(super) losses: Losses,
     pub(super) counters: Arc<Counters>,
     pub(super) fences: Vec<(Instant, u64)>,
+    pub(super) hold: Duration,
     pub(super) devices: Instant,
 }
 
@@ -166,7 +167,7 @@ impl Worker {
                 }
                 self.hand_over(operations);
             }
-            Message::Fence(number) => self.fences.push((now + HANDED_OVER, number)),
+            Message::Fence(number) => self.fences.push((now + HANDED_OVER + self.hold, number)),
             Message::Rescope(policy, done) => {
                 self.scope = RegistryScope::of(&policy);
                 self.keys.set_scope(&self.scope);
