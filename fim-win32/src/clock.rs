@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use windows_sys::Win32::Foundation::FILETIME;
 use windows_sys::Win32::System::ProcessStatus::{K32GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS};
+use windows_sys::Win32::System::SystemInformation::GetSystemTimePreciseAsFileTime;
 use windows_sys::Win32::System::Threading::{
     GetCurrentProcess, GetCurrentThread, GetProcessHandleCount, GetProcessTimes, GetThreadTimes,
     SetThreadPriority, THREAD_PRIORITY_BELOW_NORMAL, THREAD_PRIORITY_LOWEST,
@@ -20,6 +21,14 @@ pub fn thread_time() -> Duration {
         GetThreadTimes(GetCurrentThread(), &mut created, &mut ended, &mut kernel, &mut user)
     };
     if done == 0 { Duration::ZERO } else { duration(kernel) + duration(user) }
+}
+
+/// Now, in ticks of 100 ns since 1601-01-01 UTC: what events are stamped with.
+pub fn now() -> u64 {
+    let mut time = NONE;
+    // SAFETY: it is ours to be written.
+    unsafe { GetSystemTimePreciseAsFileTime(&mut time) };
+    u64::from(time.dwHighDateTime) << 32 | u64::from(time.dwLowDateTime)
 }
 
 /// What this process uses.

@@ -6,12 +6,13 @@ use std::os::windows::fs::OpenOptionsExt as _;
 use std::os::windows::io::AsRawHandle as _;
 use std::path::{Path, PathBuf};
 
-use windows_sys::Win32::Foundation::FILETIME;
+use windows_sys::Win32::Foundation::{FILETIME, INVALID_HANDLE_VALUE};
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, FILE_BASIC_INFO, FILE_FLAG_BACKUP_SEMANTICS,
-    FILE_FLAG_OPEN_REPARSE_POINT, FILE_NAME_NORMALIZED, FileBasicInfo, GetDiskFreeSpaceExW,
-    GetFileInformationByHandle, GetFileInformationByHandleEx, GetFinalPathNameByHandleW,
-    QueryDosDeviceW,
+    FILE_FLAG_OPEN_REPARSE_POINT, FILE_NAME_NORMALIZED, FileBasicInfo, FindFirstVolumeW,
+    FindNextVolumeW, FindVolumeClose, GetDiskFreeSpaceExW, GetFileInformationByHandle,
+    GetFileInformationByHandleEx, GetFinalPathNameByHandleW, GetLongPathNameW,
+    GetVolumePathNamesForVolumeNameW, QueryDosDeviceW,
 };
 
 use crate::text::{narrow, wide};
@@ -111,21 +112,97 @@ fn plain(path: &str) -> Option<String> {
     }
 }
 
-/// Drives with the devices that they are: (`C:`, `\\Device\\HarddiskVolume3`).
+/// Drives, and directories at which volumes are mounted, with the devices that they are:
+/// (`C:`, `\\Device\\HarddiskVolume3`), (`D:\\mnt`, `\\Device\\HarddiskVolume5`).
 pub fn devices() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for letter in 'A'..='Z' {
         let drive = format!("{letter}:");
-        let Ok(name) = wide(std::ffi::OsStr::new(&drive)) else { continue };
-        let mut device = [0_u16; 1024];
-        // SAFETY: the name ends with a NUL, the buffer is as long as is said.
-        let length =
-            unsafe { QueryDosDeviceW(name.as_ptr(), device.as_mut_ptr(), device.len() as u32) };
-        if length > 0 {
-            found.push((drive, narrow(&device).to_string_lossy().into_owned()));
+        if let Some(device) = device_of(&drive) {
+            found.push((drive, device));
+        }
+    }
+    for (place, device) in mounted() {
+        if !found.iter().any(|(_, known)| *known == device) {
+            found.push((place, device));
         }
     }
     found
+}
+
+/// The device that an MS-DOS name stands for.
+fn device_of(name: &str) -> Option<String> {
+    let name = wide(std::ffi::OsStr::new(name)).ok()?;
+    let mut device = [0_u16; 1024];
+    // SAFETY: the name ends with a NUL, the buffer is as long as is said.
+    let length =
+        unsafe { QueryDosDeviceW(name.as_ptr(), device.as_mut_ptr(), device.len() as u32) };
+    (length > 0).then(|| narrow(&device).to_string_lossy().into_owned())
+}
+
+/// Volumes at directories or drives, with their devices.
+fn mounted() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut volume = [0_u16; 64];
+    // SAFETY: the buffer is as long as is said.
+    let search = unsafe { FindFirstVolumeW(volume.as_mut_ptr(), volume.len() as u32) };
+    if search == INVALID_HANDLE_VALUE {
+        return found;
+    }
+    loop {
+        found.extend(places_of(&volume));
+        // SAFETY: the search is open, the buffer is as long as is said.
+        if unsafe { FindNextVolumeW(search, volume.as_mut_ptr(), volume.len() as u32) } == 0 {
+            break;
+        }
+    }
+    // SAFETY: it was opened above and is closed once.
+    unsafe { FindVolumeClose(search) };
+    found
+}
+
+/// Where a volume (`\\\\?\\Volume{…}\\`, with a NUL) is found: the first place, and its device.
+fn places_of(volume: &[u16]) -> Option<(String, String)> {
+    let mut places = vec![0_u16; 4096];
+    let mut length = 0;
+    // SAFETY: the name ends with a NUL, the buffer is as long as is said.
+    let done = unsafe {
+        GetVolumePathNamesForVolumeNameW(
+            volume.as_ptr(),
+            places.as_mut_ptr(),
+            places.len() as u32,
+            &mut length,
+        )
+    };
+    let place = narrow(&places).to_string_lossy().into_owned();
+    if done == 0 || place.is_empty() {
+        return None;
+    }
+    let name = narrow(volume).to_string_lossy().into_owned();
+    let device = device_of(name.strip_prefix(r"\\?\")?.trim_end_matches('\\'))?;
+    Some((place.trim_end_matches('\\').to_owned(), device))
+}
+
+/// The path with long names in place of short ones (`RUNNER~1`).
+///
+/// # Errors
+/// What the system says, `NotFound` among it.
+pub fn long_name(path: &str) -> io::Result<String> {
+    let short = wide(std::ffi::OsStr::new(path))?;
+    let mut long = vec![0_u16; 512];
+    loop {
+        // SAFETY: the name ends with a NUL, the buffer is as long as is said.
+        let length =
+            unsafe { GetLongPathNameW(short.as_ptr(), long.as_mut_ptr(), long.len() as u32) }
+                as usize;
+        match length {
+            0 => return Err(io::Error::last_os_error()),
+            length if length < long.len() => {
+                return Ok(narrow(&long).to_string_lossy().into_owned());
+            }
+            length => long.resize(length + 1, 0),
+        }
+    }
 }
 
 /// Bytes that the calling user may still write to the volume of a directory.
@@ -186,6 +263,19 @@ mod tests {
         let found = devices();
         let c = found.iter().find(|(drive, _)| drive == "C:");
         assert!(c.is_some_and(|(_, device)| device.starts_with(r"\Device\")), "{found:?}");
+        let all = mounted();
+        assert!(
+            all.iter().any(|(place, device)| place == "C:" && Some(device) == c.map(|c| &c.1)),
+            "{all:?}"
+        );
+    }
+
+    #[test]
+    fn names_become_long() {
+        let there = std::env::temp_dir();
+        let path = there.to_str().unwrap();
+        assert!(long_name(path).is_ok_and(|long| long.len() >= path.trim_end_matches('\\').len()));
+        assert!(long_name(r"Q:\nothing\there").is_err());
     }
 
     #[test]

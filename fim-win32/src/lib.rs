@@ -5,8 +5,11 @@
 #![cfg(windows)]
 
 pub mod clock;
+pub mod etw;
 pub mod file;
+pub mod handles;
 pub mod net;
+pub mod process;
 pub mod registry;
 mod registry_write;
 pub mod security;

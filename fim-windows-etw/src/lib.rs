@@ -18,3 +18,4 @@ pub mod paths;
 pub mod process;
 #[cfg(windows)]
 pub mod service;
+pub mod stream;

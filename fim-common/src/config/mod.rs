@@ -183,6 +183,12 @@ pub struct Collector {
     pub spill_events: usize,
     /// fanotify: the kernel's queue has no limit but memory.
     pub unlimited_queue: bool,
+    /// Windows: bytes of a buffer of a session.
+    pub etw_buffer: u32,
+    /// Windows: buffers of a session at most.
+    pub etw_buffers: u32,
+    /// Windows: bytes of records that may wait.
+    pub etw_queue: usize,
 }
 
 /// `[canary]`.
@@ -248,6 +254,9 @@ impl Default for Config {
                 queue_events: 65_536,
                 spill_events: 262_144,
                 unlimited_queue: true,
+                etw_buffer: 256 << 10,
+                etw_buffers: 128,
+                etw_queue: 64 << 20,
             },
             canary: Canary { interval: Some(Duration::from_secs(60)) },
             packages: Packages {

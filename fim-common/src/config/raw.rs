@@ -434,6 +434,27 @@ table! {
             default: "true",
             cost: "kernel memory, charged to the agent's cgroup: about 200 bytes for each event that waits"
         }
+        /// Windows: the size of one of the buffers that a session has. Small ones lose events when
+        /// thousands come at once (which is reported as a `gap`).
+        etw_buffer: Scalar {
+            values: "size, `\"4KiB\"` to `\"1MiB\"`",
+            default: "\"256KiB\"",
+            cost: "kernel memory, that of all buffers"
+        }
+        /// Windows: how many buffers each of the two sessions has at most; half of them from the
+        /// start. At least two for each processor.
+        etw_buffers: i64 {
+            values: "count, 4 to 4096",
+            default: "128",
+            cost: "kernel memory, `etw_buffer` each: 32 MiB a session unless set otherwise"
+        }
+        /// Windows: records that may wait between the sessions and the agent, before they are lost
+        /// (which is reported as a `gap`). About 250,000 in 64 MiB.
+        etw_queue: Scalar {
+            values: "size, `\"1MiB\"` to `\"1GiB\"`",
+            default: "\"64MiB\"",
+            cost: "memory, twice as much when it is full"
+        }
         /// What the collector may be ahead of the pipeline.
         queue_events: i64 {
             values: "count, 1024 to 16777216",

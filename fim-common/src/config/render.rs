@@ -80,6 +80,9 @@ fn write_config(
     writeln!(out, "queue_events = {}", collector.queue_events)?;
     writeln!(out, "spill_events = {}", collector.spill_events)?;
     writeln!(out, "unlimited_queue = {}", collector.unlimited_queue)?;
+    writeln!(out, "etw_buffer = {}", size_text(collector.etw_buffer.into()))?;
+    writeln!(out, "etw_buffers = {}", collector.etw_buffers)?;
+    writeln!(out, "etw_queue = {}", size_text(collector.etw_queue as u64))?;
     let interval = canary.interval.map_or(0, |interval| interval.as_secs());
     writeln!(out, "\n[canary]\ninterval = {interval}")?;
     writeln!(out, "\n[packages]\nenabled = {}", packages.enabled)?;

@@ -55,6 +55,9 @@ fn everything_can_be_said() {
         queue_events = 1024
         spill_events = 2048
         unlimited_queue = false
+        etw_buffer = "64KiB"
+        etw_buffers = 16
+        etw_queue = "1MiB"
         [[rule]]
         name = "a"
         paths = ["/a", "/b/{c,d}/*"]
@@ -89,6 +92,9 @@ fn everything_can_be_said() {
             queue_events: 1024,
             spill_events: 2048,
             unlimited_queue: false,
+            etw_buffer: 65536,
+            etw_buffers: 16,
+            etw_queue: 1 << 20,
         }
     );
     let rule = &config.rules[0];

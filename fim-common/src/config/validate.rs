@@ -245,6 +245,19 @@ impl Check<'_> {
             unlimited_queue: raw
                 .unlimited_queue
                 .map_or(default.unlimited_queue, Spanned::into_inner),
+            etw_buffer: u32::try_from(self.size(
+                raw.etw_buffer,
+                default.etw_buffer.into(),
+                4 << 10..=1 << 20,
+            ))
+            .unwrap_or(default.etw_buffer),
+            etw_buffers: self.number(raw.etw_buffers, default.etw_buffers, 4..=4096),
+            etw_queue: usize::try_from(self.size(
+                raw.etw_queue,
+                default.etw_queue as u64,
+                1 << 20..=1 << 30,
+            ))
+            .unwrap_or(default.etw_queue),
         }
     }
 

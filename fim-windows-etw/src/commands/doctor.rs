@@ -4,7 +4,11 @@ use std::io::Write;
 
 use anyhow::Result;
 use fim_commands::exit;
+use fim_common::config::Config;
+use fim_win32::etw::StartError;
 use serde::Serialize;
+
+use crate::live::etw;
 
 /// One thing that was tried.
 #[derive(Debug, Serialize)]
@@ -47,12 +51,18 @@ fn findings() -> Vec<Finding> {
         detail: result.unwrap_or_else(|why| why),
     };
     vec![
-        Finding {
-            what: "ETW session",
-            works: false,
-            detail: "this version collects by change notifications: who did it is not known"
-                .to_owned(),
-        },
+        of(
+            "ETW session",
+            etw::probe(&etw::Sizes::of(&Config::default().collector))
+                .map(|()| "can be started: who did what is known".to_owned())
+                .map_err(|error| match error {
+                    StartError::NotPermitted(_) => format!(
+                        "{error}: run as an administrator, as a service, or as a member of \
+                         Performance Log Users; without it who did it is not known"
+                    ),
+                    _ => format!("{error}; without it who did it is not known"),
+                }),
+        ),
         of(
             "directory changes",
             directories

@@ -16,11 +16,12 @@ use fim_common::time::Timestamp;
 
 use super::exit;
 use super::stats::Stats;
-use crate::correlate::{Correlator, Options};
+use crate::correlate::{Correlator, Everything, Options};
 use crate::decode::{self, KERNEL_FILE};
 use crate::etl::{EtlError, EventKey, LogFileHeader, Source, Summary, Trace};
 use crate::filetime::timestamp;
 use crate::paths::{Devices, NoLongNames};
+use crate::process::NoAccounts;
 
 /// What to replay, and how to show it.
 pub struct Arguments {
@@ -89,6 +90,8 @@ pub fn replay(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut correlator = Correlator::new(Options {
         devices,
         long_names: Box::new(NoLongNames),
+        accounts: Box::new(NoAccounts),
+        scope: Box::new(Everything),
         outcomes: trace.has(OPERATION_END),
     });
 

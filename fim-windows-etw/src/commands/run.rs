@@ -11,14 +11,13 @@ use fim_commands::start::{
 };
 use fim_commands::{Site as _, exit};
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
-use fim_common::collector::Collector as _;
 use fim_common::config::Config;
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
 use fim_common::journal::{Journal, follow};
-use fim_common::ledger::{Ledger, Stage};
+use fim_common::ledger::Ledger;
 use fim_common::loss::Losses;
-use fim_common::metrics::{self, Access, Health, HookCounts, Metrics};
+use fim_common::metrics::{self, Access, Health, Metrics};
 use fim_common::pipeline::{
     Format, Options as PipelineOptions, Output, OutputOptions, Pipeline, Scanner, Stopping,
     keep_contents,
@@ -26,14 +25,12 @@ use fim_common::pipeline::{
 use fim_sinks::{Journaling, Sinks};
 use tokio::sync::{Notify, mpsc};
 
+use crate::live::choice::{self, Chosen, Counters};
 use crate::live::config_file::ConfigFile;
 use crate::live::site::Here;
-use crate::live::watch::{Counters, Options, WatchCollector};
 
 /// How long events under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(10);
-/// What stands before how the agent collects, where it is not by ETW.
-pub(super) const DEGRADED: &str = "degraded: ";
 /// How long sinks may take then to send them; what is left is sent at the next start.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
 
@@ -152,18 +149,13 @@ async fn monitor(agent: Agent, control: &Control) -> Result<(), Failure> {
     let (sender, observations) = mpsc::channel(config.collector.queue_events);
     let losses = Losses::default();
     let ledger = Arc::new(Ledger::default());
+    let watched = reloading.watched();
     let started = tokio::task::block_in_place(|| {
-        WatchCollector::start(Options {
-            policy: reloading.watched(),
-            baseline: Arc::clone(&baseline),
-            sender,
-            losses: losses.clone(),
-        })
+        choice::start(&config, &watched, &baseline, sender, &losses)
     });
-    let mut collector = started.map_err(|error| Failure::new(exit::UNAVAILABLE, error))?;
+    let Chosen { mut collector, choice, counters } =
+        started.map_err(|error| Failure::new(exit::UNAVAILABLE, error))?;
     metrics.set_backend(collector.provider().as_str());
-    let choice = format!("{DEGRADED}{}", collector.summary());
-    tracing::warn!("{choice}");
     let mut file = reloading.file().and_then(ConfigFile::watch);
     control.watching();
 
@@ -273,7 +265,7 @@ async fn monitor(agent: Agent, control: &Control) -> Result<(), Failure> {
         })
     });
     let publish = tokio::spawn(publish(
-        collector.counters(),
+        counters,
         Arc::clone(&metrics),
         Arc::clone(&baseline),
         Arc::clone(&ledger),
@@ -297,9 +289,9 @@ async fn monitor(agent: Agent, control: &Control) -> Result<(), Failure> {
             () = changed(file.as_mut()), if !is_busy => Asked::Read("file_change"),
         };
         tokio::task::block_in_place(|| match asked {
-            Asked::Step(step) => reloading.take(step, &mut collector, &baseline, None),
+            Asked::Step(step) => reloading.take(step, &mut *collector, &baseline, None),
             Asked::Read(trigger) => {
-                reloading.read(trigger, &mut collector, None, &|config| Here.policy(config));
+                reloading.read(trigger, &mut *collector, None, &|config| Here.policy(config));
             }
         });
         sinks.apply(&reloading.sinks());
@@ -336,7 +328,7 @@ async fn changed(file: Option<&mut ConfigFile>) {
 
 /// Once a second: brings the metrics up to date.
 async fn publish(
-    counters: Arc<Counters>,
+    counters: Counters,
     metrics: Arc<Metrics>,
     baseline: Arc<Baseline>,
     ledger: Arc<Ledger>,
@@ -344,19 +336,7 @@ async fn publish(
     let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {
         every.tick().await;
-        let submitted = counters.submitted.load(Ordering::Relaxed);
-        let counts = HookCounts { seen: submitted, submitted, ..HookCounts::default() };
-        metrics.set_kernel_operations("registry", counts);
-        let overflows = counters.overflows.load(Ordering::Relaxed);
-        metrics.set_dropped("notifications", "overflow", overflows);
         metrics.set_baseline_objects(baseline.count().unwrap_or_default());
-        let counts = ledger.counts_with(|ledger| {
-            for stage in
-                [Stage::Delivered, Stage::Resolved, Stage::Received, Stage::Submitted, Stage::Seen]
-            {
-                ledger.set(stage, submitted);
-            }
-        });
-        metrics.set_ledger(&counts);
+        counters.publish(&metrics, &ledger);
     }
 }

@@ -27,7 +27,7 @@ use crate::decode::{Event, Provider};
 use crate::etl::Record;
 use crate::filetime::timestamp;
 use crate::paths::{Devices, LongNames, may_be_short};
-use crate::process::{Processes, Who};
+use crate::process::{Accounts, Processes, Seen, Who};
 
 /// Open files, files and open keys that are remembered at most, each.
 pub const OBJECTS_MAX: usize = 262_144;
@@ -40,12 +40,38 @@ pub const RECENT_MAX: usize = 65_536;
 /// Renames and links under way, deletions that wait for the handle to be closed, at most, each.
 pub const UNDER_WAY_MAX: usize = 4_096;
 
+/// What is wanted. What is not is followed all the same, since names come from it, but costs less.
+pub trait Scope {
+    /// Whether a file is, by the path that people use.
+    fn file(&self, path: &str) -> bool;
+    /// Whether a key is, or a value of it.
+    fn key(&self, key: &str, value: Option<&str>) -> bool;
+}
+
+/// Everything is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Everything;
+
+impl Scope for Everything {
+    fn file(&self, _: &str) -> bool {
+        true
+    }
+
+    fn key(&self, _: &str, _: Option<&str>) -> bool {
+        true
+    }
+}
+
 /// What the correlator is told of its source.
 pub struct Options {
     /// Which device is which drive.
     pub devices: Devices,
     /// Expands short names.
     pub long_names: Box<dyn LongNames>,
+    /// Names accounts.
+    pub accounts: Box<dyn Accounts>,
+    /// Of what operations are made.
+    pub scope: Box<dyn Scope>,
     /// The outcome of each request is recorded (event 24): nothing is told before it. Else a
     /// request counts as done, except for opening a file, which proves nothing.
     pub outcomes: bool,
@@ -80,60 +106,99 @@ pub struct Counts {
     pub evicted_recent: u64,
     /// Device names that found no room.
     pub evicted_devices: u64,
+    /// Operations on what is not wanted.
+    pub unwanted: u64,
 }
 
 /// Brings events together.
 pub struct Correlator {
-    devices: Devices,
-    long_names: Box<dyn LongNames>,
-    processes: Processes,
+    world: World,
     files: files::Files,
     keys: registry::Keys,
     devices_refused: u64,
+    unwanted: u64,
+}
+
+/// What an operation is made with.
+struct World {
+    devices: Devices,
+    long_names: Box<dyn LongNames>,
+    accounts: Box<dyn Accounts>,
+    scope: Box<dyn Scope>,
+    processes: Processes,
 }
 
 impl Correlator {
     /// Knows nothing yet.
     pub fn new(options: Options) -> Self {
         Self {
-            devices: options.devices,
-            long_names: options.long_names,
-            processes: Processes::default(),
+            world: World {
+                devices: options.devices,
+                long_names: options.long_names,
+                accounts: options.accounts,
+                scope: options.scope,
+                processes: Processes::default(),
+            },
             files: files::Files::new(options.outcomes),
             keys: registry::Keys::new(),
             devices_refused: 0,
+            unwanted: 0,
         }
     }
 
     /// Says which drive a device is.
     pub fn map_device(&mut self, device: &str, path: &str) {
-        self.devices_refused += u64::from(!self.devices.map(device, path));
+        self.devices_refused += u64::from(!self.world.devices.map(device, path));
+    }
+
+    /// Which drive is which device.
+    pub fn devices(&self) -> &Devices {
+        &self.world.devices
+    }
+
+    /// Says what the system tells of a process that runs, or ran at `filetime`.
+    pub fn process(&mut self, seen: Seen, filetime: u64) {
+        self.world.processes.seen(seen, filetime);
+    }
+
+    /// Says what key an object is, which was opened before anybody looked. What an event said of it
+    /// since is newer, and stays.
+    pub fn open_key(&mut self, object: u64, name: &str) {
+        self.keys.open_already(object, name);
+    }
+
+    /// Another thing is wanted from now on.
+    pub fn set_scope(&mut self, scope: Box<dyn Scope>) {
+        self.world.scope = scope;
     }
 
     /// Takes in the next event, and appends what comes of it to `out`.
     pub fn take(&mut self, record: &Record<'_>, event: &Event<'_>, out: &mut Vec<Operation>) {
         match event.provider {
             Provider::Process | Provider::ClassicProcess => {
-                self.processes.take(event, record.filetime, &self.devices);
+                self.world.processes.take(event, record.filetime, &self.world.devices);
             }
             Provider::ClassicFile => self.files.named(event),
             Provider::File => {
                 let who = Who::of(record);
-                let mut emit = emit(&self.devices, &*self.long_names, &self.processes, out);
+                let mut emit = Emit::new(&self.world, out);
                 self.files.take(event, who, &mut emit);
+                self.unwanted += emit.unwanted;
             }
             Provider::Registry => {
                 let who = Who::of(record);
-                let mut emit = emit(&self.devices, &*self.long_names, &self.processes, out);
+                let mut emit = Emit::new(&self.world, out);
                 self.keys.take(event, &who, &mut emit);
+                self.unwanted += emit.unwanted;
             }
         }
     }
 
     /// Nothing more comes: tells what was waiting.
     pub fn finish(&mut self, out: &mut Vec<Operation>) {
-        let mut emit = emit(&self.devices, &*self.long_names, &self.processes, out);
+        let mut emit = Emit::new(&self.world, out);
         self.files.finish(&mut emit);
+        self.unwanted += emit.unwanted;
     }
 
     /// What could not be done so far.
@@ -142,22 +207,14 @@ impl Correlator {
             nameless_keys: self.keys.nameless,
             failed_key_opens: self.keys.failed_opens,
             evicted_key_objects: self.keys.evicted(),
-            evicted_processes: self.processes.forgotten(),
+            evicted_processes: self.world.processes.forgotten(),
             evicted_devices: self.devices_refused,
+            unwanted: self.unwanted,
             ..Counts::default()
         };
         self.files.count(&mut counts);
         counts
     }
-}
-
-fn emit<'a>(
-    devices: &'a Devices,
-    long_names: &'a dyn LongNames,
-    processes: &'a Processes,
-    out: &'a mut Vec<Operation>,
-) -> Emit<'a> {
-    Emit { out, processes, devices, long_names }
 }
 
 /// `NT_SUCCESS`.
@@ -168,21 +225,31 @@ fn succeeded(status: u32) -> bool {
 /// Makes operations.
 struct Emit<'a> {
     out: &'a mut Vec<Operation>,
-    processes: &'a Processes,
-    devices: &'a Devices,
-    long_names: &'a dyn LongNames,
+    world: &'a World,
+    unwanted: u64,
 }
 
-impl Emit<'_> {
+impl<'a> Emit<'a> {
+    fn new(world: &'a World, out: &'a mut Vec<Operation>) -> Self {
+        Self { out, world, unwanted: 0 }
+    }
+
+    /// Whether something is to be told of a key or value by any of its names.
+    fn wants_key(&mut self, keys: &[String], value: Option<&str>) -> bool {
+        let wanted = keys.iter().any(|key| self.world.scope.key(key, value));
+        self.unwanted += u64::from(!wanted);
+        wanted
+    }
+
     fn details(&self) -> Details {
         Details::default()
     }
 
     /// What people call the file that the kernel calls `name`.
     fn display(&self, name: &str) -> String {
-        let path = self.devices.resolve(name).unwrap_or_else(|| name.to_owned());
+        let path = self.world.devices.resolve(name).unwrap_or_else(|| name.to_owned());
         match may_be_short(&path) {
-            true => self.long_names.expand(&path).unwrap_or(path),
+            true => self.world.long_names.expand(&path).unwrap_or(path),
             false => path,
         }
     }
@@ -194,6 +261,18 @@ impl Emit<'_> {
             _ => name,
         };
         let path = self.display(trimmed);
+        let other = match &kind {
+            OperationKind::Rename { from: other, .. }
+            | OperationKind::Link { existing: other, .. } => other.as_ref(),
+            _ => None,
+        };
+        let scope = &self.world.scope;
+        if !scope.file(&path)
+            && !other.and_then(|other| other.to_str()).is_some_and(|other| scope.file(other))
+        {
+            self.unwanted += 1;
+            return;
+        }
         let mut details = self.details();
         if path != trimmed {
             details.original_path = Some(trimmed.to_owned());
@@ -237,7 +316,7 @@ impl Emit<'_> {
             before: ObjectState::default(),
             after: ObjectState::default(),
             failure,
-            actor: Arc::new(self.processes.actor(who)),
+            actor: Arc::new(self.world.processes.actor(who, &*self.world.accounts)),
             details: (details != Details::default()).then(|| Box::new(details)),
         });
     }

@@ -52,6 +52,13 @@ impl Keys {
         self.by_object.evicted()
     }
 
+    /// Notes a key that was opened before, unless an event has told of its object since.
+    pub(super) fn open_already(&mut self, object: u64, name: &str) {
+        if object != 0 && name.len() <= NAME_MAX && self.by_object.get(&object).is_none() {
+            self.by_object.insert(object, Key { name: name.into(), closed: None });
+        }
+    }
+
     fn name_of(&mut self, object: u64, at: u64) -> Option<Arc<str>> {
         if object == 0 {
             return None;
@@ -144,9 +151,13 @@ fn tell(
         Some(value) => format!("{key}\\{value}"),
         None => key,
     };
-    let aliases = resolved.aliases().into_iter().map(|key| PathBuf::from(with_value(key)));
-    let aliases = aliases.collect();
     let key = resolved.path();
+    let mut keys = resolved.aliases();
+    keys.insert(0, key.clone());
+    if !emit.wants_key(&keys, value.as_deref()) {
+        return;
+    }
+    let aliases = keys.into_iter().skip(1).map(|key| PathBuf::from(with_value(key))).collect();
     let path = with_value(key.clone());
     let mut details = emit.details();
     if name.is_empty() {

@@ -15,7 +15,7 @@ mod text;
 
 pub use fields::{FIELDS, Field, Kind};
 pub use reader::Misfit;
-pub use sid::Sid;
+pub use sid::{Sid, integrity_level};
 pub use table::Layout;
 pub use text::{Ansi, Wide};
 

@@ -2,6 +2,20 @@
 
 use std::fmt;
 
+/// The name of an integrity level by its number (`SECURITY_MANDATORY_*_RID`); one between two has
+/// what the lower one has.
+pub fn integrity_level(number: u32) -> &'static str {
+    match number {
+        0..0x1000 => "untrusted",
+        0x1000..0x2000 => "low",
+        0x2000..0x2100 => "medium",
+        0x2100..0x3000 => "medium_plus",
+        0x3000..0x4000 => "high",
+        0x4000..0x5000 => "system",
+        _ => "protected_process",
+    }
+}
+
 /// A SID as it lies in memory: revision, count, 6 bytes of authority, and up to 15 numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sid<'a>(&'a [u8]);
@@ -33,16 +47,7 @@ impl<'a> Sid<'a> {
     /// The integrity level that a mandatory label stands for (`S-1-16-…`).
     pub fn integrity_level(self) -> Option<&'static str> {
         let level = self.numbers().next_back().filter(|_| self.authority() == 16)?;
-        // SECURITY_MANDATORY_*_RID; a level between two has what the lower one has.
-        Some(match level {
-            0..0x1000 => "untrusted",
-            0x1000..0x2000 => "low",
-            0x2000..0x2100 => "medium",
-            0x2100..0x3000 => "medium_plus",
-            0x3000..0x4000 => "high",
-            0x4000..0x5000 => "system",
-            _ => "protected_process",
-        })
+        Some(integrity_level(level))
     }
 
     /// The name of an account that is the same on each Windows; others have to be looked up there.

@@ -12,6 +12,11 @@ impl Guid {
         Self(digits)
     }
 
+    /// The number that its digits form.
+    pub const fn digits(self) -> u128 {
+        self.0
+    }
+
     /// From the 16 bytes of a `GUID` structure: a `u32` and two `u16`, little endian, and 8 bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         let [a, b, c, d, e, f, g, h, rest @ ..] = bytes;

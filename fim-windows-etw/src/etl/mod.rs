@@ -28,6 +28,15 @@ pub use record::{EventKey, Items, PointerSize, Record, Source};
 
 use buffer::BufferHeader;
 
+impl<'a> Record<'a> {
+    /// The record at the beginning of `bytes`, where time stamps are FILETIME, and how many bytes
+    /// there are to the next one.
+    pub fn parse(bytes: &'a [u8]) -> Option<(Self, usize)> {
+        let (record, length) = record::parse(bytes).ok()?;
+        Some((Self { filetime: record.ticks.unwrap_or(0), ..record }, length))
+    }
+}
+
 /// Why a file cannot be read at all.
 #[derive(Debug, Error)]
 pub enum EtlError {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fim_common::baseline::{Baseline, BaselineError};
-use fim_common::event::Provider;
 use fim_common::event::actor::Actor;
+use fim_common::event::{Provider, RegistryData};
 use fim_common::operation::{Operation, OperationKind, RegistryOperation};
 use fim_common::policy::{Policy, RegistryPattern};
 use fim_common::registry::{
@@ -84,8 +84,13 @@ impl Scope {
         self.places.is_empty()
     }
 
+    /// Whether a rule is about a key, or a value of it.
+    pub fn asks(&self, name: &str, value: Option<&str>) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(name, value))
+    }
+
     fn wants(&self, names: &[String], value: Option<&str>) -> bool {
-        names.iter().any(|name| self.patterns.iter().any(|pattern| pattern.matches(name, value)))
+        names.iter().any(|name| self.asks(name, value))
     }
 
     /// What there is now, and how many keys found no room.
@@ -114,16 +119,9 @@ impl Scope {
         let values: BTreeMap<String, RegistryValue> = values
             .into_iter()
             .filter(|value| whole || self.wants(&names, Some(&value.name)))
-            .map(|value| {
-                let hash = Sha256::digest(&value.data);
-                let short = value.data.len() <= DATA_MAX;
-                let data = if short { value.data.as_slice() } else { &[] };
-                let known = RegistryValue {
-                    data: registry_data(value.kind, data),
-                    size: value.data.len() as u64,
-                    sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
-                };
-                (value.name, known)
+            .map(|found| {
+                let known = value(found.kind, &found.data);
+                (found.name, known)
             })
             .collect();
         if whole || !values.is_empty() {
@@ -169,6 +167,24 @@ pub fn count(pattern: &RegistryPattern) -> usize {
         }
     }
     found
+/// What is kept of a value.
+pub(super) fn value(kind: u32, data: &[u8]) -> RegistryValue {
+    let short = data.len() <= DATA_MAX;
+    let kept = registry_data(kind, if short { data } else { &[] });
+    RegistryValue { data: kept, ..known_value(RegistryData::default(), data) }
+}
+
+/// What is kept of a value whose `data` was told already.
+pub(super) fn known_value(mut data: RegistryData, bytes: &[u8]) -> RegistryValue {
+    if bytes.len() > DATA_MAX {
+        (data.bytes, data.strings) = (None, None);
+    }
+    let hash = Sha256::digest(bytes);
+    RegistryValue {
+        data,
+        size: bytes.len() as u64,
+        sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
 }
 
 /// The users whose hives are loaded.
@@ -223,7 +239,7 @@ pub fn compare(baseline: &Baseline, scope: &Scope) -> Result<Vec<Operation>, Bas
 }
 
 /// A difference as an operation that nobody was seen to do.
-fn operation(found: RegistryDifference) -> Operation {
+pub(super) fn operation(found: RegistryDifference) -> Operation {
     let RegistryDifference { key: path, value, action, before, after, security } = found;
     let (hive, key) = path.split_once('\\').unwrap_or((&path, ""));
     let names = names_of(&path);

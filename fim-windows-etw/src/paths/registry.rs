@@ -20,7 +20,8 @@ impl RegistryPath {
     }
 
     /// The other names of the same key, by which a rule may mean it: `CurrentControlSet` for
-    /// `ControlSet001`, and the key without `WOW6432Node` for a 32-bit program's view.
+    /// `ControlSet001`, the key without `WOW6432Node` for a 32-bit program's view, and `HKCU` for a
+    /// user's own part of `HKU`.
     ///
     /// Which control set is the current one is not recorded: it is the first, but for a machine
     /// that was started with its last known good configuration.
@@ -30,6 +31,9 @@ impl RegistryPath {
         if let Some(current) = control_set(&path) {
             aliases.push(current);
         }
+        if let Some(own) = own(&path) {
+            aliases.push(own);
+        }
         let lower = path.to_ascii_lowercase();
         if let Some(at) = lower.find("\\wow6432node")
             && matches!(path.as_bytes().get(at + 12), None | Some(b'\\'))
@@ -38,6 +42,22 @@ impl RegistryPath {
         }
         aliases
     }
+}
+
+/// `HKCU\…` of `HKU\<SID>\…`, for people (`S-1-5-21-…`), local or of a domain (Entra ID's are
+/// `S-1-12-1-…`).
+fn own(path: &str) -> Option<String> {
+    let rest = path.strip_prefix("HKU\\")?;
+    let (sid, below) = rest.split_once('\\').unwrap_or((rest, ""));
+    let sid = sid.to_ascii_uppercase();
+    if !sid.starts_with("S-1-5-21-") && !sid.starts_with("S-1-12-1-") {
+        return None;
+    }
+    let root = match sid.ends_with("_CLASSES") {
+        true => "HKCU\\Software\\Classes",
+        false => "HKCU",
+    };
+    Some(if below.is_empty() { root.to_owned() } else { format!("{root}\\{below}") })
 }
 
 fn control_set(path: &str) -> Option<String> {

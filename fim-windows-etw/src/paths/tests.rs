@@ -90,6 +90,14 @@ fn registry_names() {
     );
     assert!(of("\\REGISTRY\\MACHINE\\SYSTEM\\ControlSet0011").is_empty());
     assert_eq!(of("\\REGISTRY\\MACHINE\\SOFTWARE\\WOW6432Node\\X"), ["HKLM\\SOFTWARE\\X"]);
+    // A rule about HKCU is about each user.
+    assert_eq!(of("\\REGISTRY\\USER\\S-1-5-21-1-2-3-1000\\Run"), ["HKCU\\Run"]);
+    assert_eq!(of("\\REGISTRY\\USER\\S-1-12-1-2-3-4-5"), ["HKCU"]);
+    assert_eq!(
+        of("\\REGISTRY\\USER\\S-1-5-21-1-2-3-1000_Classes\\.txt"),
+        ["HKCU\\Software\\Classes\\.txt"]
+    );
+    assert!(of("\\REGISTRY\\USER\\S-1-5-18\\Run").is_empty());
 }
 
 #[cfg(not(windows))]

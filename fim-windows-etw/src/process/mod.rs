@@ -29,6 +29,41 @@ const SAME_START: u64 = SECOND;
 /// Ancestors that are told.
 const ANCESTORS_MAX: usize = 8;
 
+/// Names accounts. Only the system on which they are can.
+pub trait Accounts {
+    /// `DOMAIN\name` of a SID (`S-1-5-…`); `None`: not known, or not yet.
+    fn name(&self, sid: &str) -> Option<String>;
+}
+
+/// Nobody can be asked, as for a recorded trace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoAccounts;
+
+impl Accounts for NoAccounts {
+    fn name(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+/// What the system tells of a process that runs: no event has the command line or the user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Its id.
+    pub pid: u32,
+    /// FILETIME.
+    pub created: Option<u64>,
+    /// The id of whoever started it.
+    pub parent: Option<u32>,
+    /// The path of its executable.
+    pub executable: Option<String>,
+    /// With what it was called.
+    pub command_line: Option<String>,
+    /// Whose it is.
+    pub user: Option<UserId>,
+    /// With which rights it runs.
+    pub token: Token,
+}
+
 /// One execution.
 #[derive(Clone, Debug, Default)]
 struct Execution {
@@ -81,7 +116,15 @@ impl Execution {
         fill(&mut self.name, other.name);
         fill(&mut self.command_line, other.command_line);
         fill(&mut self.user, other.user);
-        fill(&mut self.token, other.token);
+        match (&mut self.token, other.token) {
+            (Some(token), Some(other)) => {
+                fill(&mut token.integrity_level, other.integrity_level);
+                fill(&mut token.elevated, other.elevated);
+                fill(&mut token.elevation_type, other.elevation_type);
+                fill(&mut token.session, other.session);
+            }
+            (token, other) => fill(token, other),
+        }
     }
 }
 
@@ -126,6 +169,24 @@ impl Processes {
             }
             _ => {}
         }
+    }
+
+    /// Takes in what the system says of a process.
+    pub fn seen(&mut self, seen: Seen, filetime: u64) {
+        let last = |path: &str| path.rsplit('\\').next().map(str::to_owned);
+        let execution = Execution {
+            pid: seen.pid,
+            start: seen.created,
+            parent: seen.parent,
+            session: seen.token.session,
+            name: seen.executable.as_deref().and_then(last),
+            executable: seen.executable,
+            command_line: seen.command_line.map(cut),
+            user: seen.user,
+            token: (seen.token != Token::default()).then_some(seen.token),
+            ..Execution::default()
+        };
+        self.started(execution, filetime);
     }
 
     /// The execution that an event tells of, if it is known already.
@@ -211,7 +272,7 @@ impl Processes {
     }
 
     /// Who wrote a record.
-    pub fn actor(&self, who: &Who) -> Actor {
+    pub fn actor(&self, who: &Who, accounts: &dyn Accounts) -> Actor {
         let mut actor = Actor::default();
         let mut unknown = |what: &str, why: &str| {
             actor.unknown.insert(what.to_owned(), why.to_owned());
@@ -221,7 +282,7 @@ impl Processes {
             if who.sid.is_none() {
                 unknown("user", "not_recorded");
             }
-            actor.user = who.sid.as_deref().map(acting_user).map(Into::into);
+            actor.user = who.sid.as_deref().map(|sid| acting_user(sid, accounts)).map(Into::into);
             return actor;
         };
         let found = self.find(pid, who.filetime, who.start_key);
@@ -254,7 +315,7 @@ impl Processes {
             }
         }
         let owner = found.and_then(|found| found.user.clone());
-        let acting = who.sid.as_deref().map(acting_user);
+        let acting = who.sid.as_deref().map(|sid| acting_user(sid, accounts));
         let user = match (owner, acting) {
             // A thread that acts for somebody else, as a server does for its client.
             (Some(owner), Some(acting)) if acting.id.as_deref() != Some(&owner.id) => {
@@ -352,20 +413,32 @@ fn user_id(sid: Sid<'_>) -> UserId {
     UserId { id: sid.to_string(), name: sid.well_known().map(str::to_owned) }
 }
 
-fn acting_user(sid: &[u8]) -> User {
+/// The name of a `TOKEN_ELEVATION_TYPE`.
+pub fn elevation_type(kind: u32) -> Option<&'static str> {
+    Some(match kind {
+        1 => "default",
+        2 => "full",
+        3 => "limited",
+        _ => return None,
+    })
+}
+
+fn acting_user(sid: &[u8], accounts: &dyn Accounts) -> User {
     let user = Sid::parse(sid).map(user_id).unwrap_or_default();
     let id = (!user.id.is_empty()).then_some(user.id);
-    User { id, name: user.name, ..User::default() }
+    let name = user.name.or_else(|| accounts.name(id.as_deref()?));
+    User { id, name, ..User::default() }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > TEXT_MAX {
+        let end = (0..=TEXT_MAX).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
 }
 
 fn execution(pid: u32, start: Option<u64>, values: &Values<'_>, devices: &Devices) -> Execution {
-    let cut = |mut text: String| {
-        if text.len() > TEXT_MAX {
-            let end = (0..=TEXT_MAX).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-            text.truncate(end);
-        }
-        text
-    };
     let text = |text: String| (!text.is_empty()).then(|| cut(text));
     let image = values.image_name.and_then(|name| text(name.to_string()));
     let short = values.short_name.and_then(|name| text(name.to_string()));
@@ -373,14 +446,7 @@ fn execution(pid: u32, start: Option<u64>, values: &Values<'_>, devices: &Device
     let token = Token {
         integrity_level: values.mandatory_label.and_then(Sid::integrity_level).map(str::to_owned),
         elevated: values.is_elevated.map(|elevated| elevated != 0),
-        elevation_type: values.elevation_type.and_then(|kind| {
-            Some(match kind {
-                1 => "default".to_owned(),
-                2 => "full".to_owned(),
-                3 => "limited".to_owned(),
-                _ => return None,
-            })
-        }),
+        elevation_type: values.elevation_type.and_then(elevation_type).map(str::to_owned),
         session: values.session_id,
     };
     Execution {

@@ -17,6 +17,7 @@ mod results;
 mod scan;
 mod sections;
 mod targets;
+mod windows;
 
 use std::{
     fs,
@@ -68,6 +69,9 @@ enum What {
     Scan(scan::Options),
     /// Filters of `fim events` on a large journal; the rest of the page stays as it is.
     Events(events::Options),
+    /// How many of Windows' events one core decodes and correlates; the rest of the page stays as it
+    /// is.
+    Windows,
 }
 
 /// Share of the full number of operations, and rounds.
@@ -82,6 +86,7 @@ pub(crate) fn bench(ws: &Workspace, options: &Options) -> Result<()> {
     match &options.what {
         Some(What::Scan(options)) => return scan::bench(ws, options),
         Some(What::Events(options)) => return events::bench(ws, options),
+        Some(What::Windows) => return windows::bench(ws),
         None => {}
     }
     let kept = ws.target.join("bench");

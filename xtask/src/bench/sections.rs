@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::workspace::{Workspace, say};
 
 /// In the order of the page.
-pub(crate) const NAMES: [&str; 2] = ["scan", "events"];
+pub(crate) const NAMES: [&str; 3] = ["scan", "events", "windows"];
 
 fn marks(name: &str) -> [String; 2] {
     [format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->")]

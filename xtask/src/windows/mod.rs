@@ -12,6 +12,7 @@ use crate::{
     workspace::{Workspace, run, say},
 };
 
+mod imports;
 mod service;
 mod wine;
 mod zip;
@@ -22,11 +23,13 @@ const TARGET: Target =
     Target { triple: "x86_64-pc-windows-gnu", cc: "x86_64-w64-mingw32-gcc", folder: "windows" };
 
 /// What is built and checked: everything that has a Windows side.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 12] = [
     "--package",
     "fim-win32",
     "--package",
     "fim-sinks",
+    "--package",
+    "fim-etw-standin",
     "--package",
     "fim-common",
     "--package",
@@ -94,7 +97,9 @@ fn build(ws: &Workspace, release: bool) -> Result<PathBuf> {
     }
     run(&mut cargo)?;
     let profile = if release { "release" } else { "debug" };
-    Ok(TARGET.dir(ws).join(TARGET.triple).join(profile).join("fim-windows-etw.exe"))
+    let exe = TARGET.dir(ws).join(TARGET.triple).join(profile).join("fim-windows-etw.exe");
+    imports::check(&exe, imports::Etw::Windows)?;
+    Ok(exe)
 }
 
 fn clippy(ws: &Workspace) -> Result<()> {
@@ -112,11 +117,16 @@ fn test(ws: &Workspace, args: &[String]) -> Result<()> {
     cargo.args(["--lib", "--bins", "--tests", "--"]).args(args);
     wine.runs(&mut cargo);
     run(&mut cargo)?;
+    // Built with these tests, as it is built for a release but for optimisation.
+    let folder = TARGET.dir(ws).join(TARGET.triple).join("debug");
+    let exe = folder.join(zip::PROGRAM);
+    imports::check(&exe, imports::Etw::Windows)?;
     if !args.is_empty() {
         return Ok(());
     }
+    let test = imports::newest(&folder.join("deps"), "etw-")?;
+    imports::check(&test, imports::Etw::StandIn)?;
     // With the program that was built for the tests: it is packed in the same way.
-    let exe = TARGET.dir(ws).join(TARGET.triple).join("debug").join(zip::PROGRAM);
     let (_, zip) = zip::pack(ws, &exe, &TARGET.dir(ws).join("dist"))?;
     service::test(&wine, &zip::check(&zip)?)
 }

@@ -58,6 +58,14 @@ impl Wine {
         if !prefix.join("system.reg").is_file() {
             run(Command::new(&script).args(["wineboot", "-i"]))?;
         }
+        // Old ones say that they are Windows 7, where a session of the kernel's own events has a
+        // name that is given.
+        let settings = fs::read_to_string(prefix.join("user.reg")).unwrap_or_default();
+        if !settings.contains(r#""Version"="win10""#) {
+            run(Command::new(&script)
+                .args(["reg", "add", r"HKCU\Software\Wine"])
+                .args(["/v", "Version", "/d", "win10", "/f"]))?;
+        }
         Ok(Self { script })
     }
 

@@ -26,6 +26,7 @@ use fim_win32::security;
 use self::report::{Done, Finding, Report, Seen};
 use self::steps::{Object, Place, STEPS, Step};
 use crate::commands::{exit, run};
+use crate::live::choice;
 use crate::live::site::Here;
 
 mod report;
@@ -260,7 +261,7 @@ impl Agent {
             let started = started.into_iter().find(|e| e.event.action == Action::AgentStarted);
             if let Some(event) = started {
                 agent.collector = event.fim.message.unwrap_or_default();
-                agent.is_degraded = agent.collector.starts_with(run::DEGRADED);
+                agent.is_degraded = agent.collector.starts_with(choice::DEGRADED);
                 return Ok(agent);
             }
             agent.is_alive()?;
