@@ -96,7 +96,7 @@ impl Translator {
         let others = u64::from((mask & !told).count_ones());
         Counters::add(&self.counters.filtered, others);
         for bit in TOLD.into_iter().filter(|bit| mask & told & bit != 0) {
-            let kind = self.to_object(bit, object.key());
+            let kind = self.done_to(bit, object.key());
             let (before, after) = Default::default();
             self.emit(stamped, Draft { kind, path: None, object: id, before, after });
         }

@@ -326,7 +326,7 @@ impl Translator {
                     true,
                 ),
                 libc::FAN_MODIFY | libc::FAN_ATTRIB | libc::FAN_CLOSE_WRITE => {
-                    (self.to_object(bit, &key), true)
+                    (self.done_to(bit, &key), true)
                 }
                 _ => {
                     if mask & libc::FAN_ONDIR != 0 && !self.names_objects {
@@ -348,7 +348,7 @@ impl Translator {
     }
 
     /// What `bit` says was done to the object of this handle itself, whatever its name.
-    pub(super) fn to_object(&mut self, bit: u64, key: &[u8]) -> OperationKind {
+    pub(super) fn done_to(&mut self, bit: u64, key: &[u8]) -> OperationKind {
         match bit {
             libc::FAN_MODIFY => {
                 self.modified.insert(key);

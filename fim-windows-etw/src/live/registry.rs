@@ -167,6 +167,8 @@ pub fn count(pattern: &RegistryPattern) -> usize {
         }
     }
     found
+}
+
 /// What is kept of a value.
 pub(super) fn value(kind: u32, data: &[u8]) -> RegistryValue {
     let short = data.len() <= DATA_MAX;

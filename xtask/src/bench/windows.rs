@@ -30,7 +30,6 @@ pub(crate) fn bench(ws: &Workspace) -> Result<()> {
         .filter(|line| line.starts_with('{'))
         .map(|line| serde_json::from_str(line).with_context(|| format!("reading {line}")))
         .collect::<Result<_>>()?;
-    let section = section(&figures);
     sections::write(ws, "windows", &section(&figures))
 }
 

@@ -50,8 +50,8 @@ fn verdict(imported: &[&str], marked: bool, whose: Etw) -> Result<()> {
     Ok(())
 }
 
-/// The names in the import tables that objdump prints: `	vma:  Hint/Ord Member-Name Bound-To`, and
-/// lines of `	address  number  name`.
+/// The names in the import tables that objdump prints: `vma:  Hint/Ord Member-Name Bound-To`, and
+/// lines of `address  number  name`.
 fn imported(tables: &str) -> Vec<&str> {
     let lines = tables.lines().filter_map(|line| {
         let mut words = line.split_whitespace();

@@ -80,6 +80,7 @@ fn is_of_object(action: Action) -> bool {
         | Action::GapClosed
         | Action::CanaryMissed
         | Action::AgentKilled
+        | Action::AgentTampered
         | Action::ClockChanged
         | Action::Suppressed
         | Action::Heartbeat
