@@ -198,7 +198,8 @@ fn events() -> Vec<Value> {
             &mut event,
             json!({"fim": {"message": "said = |\\\nmore", "gap": {"from": time,
             "to": time, "hooks": ["ring"], "scope": []},
-            "suppressed": [{"rule": "r", "condition": "c", "count": 1, "first": time, "last": time}],
+            "suppressed": [{"rule": "r", "condition": "c", "count": 1, "first": time, "last": time,
+                "paths": ["/x"], "processes": [{"user": "root", "count": 1}]}],
             "baseline": {"objects": 1, "created": 1, "updated": 0, "deleted": 0, "unreadable": 0,
                 "paths": []}, "journal": {"segment": 1, "entries": 2, "head": "00"}}}),
         );
