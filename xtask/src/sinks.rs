@@ -34,7 +34,8 @@ for version in "1.3.0", "1.8.0":
     schema = OcsfJsonSchemaEmbedded(published)
     names = {made["uid"]: name for name, made in published["classes"].items()}
     for uid in 1001, 6002, 201001, 201002:
-        for profiles in [], ["host"], ["container"], ["security_control"], ["container", "security_control"]:
+        for profiles in [[], ["host"], ["host", "container"], ["container"], ["security_control"],
+                         ["container", "security_control"]]:
             made = schema.get_class_schema(class_name=names[uid], profiles=profiles)
             path = "-".join([f"{sys.argv[1]}/ocsf", version, str(uid), *profiles]) + ".json"
             with open(path, "w") as out:

@@ -221,6 +221,9 @@ pub(super) fn object(event: &Event) -> Value {
         let attacks: Vec<Value> =
             threat.technique.id.iter().map(|id| objects::attack(id)).collect();
         put("attacks", Some(json!(attacks)));
+        // The profile asks for it: it was neither allowed nor denied by us.
+        put("action_id", Some(json!(99)));
+        put("action", Some(json!("Observed")));
     }
     let is_win = matches!(class, Class::Key | Class::Value);
     put("metadata", Some(objects::metadata(event, &profiles, is_win)));
