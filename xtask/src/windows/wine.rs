@@ -58,6 +58,10 @@ impl Wine {
         if !prefix.join("system.reg").is_file() {
             run(Command::new(&script).args(["wineboot", "-i"]))?;
         }
+        // Services have an environment of their own, without our path.
+        let system = prefix.join("drive_c/windows/system32");
+        fs::copy(&library, system.join("bcryptprimitives.dll"))
+            .context("copying a library into Wine")?;
         Ok(Self { script })
     }
 
