@@ -47,7 +47,6 @@ enum Framing {
     /// Their length before each (RFC 6587, section 3.4.1).
     Counted,
     /// A newline behind each, which none has in it: what readers of a Unix stream expect.
-    #[cfg_attr(windows, expect(dead_code, reason = "only local sockets are read by lines"))]
     Newline,
 }
 

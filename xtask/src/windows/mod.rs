@@ -1,6 +1,6 @@
 //! `cargo xtask windows`: the agent for Windows, cross-compiled, and its tests under Wine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
@@ -48,6 +48,8 @@ pub(crate) enum Task {
     },
     /// Build the zip that is delivered.
     Zip,
+    /// Pack the program, without optimisation, and run the service that it is under Wine.
+    Service,
     /// Run clippy for Windows.
     Clippy,
     /// Run the tests for Windows under Wine.
@@ -71,6 +73,9 @@ pub(crate) fn run_task(ws: &Workspace, task: Task) -> Result<()> {
             let exe = build(ws, true)?;
             let (_, zip) = zip::pack(ws, &exe, &dist::directory(ws))?;
             zip::check(&zip).map(drop)
+        }
+        Task::Service => {
+            service_test(ws, &wine::Wine::prepare(&TARGET.dir(ws))?, &build(ws, false)?)
         }
         Task::Clippy => clippy(ws),
         Task::Test { args } => test(ws, &args),
@@ -127,6 +132,11 @@ fn test(ws: &Workspace, args: &[String]) -> Result<()> {
     let test = imports::newest(&folder.join("deps"), "etw-")?;
     imports::check(&test, imports::Etw::StandIn)?;
     // With the program that was built for the tests: it is packed in the same way.
-    let (_, zip) = zip::pack(ws, &exe, &TARGET.dir(ws).join("dist"))?;
-    service::test(&wine, &zip::check(&zip)?)
+    service_test(ws, &wine, &exe)
+}
+
+/// What is delivered, as it is used.
+fn service_test(ws: &Workspace, wine: &wine::Wine, exe: &Path) -> Result<()> {
+    let (_, zip) = zip::pack(ws, exe, &TARGET.dir(ws).join("dist"))?;
+    service::test(wine, &zip::check(&zip)?)
 }

@@ -7,7 +7,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -35,18 +35,29 @@ pub(super) fn test(wine: &Wine, unpacked: &Path) -> Result<()> {
     fs::create_dir_all(directory.join("Watched"))?;
     fs::create_dir_all(directory.join("Also"))?;
     let place = Place { wine, program: unpacked.join(super::zip::PROGRAM), directory };
-    // What an interrupted run has left.
-    let _ = place.fim(&["service", "uninstall", "--name", NAME])?;
-    let done = place.life();
-    if done.is_err() {
-        let log = fs::read_to_string(place.directory.join("state/fim.log")).unwrap_or_default();
-        say(format!("the service's log:\n{log}"));
-        let _ = place.fim(&["service", "uninstall", "--name", NAME])?;
-    }
+    // Wine's Windows goes down, services and all, when nobody uses it any more.
+    let mut user =
+        wine.command().arg("cmd.exe").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    let done = place.run();
+    // It ends when there is nothing more to read.
+    drop(user.stdin.take());
+    user.wait()?;
     done
 }
 
 impl Place<'_> {
+    fn run(&self) -> Result<()> {
+        // What an interrupted run has left.
+        self.fim(&["service", "uninstall", "--name", NAME])?;
+        let done = self.life();
+        if done.is_err() {
+            let log = fs::read_to_string(self.directory.join("state/fim.log")).unwrap_or_default();
+            say(format!("the service's log:\n{log}"));
+            self.fim(&["service", "uninstall", "--name", NAME])?;
+        }
+        done
+    }
+
     fn life(&self) -> Result<()> {
         self.policy()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();

@@ -66,6 +66,10 @@ impl Wine {
                 .args(["reg", "add", r"HKCU\Software\Wine"])
                 .args(["/v", "Version", "/d", "win10", "/f"]))?;
         }
+        // Services have an environment of their own, without our path.
+        let system = prefix.join("drive_c/windows/system32");
+        fs::copy(&library, system.join("bcryptprimitives.dll"))
+            .context("copying a library into Wine")?;
         Ok(Self { script })
     }
 

@@ -87,7 +87,7 @@ fn test(directory: Option<&Path>) -> Result<Report> {
     Ok(Report {
         time: begun,
         host: Here.host(),
-        collector: agent.collector,
+        collector: std::mem::take(&mut agent.collector),
         is_degraded: agent.is_degraded,
         program: report::Program { pid, executable: own_path()?, user: security::own_sid()? },
         ended_in_order: last == Some(Action::AgentStopped),

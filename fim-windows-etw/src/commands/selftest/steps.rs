@@ -17,7 +17,7 @@ const TEXT: u32 = 1;
 const NUMBER: u32 = 4;
 
 /// Where the steps are done.
-pub struct Place {
+pub(super) struct Place {
     /// The directory.
     pub directory: PathBuf,
     /// The key, below HKCU.
@@ -36,7 +36,7 @@ impl Place {
 
 /// What a step is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Object {
+pub(super) enum Object {
     /// A file or directory in the directory, by the name that it has afterwards.
     File(&'static str),
     /// A key below the key; empty: the key itself.
@@ -46,7 +46,7 @@ pub enum Object {
 }
 
 /// One step.
-pub struct Step {
+pub(super) struct Step {
     /// For people.
     pub name: &'static str,
     /// What it is about.
@@ -72,7 +72,7 @@ const fn step(
 }
 
 /// All steps, each on what those before have left.
-pub const STEPS: &[Step] = &[
+pub(super) const STEPS: &[Step] = &[
     step("create a file", Object::File("One.txt"), &[Created], &[Created], |place| {
         fs::write(place.file("One.txt"), "one")
     }),
