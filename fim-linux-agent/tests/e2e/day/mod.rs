@@ -143,7 +143,7 @@ impl<'a> Day<'a> {
              [[rule]]\nname = \"keys\"\npaths = [{:?}]\nseverity = \"critical\"\n",
             repository.tree(),
             repository.configuration(),
-            home.join("*/authorized_keys"),
+            home.join(".ssh/authorized_keys"),
         );
         fs::write(&config, rules).unwrap();
         let setup = Setup { config: Some(config), ..Setup::new(scratch.path(), &[]) };
