@@ -80,11 +80,7 @@ impl FileSystem {
         let Some(view) = self.views.first().cloned() else {
             return Found::Hidden;
         };
-        let mount = match self.mount.take().map_or_else(|| open_mount(&view.point), Ok) {
-            Ok(mount) => self.mount.insert(mount),
-            Err(_) => return Found::Gone,
-        };
-        let Ok(opened) = sys::open_by_handle(mount.as_fd(), fid) else {
+        let Some(opened) = self.open(&view, fid) else {
             return Found::Gone;
         };
         let Ok(path) = sys::path_of(opened.as_fd()) else {
@@ -112,6 +108,25 @@ impl FileSystem {
             Some(found) if view.root == Path::new("/") || same(&path) => Found::At(found),
             _ => Found::Hidden,
         }
+    }
+
+    /// Whether the object of `fid` is there and has a name, whatever it is.
+    pub(super) fn has_name(&mut self, fid: Fid<'_>) -> bool {
+        let Some(view) = self.views.first().cloned() else {
+            return false;
+        };
+        let opened = self.open(&view, fid);
+        opened.is_some_and(|opened| rustix::fs::fstat(&opened).is_ok_and(|stat| stat.st_nlink > 0))
+    }
+
+    /// The object of `fid`, for asking about it.
+    fn open(&mut self, view: &View, fid: Fid<'_>) -> Option<OwnedFd> {
+        let mount = match self.mount.take() {
+            Some(mount) => mount,
+            None => open_mount(&view.point).ok()?,
+        };
+        let mount = self.mount.insert(mount);
+        sys::open_by_handle(mount.as_fd(), fid).ok()
     }
 
     /// Where on the host `inner` is, and whether that matters. Of several places one that is

@@ -220,6 +220,11 @@ impl Places {
         }
     }
 
+    /// Whether the object is there and has a name, although the kernel may know none at the moment.
+    pub(super) fn has_name(&mut self, fid: Fid<'_>) -> bool {
+        self.filesystems.get(fid.fsid()).is_some_and(|filesystem| filesystem.has_name(fid))
+    }
+
     /// An event tells that `object` is the directory `name` in `parent` from now on.
     pub(super) fn learn(&mut self, parent: &Directory, name: &[u8], object: Fid<'_>) {
         self.remember(object, entry(&parent.inner, name));
