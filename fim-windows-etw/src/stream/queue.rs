@@ -141,6 +141,11 @@ impl<M> Queue<M> {
         batch
     }
 
+    /// What found no room, where whoever takes the rest may be waiting for somebody else.
+    pub fn take_lost(&self) -> Option<Lost> {
+        self.lock().lost.take()
+    }
+
     /// Takes nothing in any more.
     pub fn close(&self) {
         self.lock().closed = true;

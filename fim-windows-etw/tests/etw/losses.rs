@@ -45,7 +45,7 @@ fn a_session_that_somebody_stops_is_started_again() {
 
 #[test]
 fn callbacks_never_wait_for_a_pipeline_that_does() {
-    const COUNT: u64 = 30_000;
+    const COUNT: u64 = 12_000;
     // One operation finds room in front of the pipeline, some thousand records in the queue.
     let setup = Setup { queue: 1 << 20, channel: 1, ..Setup::default() };
     let mut rig = setup.start("waits").unwrap();

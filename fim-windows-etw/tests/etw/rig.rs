@@ -25,9 +25,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const FOREVER: Duration = Duration::from_secs(100_000);
 
 pub(crate) struct Rig {
+    /// In front of the collector, which may be waiting for it when a test has failed.
+    pub(crate) observations: Receiver<Observation>,
     pub(crate) collector: EtwCollector,
     pub(crate) losses: Losses,
-    pub(crate) observations: Receiver<Observation>,
     pub(crate) changes: String,
     pub(crate) processes: String,
     _state: tempfile::TempDir,

@@ -159,7 +159,7 @@ impl EtwCollector {
         let worker = Builder::new().name("etw".to_owned()).spawn({
             let (queue, counters, people) =
                 (Arc::clone(&queue), Arc::clone(&counters), people.clone());
-            let scope = registry.clone();
+            let (scope, losses) = (registry.clone(), losses.clone());
             let bytes = sizes.queue;
             move || {
                 let worker = Worker {
@@ -196,8 +196,9 @@ impl EtwCollector {
         // From here on `this` ends the threads when something fails.
         notes.extend(this.take_down_what_is(&prefix, &sizes, &people));
         let follower = Builder::new().name("processes".to_owned()).spawn({
-            let (from, to, people) = (process_queue, Arc::clone(&queue), people);
-            move || processes::follow(&from, &people, &to)
+            let (from, to) = (process_queue, Arc::clone(&queue));
+            let (losses, counters) = (losses.clone(), Arc::clone(&this.counters));
+            move || processes::follow(&from, &people, &to, &losses, &counters)
         })?;
         this.follower = Some(follower);
         this.looker = Some(Builder::new().name("registry".to_owned()).spawn({
@@ -209,11 +210,10 @@ impl EtwCollector {
             Watched::new(PROCESSES, process_options, process_sink, processes),
         ];
         let (stop, stopped) = channel();
-        this.supervisor = Some(
-            Builder::new()
-                .name("etw sessions".to_owned())
-                .spawn(move || supervisor::supervise(watched, &queue, &stopped))?,
-        );
+        this.supervisor = Some(Builder::new().name("etw sessions".to_owned()).spawn({
+            let counters = Arc::clone(&this.counters);
+            move || supervisor::supervise(watched, &queue, &losses, &counters, &stopped)
+        })?);
         this.stop = Some(stop);
         this.summary = match notes.is_empty() {
             true => "files, registry and processes through ETW".to_owned(),

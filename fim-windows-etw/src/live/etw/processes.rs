@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fim_common::event::actor::{Token, UserId};
+use fim_common::loss::Losses;
 use fim_win32::process::{self, Process};
 
 use super::people::People;
-use super::worker::{Message, Setback};
+use super::worker::{Counters, Message, Setback};
 use crate::decode::{self, Provider, integrity_level};
 use crate::etl::Record;
 use crate::process::{Accounts as _, Seen, elevation_type};
@@ -53,11 +54,17 @@ pub(super) fn running(people: &People) -> std::io::Result<Vec<Seen>> {
 
 /// Takes what the session of processes tells, looks at each that starts, and hands both on; until
 /// the queue is closed.
-pub(super) fn follow(queue: &Queue<Nothing>, people: &People, to: &Queue<Message>) {
+pub(super) fn follow(
+    queue: &Queue<Nothing>,
+    people: &People,
+    to: &Queue<Message>,
+    losses: &Losses,
+    counters: &Counters,
+) {
     loop {
         let batch = queue.take(Duration::from_secs(1));
         if let Some(lost) = batch.lost {
-            to.post(Message::Setback(Setback::Queue(lost)));
+            Setback::Queue(lost).report(losses, counters);
         }
         let mut rest = &batch.records[..];
         while let Some((record, length)) = Record::parse(rest) {

@@ -17,7 +17,7 @@ pub const SPELLINGS_MAX: usize = 16_384;
 /// And for how long: a name that was given anew may be spelled another way.
 const REMEMBERED: Duration = Duration::from_secs(2);
 /// Names of a directory among which one that is gone is looked for.
-const SIBLINGS_MAX: usize = 10_000;
+const SIBLINGS_MAX: usize = 1000;
 
 /// Spells paths.
 pub(super) struct Spelling {
@@ -57,7 +57,11 @@ impl Spelling {
         }
         match file::spelled(path) {
             Ok(spelled) => self.remember(path, spelled),
-            Err(_) => self.gone(path),
+            // It is gone again, as temporary files are: nobody has to be found.
+            Err(_) => {
+                let spelled = self.by_parent(path);
+                self.remember(path, spelled)
+            }
         }
     }
 
@@ -69,8 +73,26 @@ impl Spelling {
         spelled
     }
 
-    /// Of what is there no more: its directory as the disk has it, its name as the baseline does.
+    /// Of what is there no more: as it was spelled a moment ago; else its directory as the disk has
+    /// it, and its name as the baseline does.
     fn gone(&mut self, path: &Path) -> PathBuf {
+        if let Some((known, _)) = self.known.get(path) {
+            return known.clone();
+        }
+        let spelled = self.by_parent(path);
+        let Some(parent) = spelled.parent() else { return spelled };
+        if self.baseline.get(&spelled).is_ok_and(|known| known.is_some()) {
+            return spelled;
+        }
+        let folded = fold(&spelled.to_string_lossy());
+        let siblings = self.baseline.tree(parent).take(SIBLINGS_MAX).flatten();
+        let known =
+            siblings.map(|(known, _)| known).find(|known| fold(&known.to_string_lossy()) == folded);
+        known.unwrap_or(spelled)
+    }
+
+    /// With its directory as the disk has it.
+    fn by_parent(&mut self, path: &Path) -> PathBuf {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return path.to_owned();
         };
@@ -81,14 +103,6 @@ impl Spelling {
                 self.remember(parent, spelled)
             }
         };
-        let spelled = parent.join(name);
-        if self.baseline.get(&spelled).is_ok_and(|known| known.is_some()) {
-            return spelled;
-        }
-        let folded = fold(&spelled.to_string_lossy());
-        let siblings = self.baseline.tree(&parent).take(SIBLINGS_MAX).flatten();
-        let known =
-            siblings.map(|(known, _)| known).find(|known| fold(&known.to_string_lossy()) == folded);
-        known.unwrap_or(spelled)
+        parent.join(name)
     }
 }

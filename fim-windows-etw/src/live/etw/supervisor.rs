@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fim_common::time::Timestamp;
 use fim_win32::etw::{Losses, Session, SessionOptions, Sink, flush, losses};
 
-use super::worker::{Message, Setback};
+use super::worker::{Counters, Message, Setback};
 use crate::stream::Queue;
 
 /// How often the session of processes is asked for what it has: a process that runs for a moment
@@ -133,12 +133,19 @@ impl Watched {
 pub(super) const CHANGES: &str = "etw_changes";
 pub(super) const PROCESSES: &str = "etw_processes";
 
-/// Until `stop` says so. Answers how stopping went.
+/// Until `stop` says so. Answers how stopping went. What was lost is told from here: the thread that
+/// empties the queue may be waiting for the pipeline.
 pub(super) fn supervise(
     mut sessions: Vec<Watched>,
     queue: &Arc<Queue<Message>>,
+    losses: &fim_common::loss::Losses,
+    counters: &Counters,
     stop: &Receiver<()>,
 ) -> io::Result<()> {
+    let tell = |setback: Setback| {
+        setback.report(losses, counters);
+        queue.post(Message::Look);
+    };
     let mut asked = Instant::now();
     while let Err(TryRecvError::Empty) = stop.try_recv() {
         // As the system's clock ticks every 16 ms only, a channel would wait that long.
@@ -148,10 +155,9 @@ pub(super) fn supervise(
         }
         if asked.elapsed() >= ASK {
             asked = Instant::now();
-            for watched in &mut sessions {
-                if let Some(setback) = watched.ask() {
-                    queue.post(Message::Setback(setback));
-                }
+            sessions.iter_mut().filter_map(Watched::ask).for_each(tell);
+            if let Some(lost) = queue.take_lost() {
+                tell(Setback::Queue(lost));
             }
         }
     }
@@ -161,7 +167,7 @@ pub(super) fn supervise(
         if watched.session.as_mut().is_some_and(|session| !session.has_ended())
             && let Some(setback) = watched.ask()
         {
-            queue.post(Message::Setback(setback));
+            tell(setback);
         }
         if let Some(session) = watched.session.take() {
             result = result.and(session.stop(PATIENCE));

@@ -42,8 +42,8 @@ pub(super) enum Message {
     Fence(u64),
     /// Something else is watched from now on; the answer is due when it is.
     Rescope(Box<Policy>, SyncSender<()>),
-    /// Something was lost.
-    Setback(Setback),
+    /// Something was lost: keys may differ from what is known of them.
+    Look,
 }
 
 /// A loss.
@@ -52,6 +52,25 @@ pub(super) enum Setback {
     Queue(Lost),
     /// The session lost something, or was not there, between two looks at it.
     Session { name: &'static str, from: Timestamp, count: Option<u64> },
+}
+
+impl Setback {
+    /// Tells of it beside the queues, which may be full just then; what was watched is compared with
+    /// the baseline.
+    pub(super) fn report(&self, losses: &Losses, counters: &Counters) {
+        let (hook, from, to, count) = match self {
+            Self::Queue(lost) => {
+                counters.queue_lost.fetch_add(lost.count, Relaxed);
+                let (from, to) = (timestamp(lost.times.0), timestamp(lost.times.1));
+                ("etw_queue", from, to, Some(lost.count))
+            }
+            Self::Session { name, from, count } => {
+                counters.session_lost.fetch_add(count.unwrap_or(1), Relaxed);
+                (*name, *from, Timestamp::now(), *count)
+            }
+        };
+        losses.report(Gap { from, to, count, hooks: vec![hook.to_owned()], scope: Vec::new() });
+    }
 }
 
 /// Asks for a look at the registry, so much later.
@@ -110,7 +129,8 @@ impl Worker {
             let batch = self.queue.take(patience);
             let now = Instant::now();
             if let Some(lost) = batch.lost {
-                self.setback(&Setback::Queue(lost));
+                Setback::Queue(lost).report(&self.losses, &self.counters);
+                self.look(Duration::ZERO);
             }
             for message in batch.messages {
                 self.message(message, &mut operations, now);
@@ -177,7 +197,7 @@ impl Worker {
                 // Fails when nobody waits any more.
                 let _ = done.send(());
             }
-            Message::Setback(setback) => self.setback(&setback),
+            Message::Look => self.look(Duration::ZERO),
         }
     }
 
@@ -186,24 +206,6 @@ impl Worker {
             // Fails when we are stopping.
             let _ = self.looks.send(Look(self.scope.clone(), later));
         }
-    }
-
-    /// Tells of a loss; what was watched is compared with the baseline.
-    fn setback(&mut self, setback: &Setback) {
-        let (hook, from, to, count) = match setback {
-            Setback::Queue(lost) => {
-                self.counters.queue_lost.fetch_add(lost.count, Relaxed);
-                let (from, to) = (timestamp(lost.times.0), timestamp(lost.times.1));
-                ("etw_queue", from, to, Some(lost.count))
-            }
-            Setback::Session { name, from, count } => {
-                self.counters.session_lost.fetch_add(count.unwrap_or(1), Relaxed);
-                (*name, *from, Timestamp::now(), *count)
-            }
-        };
-        let hooks = vec![hook.to_owned()];
-        self.losses.report(Gap { from, to, count, hooks, scope: Vec::new() });
-        self.look(Duration::ZERO);
     }
 
     fn hand_over(&mut self, operations: &mut Vec<Operation>) {
