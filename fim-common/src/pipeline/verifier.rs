@@ -235,8 +235,22 @@ impl Worker {
     /// Whether the file of a program is as its package has it.
     fn is_genuine(&mut self, program: &'static Program) -> bool {
         let path = PathBuf::from(program.path);
-        let mut facts = self.facts(HashSet::from([path.clone()]));
-        facts.remove(&path).is_some_and(|facts| facts.found.matches == Some(true))
+        // `dnf` is a link to `dnf-3`.
+        let target = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        let mut facts = self.facts(HashSet::from([path.clone(), target.clone()]));
+        let Some(file) = facts.remove(&target) else { return false };
+        if file.found.matches != Some(true) || path == target {
+            return file.found.matches == Some(true);
+        }
+        // dpkg does not record where a link leads: then it has to be to a file of the same package.
+        let Some(link) = facts.remove(&path) else { return false };
+        match (&link.owner, &file.owner) {
+            (Some((of_link, _)), Some((of_file, _))) => {
+                link.found.matches == Some(true)
+                    || (of_link.manager, &of_link.name) == (of_file.manager, &of_file.name)
+            }
+            _ => false,
+        }
     }
 
     /// What has been installed, replaced or removed since the end of the last run.
