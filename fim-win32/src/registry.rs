@@ -97,10 +97,6 @@ impl Key {
         Ok(Self(key))
     }
 
-    pub(crate) fn raw(&self) -> HKEY {
-        self.0
-    }
-
     /// The names of the keys in it.
     ///
     /// # Errors
