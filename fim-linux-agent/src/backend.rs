@@ -98,8 +98,7 @@ impl Monitor {
                 }
                 let status = monitor.status();
                 for hook in Hook::ALL {
-                    let mut of_hook =
-                        status.iter().filter(|status| status.hook == hook).peekable();
+                    let mut of_hook = status.iter().filter(|status| status.hook == hook).peekable();
                     if of_hook.peek().is_some() {
                         let armed = of_hook.all(|status| status.failure.is_none());
                         metrics.set_hook_armed(hook.name(), armed);

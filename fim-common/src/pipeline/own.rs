@@ -199,8 +199,7 @@ mod tests {
             assert_eq!(text.is_some(), told, "{kind:?} of {path}: {text:?}");
         }
         let mut failed = operation(OperationKind::Delete, Path::new("/var/lib/fim/lock"), 7);
-        failed.failure =
-            Some(crate::operation::Failure { errno: 13, folded: 0, summary: false });
+        failed.failure = Some(crate::operation::Failure { errno: 13, folded: 0, summary: false });
         let mut own = own();
         own.note(&failed);
         assert!(own.found.is_empty(), "an attempt changes nothing");

@@ -35,9 +35,7 @@ pub(super) fn differences<K: Copy + Eq + Hash, V: Copy + PartialEq>(
 ) -> Vec<(K, Option<V>)> {
     let lost = kept.iter().filter(|(key, value)| found.get(key) != Some(value));
     let strange = found.keys().filter(|key| !kept.contains_key(key));
-    lost.map(|(key, value)| (*key, Some(*value)))
-        .chain(strange.map(|key| (*key, None)))
-        .collect()
+    lost.map(|(key, value)| (*key, Some(*value))).chain(strange.map(|key| (*key, None))).collect()
 }
 
 #[cfg(test)]

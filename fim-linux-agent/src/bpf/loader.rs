@@ -156,11 +156,12 @@ impl Programs {
             let result = match &plan.program {
                 // For the test that a hook which is silently missing is found.
                 Ok(_) if crate::canary::is_silenced(plan.hook.name()) => Ok(None),
-                Ok(name) => Attached::new(&mut ebpf, status.len(), name, &plan.target, &btf)
-                    .map(|(program, verified)| {
+                Ok(name) => Attached::new(&mut ebpf, status.len(), name, &plan.target, &btf).map(
+                    |(program, verified)| {
                         attached.push(program);
                         verified
-                    }),
+                    },
+                ),
                 Err(reason) => Err(reason.clone()),
             };
             let (verified, failure) = match result {
@@ -281,9 +282,10 @@ impl Programs {
             }
             changed.push("ROOTS");
         }
-        let filters = self.filters.iter().map(|entry| {
-            entry.map(|(PodFilterKey(key), depth)| (key, depth)).map_err(unusable)
-        });
+        let filters = self
+            .filters
+            .iter()
+            .map(|entry| entry.map(|(PodFilterKey(key), depth)| (key, depth)).map_err(unusable));
         let filters = filters.collect::<Result<_, _>>()?;
         for (key, depth) in kept::differences(&self.kept.filters, &filters) {
             self.set_filter(key, depth.unwrap_or(0))?;

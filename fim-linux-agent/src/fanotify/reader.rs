@@ -206,7 +206,9 @@ impl Reader {
         });
         let message = match again {
             Ok(()) => format!("{what}; they are set again"),
-            Err(error) => format!("{what}, and they cannot be set again ({error}): restart the agent"),
+            Err(error) => {
+                format!("{what}, and they cannot be set again ({error}): restart the agent")
+            }
         };
         tracing::error!("{message}");
         self.translator.outlet.tampered(message);

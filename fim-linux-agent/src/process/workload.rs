@@ -197,9 +197,9 @@ fn by_runtime(root: &Path, id: &str) -> Option<Named> {
         bundles.filter_map(|(above, file)| read(&root.join(above).join(id).join(file))).next()?;
     let labels = configuration.docker.and_then(|docker| docker.labels).unwrap_or_default();
     let said = |keys: [&str; 2]| {
-        let found = keys.iter().find_map(|key| {
-            configuration.annotations.get(*key).or_else(|| labels.get(*key))
-        });
+        let found = keys
+            .iter()
+            .find_map(|key| configuration.annotations.get(*key).or_else(|| labels.get(*key)));
         found.filter(|name| is_name(name)).cloned()
     };
     let pod = said(["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]);
@@ -432,7 +432,10 @@ mod tests {
             (format!("var/log/containers/a_b_c-{}.log", &ID[..60]), String::new()),
             ("var/log/pods/b_a_00000000-0b9c-4a53-9d0e-7c9f6f1f2a3b/".into(), String::new()),
             (format!("var/log/pods/b_{UID}/"), String::new()),
-            (format!("run/containers/storage/overlay-containers/{ID}/userdata/config.json"), "{".into()),
+            (
+                format!("run/containers/storage/overlay-containers/{ID}/userdata/config.json"),
+                "{".into(),
+            ),
         ]);
         let mut workloads = Workloads::new(root.path());
         assert_eq!(names(&mut workloads, Some(ID), Some(UID)), some("", "", ""));

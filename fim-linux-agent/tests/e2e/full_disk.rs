@@ -21,8 +21,7 @@ fn start(scratch: &mut Scratch, on_full: &str) -> Result<(Agent, PathBuf, PathBu
     );
     fs::write(&config, text).unwrap();
     let base = Setup::new(scratch.path(), &[]);
-    let setup =
-        Setup { config: Some(config), state_dir: disk.join("state"), loses: true, ..base };
+    let setup = Setup { config: Some(config), state_dir: disk.join("state"), loses: true, ..base };
     Ok((Agent::start(setup), disk, watched))
 }
 
@@ -73,9 +72,8 @@ fn block_waits_for_room_and_tells_everything() {
     }
     let full = agent.stream.wait(|line| (line.action == "journal_full").then_some(()));
     full.unwrap_or_else(|error| panic!("journal_full: {error}\n{}", agent.log()));
-    agent.until("it is healthy again", || {
-        page(agent.setup.metrics, "/healthz").0.contains(" 200 ")
-    });
+    agent
+        .until("it is healthy again", || page(agent.setup.metrics, "/healthz").0.contains(" 200 "));
     agent.stop();
     // What is in the journal is what was told, and whole.
     let lines: Vec<String> = agent.stream.lines().iter().map(|line| line.text.clone()).collect();

@@ -32,10 +32,8 @@ pub(super) fn test(ws: &Workspace) -> Result<()> {
     let handover = base.join("handover");
     fs::write(&handover, HANDOVER)?;
     let kernel = Kernel::named(kernels::DEFAULT).map_err(anyhow::Error::msg)?;
-    let script = |host: &Path, guest: &str| GuestFile {
-        mode: Some(0o755),
-        ..GuestFile::new(host, guest)
-    };
+    let script =
+        |host: &Path, guest: &str| GuestFile { mode: Some(0o755), ..GuestFile::new(host, guest) };
     let spec = VmSpec {
         files: vec![
             GuestFile::new(&archive, "/opt/machine.tar"),
@@ -67,7 +65,10 @@ fn machine(base: &Path, package: &Path, archive: &Path) -> Result<()> {
         run(Command::new("mmdebstrap")
             .args(["--quiet", "--variant=essential", "--include=systemd-sysv"])
             // What nobody reads there, and what takes most of the room.
-            .args(["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"])
+            .args([
+                "--dpkgopt=path-exclude=/usr/share/doc/*",
+                "--dpkgopt=path-exclude=/usr/share/man/*",
+            ])
             .args(["--dpkgopt=path-exclude=/usr/share/locale/*"])
             .arg("bookworm")
             .arg(&partial)
@@ -81,7 +82,10 @@ fn machine(base: &Path, package: &Path, archive: &Path) -> Result<()> {
     run(Command::new("tar").arg("-C").arg(&root).arg("-xf").arg(&clean))?;
     let name = package.file_name().context("a package without a name")?;
     fs::copy(package, root.join(name))?;
-    run(Command::new("chroot").arg(&root).args(["dpkg", "--install"]).arg(Path::new("/").join(name)))?;
+    run(Command::new("chroot")
+        .arg(&root)
+        .args(["dpkg", "--install"])
+        .arg(Path::new("/").join(name)))?;
     fs::remove_file(root.join(name))?;
     fs::write(root.join("etc/systemd/system/check.service"), UNIT)?;
     fs::write(root.join("usr/local/sbin/check"), CHECK)?;

@@ -95,9 +95,9 @@ fn field(text: &str, name: &str) -> Option<u32> {
 
 /// The agent's descriptors of the links of programs with this name, which the kernel cuts.
 fn links(agent: &Agent, program: &str) -> Vec<RawFd> {
-    let named = loaded_programs().flatten().filter(|info| {
-        info.name_as_str().is_some_and(|name| name.starts_with(program))
-    });
+    let named = loaded_programs()
+        .flatten()
+        .filter(|info| info.name_as_str().is_some_and(|name| name.starts_with(program)));
     let ids: Vec<u32> = named.map(|info| info.id()).collect();
     let all = descriptors(agent).into_iter();
     let links = all.filter(|(_, text)| {
@@ -269,9 +269,7 @@ fn whoever_changes_state_or_program_is_named() {
     by_shell(&event);
 
     // Readers are nobody's business.
-    let count = || {
-        agent.events().iter().filter(|event| event.action() == "agent_tampered").count()
-    };
+    let count = || agent.events().iter().filter(|event| event.action() == "agent_tampered").count();
     let before = count();
     for command in ["events", "verify"] {
         let mut reader = Command::new(fim());

@@ -30,10 +30,8 @@ use crate::{
 };
 
 /// Commands that go on until somebody ends them, and what they have printed by then.
-const GO_ON: &[(&str, &str)] = &[
-    ("fim run --watch /tmp/w", "\"agent_started\""),
-    ("fim events --alerts -f", "/tmp/w/first"),
-];
+const GO_ON: &[(&str, &str)] =
+    &[("fim run --watch /tmp/w", "\"agent_started\""), ("fim events --alerts -f", "/tmp/w/first")];
 
 /// What a page leaves to its reader, or would take long; and what stands for it here.
 const INSTEAD: &[(&str, &str)] = &[
@@ -184,7 +182,7 @@ impl Place {
             format!(
                 "recommended = false\n[[rule]]\nname = \"system-configuration\"\n\
                  paths = [\"/tmp/w\"]\nseverity = 80\n\
-                 [[sink]]\nname = \"siem\"\ntype = \"http\"\nurl = \"http://{refusing}\"\n\
+                 [[sink]]\nname = \"siem\"\ntype = \"http\"\nurl = \"http://{refusing}\"\n"
             ),
         )?;
         let log = fs::File::create(self.path("log"))?;
