@@ -16,6 +16,9 @@ const NAMED: usize = 8;
 /// last one.
 const ACTORS: usize = 64;
 
+/// Where readers keep how far they have got; the first one makes it.
+const CURSORS: &str = "journal/cursors";
+
 /// One process's deeds since they were told last.
 #[derive(Debug)]
 pub(super) struct Meddling {
@@ -49,7 +52,8 @@ impl Own {
         else {
             return;
         };
-        if operation.failure.is_none() && changes(&operation.kind, path) {
+        let first_cursor = operation.kind == OperationKind::Create && path.ends_with(CURSORS);
+        if operation.failure.is_none() && !first_cursor && changes(&operation.kind, path) {
             self.add(operation, path);
         }
     }
@@ -109,7 +113,7 @@ impl Meddling {
 /// Whether it is the place of a reader (`fim events --cursor`), which writes that itself; not of a
 /// sink.
 fn is_cursor(below: &Path) -> bool {
-    below.strip_prefix("journal/cursors").is_ok_and(|name| {
+    below.strip_prefix(CURSORS).is_ok_and(|name| {
         !name.as_os_str().is_empty() && !name.as_os_str().as_encoded_bytes().starts_with(b"sink-")
     })
 }
@@ -176,6 +180,7 @@ mod tests {
             (OperationKind::Delete, "/var/lib/fim", true),
             (OperationKind::Modify, "/var/lib/fim/journal/cursors/siem.json", false),
             (OperationKind::Modify, "/var/lib/fim/journal/cursors/sink-siem.json", true),
+            (OperationKind::Create, "/var/lib/fim/journal/cursors", false),
             (OperationKind::Delete, "/var/lib/fim/journal/cursors", true),
             (OperationKind::Delete, "/var/lib/fimx", false),
             (OperationKind::SetAttributes, "/var/lib/fim/journal-key.pem", true),
