@@ -119,13 +119,16 @@ fn is_cursor(below: &Path) -> bool {
 }
 
 /// Whether the operation changes something. Readers of the baseline write to the memory that they
-/// share with the agent (SQLite's `-shm`).
+/// share with the agent (SQLite's `-shm`), and give it and the log (`-wal`) the owner of the database
+/// when root opens them (robustFchown in SQLite's os_unix.c): `fim check` does.
 fn changes(kind: &OperationKind, path: &Path) -> bool {
+    let ends = |with: &[u8]| path.as_os_str().as_encoded_bytes().ends_with(with);
     match kind {
         OperationKind::OpenWrite { truncate } => *truncate,
         OperationKind::CloseWrite { modified, .. } => *modified == Modified::Yes,
         OperationKind::Map | OperationKind::EndGroup => false,
-        OperationKind::Modify => !path.as_os_str().as_encoded_bytes().ends_with(b"-shm"),
+        OperationKind::Modify => !ends(b"-shm"),
+        OperationKind::SetAttributes => !ends(b"-shm") && !ends(b"-wal"),
         _ => true,
     }
 }
@@ -184,6 +187,9 @@ mod tests {
             (OperationKind::Delete, "/var/lib/fim/journal/cursors", true),
             (OperationKind::Delete, "/var/lib/fimx", false),
             (OperationKind::SetAttributes, "/var/lib/fim/journal-key.pem", true),
+            (OperationKind::SetAttributes, "/var/lib/fim/baseline.db", true),
+            (OperationKind::SetAttributes, "/var/lib/fim/baseline.db-wal", false),
+            (OperationKind::SetAttributes, "/var/lib/fim/baseline.db-shm", false),
             (OperationKind::OpenWrite { truncate: true }, "/var/lib/fim/lock", true),
             (OperationKind::OpenWrite { truncate: false }, "/var/lib/fim/lock", false),
             (close(Modified::Yes), "/var/lib/fim/lock", true),

@@ -28,7 +28,10 @@ pub(crate) fn formatted(
 /// was lost, or silenced, is not informational.
 fn severity(event: &Event) -> u8 {
     event.event.severity.unwrap_or(match event.event.action {
-        Action::CanaryMissed | Action::AgentKilled | Action::JournalTruncated => 90,
+        Action::CanaryMissed
+        | Action::AgentKilled
+        | Action::AgentTampered
+        | Action::JournalTruncated => 90,
         Action::Gap | Action::JournalFull | Action::JournalDropped | Action::ClockChanged => 50,
         _ => 0,
     })

@@ -60,14 +60,17 @@ fn what_is_told_is_what_a_person_would_write_down() {
     let login = day.login();
     day.by(None, login, &vim("s/PermitRootLogin no/PermitRootLogin yes/", &day.configuration()));
     let who = day.who("root", login);
-    day.told(&format!("alert updated etc/service.conf (unknown configuration) by vim as {who}"));
+    let (editor, interpreter) = (name_of("vim"), name_of("sh"));
+    day.told(&format!(
+        "alert updated etc/service.conf (unknown configuration) by {editor} as {who}"
+    ));
     day.wait(&agent);
 
     // An ordinary user: what is theirs, and what is not.
     let user = day.user.clone();
     let keys = day.home.join(".ssh/authorized_keys");
     day.by(Some(&user), None, &shell(&format!("echo 'ssh-rsa AAAA x' >> {}", keys.display())));
-    day.told(&format!("alert updated home/.ssh/authorized_keys by sh as {}", user.name));
+    day.told(&format!("alert updated home/.ssh/authorized_keys by {interpreter} as {}", user.name));
     day.wait(&agent);
     let data = |number: u32| day.repository.tree().join(format!("lib/data-{number:02}"));
     let [first, second, third, fourth] = [7, 8, 9, 10].map(data);
@@ -77,7 +80,9 @@ fn what_is_told_is_what_a_person_would_write_down() {
     // Root, by hand: another content, other rights, and what is gone.
     let is_the_package = format!("({} 1.1)", day.repository.name);
     day.by(None, None, &shell(&format!("echo evil > {}", first.display())));
-    day.told("alert updated opt/lib/data-07 (unexpected content_differs) by sh as root");
+    day.told(&format!(
+        "alert updated opt/lib/data-07 (unexpected content_differs) by {interpreter} as root"
+    ));
     day.wait(&agent);
     let tool = day.repository.tree().join("bin/tool");
     day.by(None, None, &command("chmod", &[Path::new("4755"), &tool]));
@@ -106,6 +111,12 @@ fn what_is_told_is_what_a_person_would_write_down() {
     day.check_details(&is_the_package);
     day.check_commands();
     day.check_report();
+}
+
+/// What a program is called once links are followed, as Debian's `vim` and `sh` are.
+fn name_of(program: &str) -> String {
+    let file = fs::canonicalize(Path::new("/usr/bin").join(program)).unwrap();
+    file.file_name().unwrap().to_string_lossy().into_owned()
 }
 
 /// What there is, and what has been written down so far.

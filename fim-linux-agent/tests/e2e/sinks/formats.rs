@@ -242,7 +242,7 @@ const OBJECT: [&str; 8] = [
     "mounted",
     "unmounted",
 ];
-const OWN: [&str; 15] = [
+const OWN: [&str; 16] = [
     "agent_started",
     "agent_stopped",
     "config_changed",
@@ -250,6 +250,7 @@ const OWN: [&str; 15] = [
     "gap_closed",
     "canary_missed",
     "agent_killed",
+    "agent_tampered",
     "clock_changed",
     "suppressed",
     "heartbeat",
