@@ -65,7 +65,8 @@ pub(super) struct Verifier {
     thread: Option<JoinHandle<()>>,
 }
 
-type Shared = Arc<RwLock<Arc<Index>>>;
+/// `None` until the databases have been read for the first time.
+type Shared = Arc<RwLock<Option<Arc<Index>>>>;
 
 impl Verifier {
     /// Starts it. Files with more than `limit` bytes are not compared.
@@ -99,9 +100,9 @@ impl Verifier {
         self.answers.recv().await
     }
 
-    /// Which package has which path, as it was read last.
-    pub(super) fn index(&self) -> Arc<Index> {
-        Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner))
+    /// Which package has which path, as it was read last; `None`: it is being read for the first time.
+    pub(super) fn index(&self) -> Option<Arc<Index>> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -129,6 +130,8 @@ struct Worker {
 impl Worker {
     fn work(&mut self, inbox: &std_mpsc::Receiver<Job>) {
         self.refresh();
+        // One that cannot be read has nothing, for now.
+        self.index.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
         self.installed = self.databases.packages().unwrap_or_default();
         loop {
             let answer = match inbox.recv_timeout(IDLE) {
@@ -167,7 +170,7 @@ impl Worker {
         }
         match Index::read(&self.databases) {
             Ok(index) => {
-                *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(index);
+                *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(index));
                 // If it was written to meanwhile, the next look will differ.
                 self.fingerprint = Some(fingerprint);
                 self.problem = None;
@@ -185,7 +188,8 @@ impl Worker {
     }
 
     fn facts(&mut self, paths: HashSet<PathBuf>) -> HashMap<PathBuf, Facts> {
-        let index = Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner));
+        let index =
+            self.index.read().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default();
         let mut by_package: Vec<(&Package, HashSet<PathBuf>)> = Vec::new();
         let mut place: HashMap<&Package, usize> = HashMap::new();
         for path in &paths {

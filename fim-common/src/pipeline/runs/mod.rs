@@ -195,8 +195,10 @@ impl Runs {
         let temporary = final_path(&path).filter(|_| direct && run.is_some());
         let base = temporary.clone().unwrap_or_else(|| path.clone());
         if run.is_none() && !self.queues.contains_key(&base) && !self.busy.contains(&base) {
-            let index = self.verifier.index();
-            let owned = index.has(&path) || from.as_ref().is_some_and(|from| index.has(from));
+            // What is found at the start comes before the databases have been read.
+            let owned = self.verifier.index().is_none_or(|index| {
+                index.has(&path) || from.as_ref().is_some_and(|from| index.has(from))
+            });
             if !owned {
                 return Some(event);
             }
