@@ -116,6 +116,12 @@ impl Policy {
         Self { is_windows: true, ..Self::new(rules) }
     }
 
+    /// A policy of these rules, whose paths are of the same kind as those of this one.
+    #[must_use]
+    pub(crate) fn with_rules(&self, rules: Vec<Rule>) -> Self {
+        Self { is_windows: self.is_windows, ..Self::new(rules) }
+    }
+
     /// The same policy with these maintenance windows.
     #[must_use]
     pub fn with_windows(self, windows: Vec<Window>) -> Self {
