@@ -33,6 +33,7 @@ pub(crate) enum Failure {
     },
     /// It is still on its way, and the sink takes care of that: the same batch is to be delivered
     /// again, which waits for it.
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "only Kafka's producer does"))]
     Waiting {
         /// For people: why it takes so long.
         reason: String,

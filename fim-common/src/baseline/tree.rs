@@ -86,15 +86,15 @@ impl Baseline {
     /// # Errors
     /// [`BaselineError::Damaged`] and the like.
     pub fn scanned(&self) -> Result<Vec<PathBuf>, BaselineError> {
-        let (from, to) = (scan_key(Path::new("/")), scan_key(Path::new("0")));
+        // Every path: one of Windows does not begin with a separator. `;` follows `:` in ASCII.
+        let (from, to) = (scan_key(Path::new("")), b"scanned;".to_vec());
         let keys: Vec<Vec<u8>> = self.read(|connection| {
             connection
                 .prepare_cached("SELECT key FROM meta WHERE key >= ?1 AND key < ?2 ORDER BY key")?
                 .query_map(params![from, to], |row| row.get(0))?
                 .collect()
         })?;
-        // The slash belongs to the path.
-        Ok(keys.iter().map(|key| row::path_of(&key[from.len() - 1..])).collect())
+        Ok(keys.iter().map(|key| row::path_of(&key[from.len()..])).collect())
     }
 
     /// Moves a path and everything below it, and forgets what was at and below `to` before.

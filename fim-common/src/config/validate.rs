@@ -327,6 +327,14 @@ impl Check<'_> {
         for text in list {
             let parse = if self.is_windows { Pattern::parse_windows } else { Pattern::parse };
             match parse(text.get_ref()) {
+                Ok(_) if self.is_windows && !policy::is_absolute_windows(text.get_ref()) => {
+                    let message = format!(
+                        "{:?}: the path is not absolute; it must begin with a drive or a share \
+                         (\"/**/NAME\" matches NAME anywhere)",
+                        text.get_ref()
+                    );
+                    self.problem(text.span(), message);
+                }
                 Ok(mut parsed) => patterns.append(&mut parsed),
                 Err(error) => {
                     let at = self.inside(&text, error.at);

@@ -174,7 +174,7 @@ fn news(old: &Policy, new: &Policy) -> Vec<PathBuf> {
         less.min_by_key(|rule| rule.paths.len()).unwrap_or_else(|| rule.clone())
     });
     let mut paths: Vec<PathBuf> =
-        scope_of(&Policy::new(rules.collect())).into_iter().map(|root| root.path).collect();
+        scope_of(&new.with_rules(rules.collect())).into_iter().map(|root| root.path).collect();
     // A path sorts before everything below it.
     paths.sort_unstable();
     paths.dedup_by(|path, kept| path.starts_with(&*kept));
@@ -277,5 +277,24 @@ impl Pipeline {
         let actor = self.reloads.changed_by.take();
         let actor = actor.unwrap_or_else(|| Arc::new(Actor::unobserved()));
         self.output.configuration(outcome, configuration, message, &actor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_lies_where_the_disk_has_it() {
+        let rule = |paths: &[&str], parse: fn(&str) -> Vec<Pattern>| {
+            vec![Rule::new("r", paths.iter().flat_map(|path| parse(path)).collect())]
+        };
+        let unix = |paths: &[&str]| Policy::new(rule(paths, |path| Pattern::parse(path).unwrap()));
+        assert_eq!(news(&unix(&["/one"]), &unix(&["/one", "/two"])), [PathBuf::from("/two")]);
+        let windows = |paths: &[&str]| {
+            Policy::for_windows(rule(paths, |path| Pattern::parse_windows(path).unwrap()))
+        };
+        let found = news(&windows(&[r"C:\one"]), &windows(&[r"C:\one", r"C:\two"]));
+        assert_eq!(found, [PathBuf::from(r"C:\two")]);
     }
 }

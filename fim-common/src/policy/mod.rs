@@ -47,6 +47,7 @@ pub use rule::{DEFAULT_MAX_HASH_SIZE, DEFAULT_SEVERITY, Operations, Rule};
 pub use sets::{BUILT_IN, BuiltIn, Platform, RegistryItem, Set, recommended, rules_of};
 pub use standing::{Circumstances, Expect, Standing};
 pub use watch::Watch;
+pub(crate) use windows::is_absolute as is_absolute_windows;
 
 use pattern::trimmed;
 
@@ -114,6 +115,12 @@ impl Policy {
     /// Nothing of it depends on the system on which it is asked.
     pub fn for_windows(rules: Vec<Rule>) -> Self {
         Self { is_windows: true, ..Self::new(rules) }
+    }
+
+    /// A policy of these rules, whose paths are of the same kind as those of this one.
+    #[must_use]
+    pub(crate) fn with_rules(&self, rules: Vec<Rule>) -> Self {
+        Self { is_windows: self.is_windows, ..Self::new(rules) }
     }
 
     /// The same policy with these maintenance windows.

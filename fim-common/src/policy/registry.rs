@@ -40,6 +40,12 @@ const HIVES: [(&str, &str); 5] = [
     ("HKCC", "HKEY_CURRENT_CONFIG"),
 ];
 
+/// Whether a name is that of a root key, short or long.
+pub(super) fn is_hive(name: &str) -> bool {
+    let is = |known: &str| known.eq_ignore_ascii_case(name);
+    HIVES.iter().any(|(short, long)| is(short) || is(long))
+}
+
 impl RegistryPattern {
     /// Parses `HKLM\SOFTWARE\...`, in which `*` stands for any characters within a name. A last
     /// name of `*` means what lies below the key, not the key. With `values`, only those values of

@@ -58,6 +58,17 @@ pub(super) fn key(path: &str) -> String {
     key
 }
 
+/// Whether a pattern says where it begins: at a drive, a share or a device, at a root key, or
+/// anywhere (`**`). What does not would be watched nowhere.
+pub(crate) fn is_absolute(pattern: &str) -> bool {
+    let first = pattern.split(['\\', '/']).next().unwrap_or_default();
+    // `{C:,D:}` is a drive too.
+    (first.is_empty() && !pattern.is_empty())
+        || first == "**"
+        || first.ends_with([':', '}'])
+        || super::registry::is_hive(first)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +87,27 @@ mod tests {
             ("C:\\ÄÖ", "/c:/äö"),
         ] {
             assert_eq!(key(path), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_begins_nowhere_is_not_absolute() {
+        for path in [
+            r"C:\x",
+            "c:",
+            "?:/x",
+            r"{C:,D:}\x",
+            r"\\srv\share",
+            r"\Device\x",
+            "/**/x",
+            r"**\x",
+            r"hklm\SOFTWARE",
+            r"HKEY_USERS\x",
+        ] {
+            assert!(is_absolute(path), "{path}");
+        }
+        for path in ["", "none", r"x\y", "*.tmp", "C:x"] {
+            assert!(!is_absolute(path), "{path}");
         }
     }
 

@@ -93,7 +93,7 @@ fn the_policy_says_what_exists_here_and_what_is_watched() {
     let (code, text) = fim(&["policy", "show", "--config", file]);
     assert_eq!(code, 0, "{text}");
     for want in [
-        r#""C:\\none",  # not here yet"#,
+        r"'C:\none',  # not here yet",
         r"#   C:\Windows, what lies directly in it",
         r"#   HKLM\SOFTWARE\x and everything below",
         r"#   HKLM\SOFTWARE\y: v",

@@ -69,7 +69,8 @@ fn events_reach_each_sink() {
         "[[rule]]\nname = 'r'\npaths = ['{}']\n\
          [[sink]]\nname = 'file'\ntype = 'file'\npath = '{}'\n\
          [[sink]]\nname = 'syslog'\ntype = 'syslog'\nurl = 'tcp://127.0.0.1:{syslog_port}'\n\
-         [[sink]]\nname = 'http'\ntype = 'http'\nurl = 'http://127.0.0.1:{http_port}'\n",
+         [[sink]]\nname = 'http'\ntype = 'http'\nurl = 'http://127.0.0.1:{http_port}'\n\
+         compression = 'none'\n",
         watched.display(),
         file.display(),
     );

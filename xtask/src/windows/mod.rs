@@ -22,12 +22,11 @@ pub(crate) use wine::present as has_wine;
 const TARGET: Target =
     Target { triple: "x86_64-pc-windows-gnu", cc: "x86_64-w64-mingw32-gcc", folder: "windows" };
 
-/// What is built and checked: everything that has a Windows side.
-const PACKAGES: [&str; 12] = [
+/// What is built and checked: everything that has a Windows side. fim-sinks is checked as the agent
+/// depends on it: by itself it would have Kafka, and with that OpenSSL, which Windows' has not.
+const PACKAGES: [&str; 10] = [
     "--package",
     "fim-win32",
-    "--package",
-    "fim-sinks",
     "--package",
     "fim-etw-standin",
     "--package",

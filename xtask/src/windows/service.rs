@@ -146,7 +146,8 @@ impl Place<'_> {
         let said = &changed["fim"]["configuration"];
         ensure!(said["trigger"] == "file_change", "{changed}");
         let new = self.directory.join("Also/Second.txt");
-        // It is watched from this event on.
+        // By notifications nothing tells what is made from what was there, until that is known.
+        self.log_says("baseline of what is newly watched taken")?;
         fs::write(&new, "x")?;
         self.event("created", r"Also\Second.txt")?;
         self.service("reload", 0, "asked")?;
@@ -248,6 +249,19 @@ impl Place<'_> {
             if since.elapsed() >= PATIENCE {
                 bail!("{what}: it did not come; there is {events:#?}");
             }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits for a line in the service's log.
+    fn log_says(&self, line: &str) -> Result<()> {
+        let since = Instant::now();
+        loop {
+            let log = fs::read_to_string(self.directory.join("state/fim.log"))?;
+            if log.contains(line) {
+                return Ok(());
+            }
+            ensure!(since.elapsed() < PATIENCE, "the log does not say {line:?}:\n{log}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }

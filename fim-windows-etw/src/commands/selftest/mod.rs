@@ -105,15 +105,18 @@ fn one(
 ) -> Result<Finding> {
     let path = scratch.path_of(step.object);
     let mut finding = Finding::new(step, path.clone());
+    let wanted = if agent.is_degraded { step.by_looking } else { step.expected };
+    if wanted.is_empty() {
+        // Also where this system does not let it be done.
+        finding.seen = Seen::CannotBe;
+    }
     // What was said until now is about the steps before.
     agent.events()?;
     if let Some(error) = program.act(index)? {
         finding.done = Done::No { error };
         return Ok(finding);
     }
-    let wanted = if agent.is_degraded { step.by_looking } else { step.expected };
     if wanted.is_empty() {
-        finding.seen = Seen::CannotBe;
         return Ok(finding);
     }
     let since = Instant::now();
