@@ -83,8 +83,8 @@ pub(super) fn capture_data(name: &str, provider: &Provider) -> io::Result<()> {
     const CAPTURE: u32 = 0x2;
     let session = control(name, EVENT_TRACE_CONTROL_QUERY)?.fixed;
     // SAFETY: each bit pattern is a number. It is the session's handle.
-    let handle =
-        CONTROLTRACE_HANDLE { Value: unsafe { session.Wnode.Anonymous1.HistoricalContext } };
+    let value = unsafe { session.Wnode.Anonymous1.HistoricalContext };
+    let handle = CONTROLTRACE_HANDLE { Value: value };
     // `EVENT_FILTER_EVENT_ID`: in, reserved, count, ids.
     let mut ids = vec![0x0001_u16, provider.ids.len() as u16];
     ids.extend(provider.ids);
