@@ -272,7 +272,10 @@ async fn monitor(agent: Agent, control: &Control) -> Result<(), Failure> {
     ));
     let work = tokio::spawn(pipeline.run(observations, DRAIN, || "asked to stop".to_owned()));
     let mut is_full = false;
-    while !stopped_early {
+    loop {
+        if stopped_early {
+            break;
+        }
         enum Asked {
             Step(fim_commands::reload::Step),
             Read(&'static str),

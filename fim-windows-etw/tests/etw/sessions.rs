@@ -12,7 +12,9 @@ const REAL_TIME: u32 = 0x100;
 const SYSTEM_LOGGER: u32 = 0x0200_0000;
 const DISK_FILE_IO: u32 = 0x200;
 
-fn enabled(calls: &[Call]) -> Vec<(u128, u64, u32, bool, bool, Option<Vec<u8>>)> {
+type Enabled = (u128, u64, u32, bool, bool, Option<Vec<u8>>);
+
+fn enabled(calls: &[Call]) -> Vec<Enabled> {
     calls
         .iter()
         .filter_map(|call| match call {
