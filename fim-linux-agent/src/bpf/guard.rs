@@ -17,6 +17,8 @@ use super::loader::{ProgramStatus, Programs};
 const EVERY: Duration = Duration::from_secs(1);
 /// And at most this part of the time: full maps take some 50 ms to read.
 const SHARE: u32 = 200;
+/// But never later than this, however slow the machine is: what is detached sees nothing meanwhile.
+const LATEST: Duration = Duration::from_secs(10);
 /// 0: the kernel calls none of the programs on functions. (From 5.19 or so on; an older one refuses
 /// to write it while they are attached.)
 const FTRACE: &str = "/proc/sys/kernel/ftrace_enabled";
@@ -106,7 +108,7 @@ impl Guard {
         if findings.problems.is_empty() {
             self.good = now;
         }
-        self.next = Instant::now() + EVERY.max(began.elapsed() * SHARE);
+        self.next = Instant::now() + EVERY.max(began.elapsed() * SHARE).min(LATEST);
         Some(findings)
     }
 

@@ -250,9 +250,22 @@ fn registers(pid: libc::pid_t) -> io::Result<libc::user_regs_struct> {
 /// ptrace(2), for requests whose data is a number or points to as much as the request takes.
 #[cfg(target_arch = "x86_64")]
 fn trace(request: libc::c_uint, pid: libc::pid_t, address: usize, data: usize) -> io::Result<()> {
-    // SAFETY: the callers in this file pass registers where the request wants them.
-    let done = unsafe { libc::ptrace(request, pid, address, data) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    const TRIES: u32 = 10_000;
+    let mut tries = 0;
+    loop {
+        // SAFETY: the callers in this file pass registers where the request wants them.
+        let done = unsafe { libc::ptrace(request, pid, address, data) };
+        if done >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        // One that was waited for may still be on its way off the processor (ptrace_check_attach).
+        tries += 1;
+        if error.raw_os_error() != Some(libc::ESRCH) || tries == TRIES {
+            return Err(error);
+        }
+        std::thread::yield_now();
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
