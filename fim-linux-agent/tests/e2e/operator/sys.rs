@@ -207,36 +207,47 @@ pub(crate) fn flush_marks(group: &OwnedFd) -> io::Result<()> {
 /// waits in a system call, makes this one first.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn close_in(pid: u32, descriptor: RawFd) -> io::Result<()> {
-    const SYSCALL: libc::c_long = 0x050f;
+    const TRIES: u32 = 1000;
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
-    trace(libc::PTRACE_ATTACH, pid, 0, 0)?;
-    let closed = (|| {
-        wait_for_stop(pid)?;
-        let before = registers(pid)?;
-        let call = before.rip - 2;
-        // SAFETY: asks for a word of the other process; the address is checked by the kernel.
-        let code = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, pid, call, 0) };
-        if code & 0xffff != SYSCALL {
-            return Err(io::Error::other("the process does not wait in a system call"));
+    for _ in 0..TRIES {
+        trace(libc::PTRACE_ATTACH, pid, 0, 0)?;
+        let closed = close_in_traced(pid, descriptor);
+        trace(libc::PTRACE_DETACH, pid, 0, 0)?;
+        if closed? {
+            return Ok(());
         }
-        let mut during = before;
-        during.rip = call;
-        during.rax = libc::SYS_close.cast_unsigned();
-        during.rdi = u64::try_from(descriptor).map_err(io::Error::other)?;
-        // Not in a call any more: the kernel is not to restart the one that was interrupted.
-        during.orig_rax = u64::MAX;
-        trace(libc::PTRACE_SETREGS, pid, 0, (&raw const during) as usize)?;
-        trace(libc::PTRACE_SINGLESTEP, pid, 0, 0)?;
-        wait_for_stop(pid)?;
-        let result = registers(pid)?.rax.cast_signed();
-        trace(libc::PTRACE_SETREGS, pid, 0, (&raw const before) as usize)?;
-        match result {
-            0 => Ok(()),
-            error => Err(io::Error::from_raw_os_error(-error as i32)),
-        }
-    })();
-    trace(libc::PTRACE_DETACH, pid, 0, 0)?;
-    closed
+        std::thread::yield_now();
+    }
+    Err(io::Error::other("the process never waits in a system call"))
+}
+
+/// `false`: the process is not in a system call just now.
+#[cfg(target_arch = "x86_64")]
+fn close_in_traced(pid: libc::pid_t, descriptor: RawFd) -> io::Result<bool> {
+    const SYSCALL: libc::c_long = 0x050f;
+    wait_for_stop(pid)?;
+    let before = registers(pid)?;
+    let call = before.rip - 2;
+    // SAFETY: asks for a word of the other process; the address is checked by the kernel.
+    let code = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, pid, call, 0) };
+    if code & 0xffff != SYSCALL {
+        return Ok(false);
+    }
+    let mut during = before;
+    during.rip = call;
+    during.rax = libc::SYS_close.cast_unsigned();
+    during.rdi = u64::try_from(descriptor).map_err(io::Error::other)?;
+    // Not in a call any more: the kernel is not to restart the one that was interrupted.
+    during.orig_rax = u64::MAX;
+    trace(libc::PTRACE_SETREGS, pid, 0, (&raw const during) as usize)?;
+    trace(libc::PTRACE_SINGLESTEP, pid, 0, 0)?;
+    wait_for_stop(pid)?;
+    let result = registers(pid)?.rax.cast_signed();
+    trace(libc::PTRACE_SETREGS, pid, 0, (&raw const before) as usize)?;
+    match result {
+        0 => Ok(true),
+        error => Err(io::Error::from_raw_os_error(-error as i32)),
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
