@@ -188,6 +188,7 @@ impl Apt {
              Acquire::Languages \"none\";\n\
              Acquire::Retries \"3\";\n\
              APT::Sandbox::User \"root\";\n\
+             DPkg::Lock::Timeout \"600\";\n\
              APT::Update::Error-Mode \"any\";\n\
              {extra}"
         );

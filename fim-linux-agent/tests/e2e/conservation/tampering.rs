@@ -16,7 +16,7 @@ use crate::agent::{Agent, Setup};
 use crate::environment::{Backend, alone, backend, beside_others, fim, is_ready, skip};
 use crate::event::Event;
 use crate::lifecycle::page;
-use crate::operator::{close_in, flush_marks};
+use crate::operator::{Op, Operator, flush_marks};
 use crate::scratch::Scratch;
 
 /// Bytes of the values of the maps.
@@ -122,8 +122,8 @@ fn a_program_that_is_detached_is_attached_again() {
     let bench = start("detached", &["a", "b"]);
     let links = links(&bench.agent, "unlink");
     assert_eq!(links.len(), 2, "entry and exit");
-    for link in links {
-        close_in(bench.agent.pid, link).unwrap();
+    for descriptor in links {
+        Operator::new(Op::CloseIn { pid: bench.agent.pid, descriptor }).run();
     }
     fs::remove_file(bench.watched.join("a")).unwrap();
     let event = tampered(&bench.agent, "vfs_unlink");

@@ -21,7 +21,7 @@ pub(crate) mod mounts;
 pub(crate) mod op;
 mod sys;
 
-pub(crate) use sys::{close_in, flush_marks};
+pub(crate) use sys::flush_marks;
 
 pub(crate) use entry::Hold;
 pub(crate) use op::Op;

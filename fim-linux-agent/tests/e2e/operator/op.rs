@@ -100,6 +100,8 @@ pub(crate) enum Op {
     Flood(Flood),
     /// open(2) for writing `count` times, whatever comes of it.
     TryOpen { path: Raw, count: u32 },
+    /// ptrace(2): has another process close one of its descriptors.
+    CloseIn { pid: u32, descriptor: i32 },
 }
 
 /// The size of a chunk of [`Op::Rewrite`].
@@ -255,6 +257,7 @@ impl Op {
             Self::Content(content) => content.act(before_close)?,
             Self::Flags(flags) => flags.act()?,
             Self::Mount(mount) => mount.act()?,
+            Self::CloseIn { pid, descriptor } => sys::close_in(*pid, *descriptor)?,
         }
         Ok(())
     }

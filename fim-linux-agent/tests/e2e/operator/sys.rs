@@ -204,9 +204,10 @@ pub(crate) fn flush_marks(group: &OwnedFd) -> io::Result<()> {
 }
 
 /// Has another process close one of its descriptors, as a debugger does: its main thread, which
-/// waits in a system call, makes this one first.
+/// waits in a system call, makes this one first. Not for the parent of that process, in which
+/// another thread may wait for its end: it would be told of the stops (waitpid(2)).
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn close_in(pid: u32, descriptor: RawFd) -> io::Result<()> {
+pub(super) fn close_in(pid: u32, descriptor: RawFd) -> io::Result<()> {
     const TRIES: u32 = 1000;
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     for _ in 0..TRIES {
@@ -261,22 +262,9 @@ fn registers(pid: libc::pid_t) -> io::Result<libc::user_regs_struct> {
 /// ptrace(2), for requests whose data is a number or points to as much as the request takes.
 #[cfg(target_arch = "x86_64")]
 fn trace(request: libc::c_uint, pid: libc::pid_t, address: usize, data: usize) -> io::Result<()> {
-    const TRIES: u32 = 10_000;
-    let mut tries = 0;
-    loop {
-        // SAFETY: the callers in this file pass registers where the request wants them.
-        let done = unsafe { libc::ptrace(request, pid, address, data) };
-        if done >= 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        // One that was waited for may still be on its way off the processor (ptrace_check_attach).
-        tries += 1;
-        if error.raw_os_error() != Some(libc::ESRCH) || tries == TRIES {
-            return Err(error);
-        }
-        std::thread::yield_now();
-    }
+    // SAFETY: the callers in this file pass registers where the request wants them.
+    let done = unsafe { libc::ptrace(request, pid, address, data) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(target_arch = "x86_64")]
