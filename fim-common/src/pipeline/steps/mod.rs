@@ -175,7 +175,8 @@ impl Chain {
 
     /// Whether the step is about the object that the chain made.
     fn has_object(&self, step: &Step) -> bool {
-        let made = self.steps.iter().rev().find_map(|known| known.inode);
+        let mut own = self.steps.iter().rev().filter(|known| known.role == Role::Main);
+        let made = own.find_map(|known| known.inode);
         made.zip(step.inode).is_none_or(|(made, moved)| made == moved)
     }
 
@@ -205,7 +206,8 @@ impl Chain {
         self.name != *name
             && self.name.parent() == name.parent()
             && !self.renamed
-            && self.steps.iter().all(|step| step.path == self.name)
+            // What came and went beside it (a probe beside a swap file) goes where it goes.
+            && self.steps.iter().all(|step| step.role == Role::Aside || step.path == self.name)
             && (stands_for(&self.name, name) || (self.is_untouched() && is_probe(&self.name)))
     }
 

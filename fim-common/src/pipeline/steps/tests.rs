@@ -264,6 +264,27 @@ fn a_file_renamed_away_and_made_anew_is_one_update() {
     assert_eq!((before.sha256.as_deref(), &before.path), (Some("old"), &None));
 }
 
+/// Whichever of the two is known first: a probe that came and went beside the swap file is for `x`.
+#[test]
+fn a_probe_beside_a_swap_file_is_part_of_the_change() {
+    for swap_first in [true, false] {
+        let mut script = Script::new();
+        if swap_first {
+            script.created(EDITOR, ".x.swp", "swap", 8);
+        }
+        script.created(EDITOR, "4913", "", 9);
+        script.deleted(EDITOR, "4913", "", 9);
+        if !swap_first {
+            script.created(EDITOR, ".x.swp", "swap", 8);
+        }
+        script.moved(EDITOR, "x", "x~", "old", 1);
+        script.created(EDITOR, "x", "new", 2);
+        script.deleted(EDITOR, "x~", "old", 1);
+        script.deleted(EDITOR, ".x.swp", "swap", 8);
+        assert_eq!(script.end(), ["updated x"], "swap_first: {swap_first}");
+    }
+}
+
 #[test]
 fn a_backup_that_stays_is_a_file_that_was_made() {
     let mut script = Script::new();
