@@ -237,7 +237,18 @@ impl Reloading {
                     self.watch_containers(Vec::new());
                 }
             }
-            Step::Left => self.shared.narrow(collector),
+            Step::Left => {
+                let attending = self.attending.as_mut();
+                let canaries = attending.and_then(|attending| attending.canaries.as_mut());
+                let back = canaries.filter(|canaries| canaries.wants_back());
+                if let Some(canaries) = back {
+                    canaries.prepare(self.shared.policy());
+                    self.shared.narrow(collector);
+                    canaries.go_on(self.shared.policy());
+                } else {
+                    self.shared.narrow(collector);
+                }
+            }
         }
     }
 }

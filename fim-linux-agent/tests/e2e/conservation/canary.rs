@@ -133,17 +133,33 @@ fn it_goes_where_the_policy_goes() {
     };
     at(&agent, "a round", |counts| rounds(counts, "unlink").0 >= 1);
     assert!(canaries(&disk).is_empty());
+    let label = format!("fs=\"{}\"", disk.display());
+    let of_disk = |counts: &Counts| {
+        let of = |(name, count): (&String, &f64)| {
+            let counted = name.starts_with("fim_canary_seconds_count{") && name.contains(&label);
+            counted.then_some(*count as u64)
+        };
+        counts.0.iter().filter_map(of).sum::<u64>()
+    };
+    let mut reloads = 0;
+    let mut in_force = || {
+        reloads += 1;
+        let mut seen = 0;
+        let found = agent.stream.wait(|line| {
+            seen += usize::from(line.action == "config_changed");
+            (seen == reloads).then_some(())
+        });
+        found.unwrap_or_else(|error| panic!("reload {reloads}: {error}\n{}", agent.log()));
+    };
+    // It is asked back while it may still be on its way out.
+    for _ in 0..5 {
+        replace(&[&watched, &disk]);
+        in_force();
+        replace(&[&watched]);
+        in_force();
+    }
     for _ in 0..2 {
         replace(&[&watched, &disk]);
-        let label = format!("fs=\"{}\"", disk.display());
-        let of_disk = |counts: &Counts| {
-            let of = |(name, count): (&String, &f64)| {
-                let counted =
-                    name.starts_with("fim_canary_seconds_count{") && name.contains(&label);
-                counted.then_some(*count as u64)
-            };
-            counts.0.iter().filter_map(of).sum::<u64>()
-        };
         let before = of_disk(&at(&agent, "the counts", |_| true));
         at(&agent, "rounds on the other file system", |counts| {
             of_disk(counts) >= before + OPERATIONS.len() as u64
