@@ -1,5 +1,6 @@
 //! Which backend works here, and starting it.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fim_common::collector::{Collector, ObservationSender};
@@ -173,8 +174,8 @@ pub struct Request<'a> {
     pub losses: Losses,
     /// Takes what the canary did.
     pub post: Arc<Post>,
-    /// In place of a backend: the records of this many rounds of a replay.
-    pub replay: Option<u32>,
+    /// In place of a backend: this many rounds of a replay, of the files below this directory.
+    pub replay: Option<(u32, PathBuf)>,
 }
 
 /// Starts the backend asked for; with `auto`, bpf where it works, else fanotify.
@@ -182,8 +183,8 @@ pub struct Request<'a> {
 /// # Errors
 /// When none of what was asked for works.
 pub fn start(request: &Request<'_>) -> Result<Running, BackendError> {
-    if let Some(rounds) = request.replay {
-        return Ok(start_replay(request, rounds)?);
+    if let Some((rounds, root)) = &request.replay {
+        return Ok(start_replay(request, *rounds, root)?);
     }
     match request.backend {
         Backend::Bpf => Ok(start_bpf(request, "as asked for")?),
@@ -209,11 +210,10 @@ fn start_bpf(request: &Request<'_>, reason: &str) -> Result<Running, BpfError> {
     })
 }
 
-fn start_replay(request: &Request<'_>, rounds: u32) -> Result<Running, BpfError> {
+fn start_replay(request: &Request<'_>, rounds: u32, root: &Path) -> Result<Running, BpfError> {
     let progress = Arc::new(replay::Progress::default());
     let options = bpf_options(request);
-    let root = options.watches.first().map(|watch| watch.base.clone()).unwrap_or_default();
-    let replay = Replay::of(&root, rounds, Arc::clone(&progress))?;
+    let replay = Replay::of(root, rounds, Arc::clone(&progress))?;
     let collector = BpfCollector::replay(replay, options)?;
     Ok(Running {
         exempt: Arc::new(|_| ()),

@@ -231,7 +231,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         sender,
         losses: losses.clone(),
         post: Arc::clone(&post),
-        replay,
+        replay: replay.map(|rounds| (rounds, first_watched(reloading.policy()))),
     };
     let mut running =
         tokio::task::block_in_place(|| backend::start(&request)).map_err(|error| {
@@ -476,6 +476,11 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
         true => Err(Failure::runtime("the journal is full, and on_full = \"stop\"")),
         false => Ok(()),
     }
+}
+
+/// The directory that a replay is about: the first that the configuration names.
+fn first_watched(policy: &Policy) -> PathBuf {
+    policy.watches().into_iter().next().map(|watch| watch.base).unwrap_or_default()
 }
 
 /// Makes the canary's directories, where that is possible.

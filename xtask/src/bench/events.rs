@@ -53,6 +53,10 @@ pub(crate) fn bench(ws: &Workspace, options: &Options) -> Result<()> {
 fn measure(options: &Options, fim: &Path, base: &Path) -> Result<String> {
     let watch = base.join("watch");
     fs::create_dir_all(&watch).with_context(|| format!("creating {}", watch.display()))?;
+    for number in 0..A_ROUND / 2 {
+        let file = watch.join(format!("n{number:06}"));
+        fs::write(&file, "").with_context(|| format!("creating {}", file.display()))?;
+    }
     let state = base.join("state");
     let rounds = options.entries.div_ceil(A_ROUND);
     say(format!("bench: writing a journal of {} events", rounds * A_ROUND));
