@@ -113,7 +113,8 @@ fn filters(fim: &Path, state: &Path) -> Result<Vec<Filter>> {
         arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
         is_rare: true,
     };
-    let first = all.first().context("nothing was deleted")?;
+    // The latest comes first.
+    let first = all.last().context("nothing was deleted")?;
     let first: serde_json::Value = serde_json::from_str(first)?;
     let first = first["@timestamp"].as_str().context("an event without a time")?.to_owned();
     Ok(vec![
