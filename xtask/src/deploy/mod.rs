@@ -38,10 +38,11 @@ const PARTS: &[Part] = &[
     ("prometheus", prometheus::test),
     ("container", container::test),
     ("debian", debian::test),
+    ("docs", docs::test),
 ];
 
 /// Those that take long, and are run when they are named.
-const ON_REQUEST: &[Part] = &[("docs", docs::test), ("systemd", systemd::test)];
+const ON_REQUEST: &[Part] = &[("systemd", systemd::test)];
 
 pub(crate) use kubernetes::manifests;
 
