@@ -4,9 +4,11 @@
 //! started. Everything is in `target/deploy`.
 
 mod agent;
+mod compose;
 mod container;
 mod debian;
 mod docs;
+mod engine;
 mod kubernetes;
 mod prometheus;
 mod systemd;
@@ -37,6 +39,7 @@ const PARTS: &[Part] = &[
     ("kubernetes", kubernetes::test),
     ("prometheus", prometheus::test),
     ("container", container::test),
+    ("compose", compose::test),
     ("debian", debian::test),
     ("docs", docs::test),
 ];
