@@ -133,9 +133,32 @@ pub fn events(out: &mut dyn Write, arguments: Arguments) -> Result<u8> {
         if !arguments.follow {
             break;
         }
-        std::thread::sleep(POLL);
+        closed = !pause();
     }
     Ok(exit::OK)
+}
+
+/// Waits for more to come; says whether somebody still reads standard output. Writing alone would not
+/// tell: `fim events -f | head -n1` would go on for as long as nothing happens.
+#[cfg(unix)]
+fn pause() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdout = io::stdout();
+    // Errors and hang-ups are told without being asked for.
+    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+    let timeout = Timespec::try_from(POLL).ok();
+    match poll(&mut fds, timeout.as_ref()) {
+        Ok(_) => !fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL),
+        // A signal, such as that of a terminal which was stopped and goes on.
+        Err(_) => true,
+    }
+}
+
+/// The same; here only the next event tells that nobody reads.
+#[cfg(not(unix))]
+fn pause() -> bool {
+    std::thread::sleep(POLL);
+    true
 }
 
 /// Whether somebody still reads.

@@ -1,6 +1,7 @@
 //! What the agent leaves behind, through the commands that read it: `events`, `verify`, `report`.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -87,6 +88,7 @@ fn events_are_found_and_the_journal_is_proved() {
     assert_eq!(all.lines().collect::<Vec<_>>(), printed);
     assert_eq!(journal.len(), printed.len());
     follower.ends_with(&printed);
+    ends_with_its_reader(&state);
 
     let one = good(&state, &["events", "--json", "--path", "file 7", "--action", "created"]);
     assert_eq!(one.lines().count(), 1, "{one}");
@@ -164,6 +166,37 @@ impl Follower {
         let _ = self.child.wait();
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
     }
+}
+
+/// `fim events -f | head -n1` ends, although nothing comes any more.
+fn ends_with_its_reader(state: &Path) {
+    let mut child = Command::new(fim())
+        .args(["events", "-f", "--state-dir"])
+        .arg(state)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    // To the end, so that no write of it tells.
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    while !line.contains("agent_stopped") {
+        line.clear();
+        assert!(reader.read_line(&mut line).unwrap() > 0, "it has ended");
+    }
+    drop(reader);
+    let deadline = std::time::Instant::now() + crate::environment::patience();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if std::time::Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("it goes on without a reader");
+        }
+        std::thread::yield_now();
+    };
+    assert!(status.success(), "{status}");
 }
 
 /// The report in a real browser: it is shown, and asks for nothing.

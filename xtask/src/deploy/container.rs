@@ -5,15 +5,17 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    agent::{Running, event, get, is_confined, journal, wait_for},
-    directory, free_port,
+    agent::{event, get, is_confined, journal, wait_for},
+    directory,
+    engine::{Engine, LIMITS, can_raise_limits},
+    free_port,
 };
 use crate::{
     vm,
@@ -24,14 +26,11 @@ use crate::{
 pub(super) const CAPABILITIES: &[&str] =
     &["SYS_ADMIN", "DAC_READ_SEARCH", "SYS_PTRACE", "SYS_CHROOT", LIMITS];
 
-/// Kernels before 5.11 only want it, and not every machine has it to give.
-const LIMITS: &str = "SYS_RESOURCE";
-
 pub(super) fn test(ws: &Workspace) -> Result<()> {
     let base = directory(ws).join("container");
     let _ = fs::remove_dir_all(&base);
     fs::create_dir_all(&base)?;
-    let engine = Engine::start(&base)?;
+    let engine = Engine::start(&base, &[], "")?;
     let done = in_container(ws, &engine, &base);
     if done.is_err() {
         let _ = run(engine.docker().args(["logs", "fim"]));
@@ -47,7 +46,8 @@ fn in_container(ws: &Workspace, engine: &Engine, base: &Path) -> Result<()> {
         .args(["build", "--quiet", "--tag", "fim", "--file", "deploy/Dockerfile"])
         .args(["--target", "prebuilt", "."])
         .current_dir(&ws.root))?;
-    engine.import_busybox(base)?;
+    let busybox = vm::busybox().context("busybox is missing")?;
+    engine.import("busybox", base, &[(&busybox, "bin/busybox")], &[])?;
 
     let (state, watched) = (base.join("state"), base.join("watched"));
     fs::create_dir_all(state.join("config"))?;
@@ -158,73 +158,4 @@ fn in_container(ws: &Workspace, engine: &Engine, base: &Path) -> Result<()> {
         "something was left on the host"
     );
     Ok(())
-}
-
-/// Whether this machine has CAP_SYS_RESOURCE (24): an engine gives nothing that it does not have.
-fn can_raise_limits() -> Result<bool> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
-    let bounding = u64::from_str_radix(bounding.unwrap_or_default().trim(), 16)?;
-    Ok(bounding >> 24 & 1 == 1)
-}
-
-/// An engine of its own, beside one that may be there.
-struct Engine {
-    socket: String,
-    _daemon: Running,
-}
-
-impl Engine {
-    fn start(base: &Path) -> Result<Self> {
-        let socket = format!("unix://{}", base.join("socket").display());
-        let log = fs::File::create(base.join("log"))?;
-        // Where systemd runs mounts are shared, as `rslave` wants it; here they may not be.
-        let mut daemon = Command::new("unshare");
-        daemon.args(["--mount", "--propagation=shared", "dockerd"]);
-        // Needs nothing of the kernel but namespaces and control groups.
-        daemon.args(["--storage-driver=vfs", "--iptables=false", "--ip6tables=false"]);
-        daemon.args(["--bridge=none", "--host", &socket]);
-        for (option, name) in
-            [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")]
-        {
-            daemon.arg(option).arg(base.join(name));
-        }
-        daemon.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let daemon = Running(daemon.spawn().context("starting dockerd")?);
-        let engine = Self { socket, _daemon: daemon };
-        wait_for("dockerd", || output(engine.docker().arg("info")).map(Some))?;
-        Ok(engine)
-    }
-
-    fn docker(&self) -> Command {
-        let mut docker = Command::new("docker");
-        docker.args(["--host", &self.socket]);
-        docker
-    }
-
-    fn inspect(&self, container: &str, format: &str) -> Result<String> {
-        let mut inspect = self.docker();
-        inspect.args(["inspect", "--format", format, container]);
-        Ok(output(&mut inspect)?.trim().to_string())
-    }
-
-    /// An image with nothing but a shell.
-    fn import_busybox(&self, base: &Path) -> Result<()> {
-        let root: PathBuf = base.join("busybox");
-        fs::create_dir_all(root.join("bin"))?;
-        let busybox = vm::busybox().context("busybox is missing")?;
-        fs::copy(busybox, root.join("bin/busybox"))?;
-        let archive = base.join("busybox.tar");
-        run(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg("."))?;
-        run(self.docker().arg("import").arg(&archive).arg("busybox").stdout(Stdio::null()))
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        let all = output(self.docker().args(["ps", "--all", "--quiet"])).unwrap_or_default();
-        for id in all.lines() {
-            let _ = self.docker().args(["rm", "--force", id]).stdout(Stdio::null()).status();
-        }
-    }
 }

@@ -115,6 +115,8 @@ impl Root {
             run(Command::new("mmdebstrap")
                 // Without apt: what is installed is a file.
                 .args(["--quiet", "--variant=essential", "--include=init-system-helpers"])
+                // It need not survive a power cut, and waiting for the disk is most of the time.
+                .arg("--dpkgopt=force-unsafe-io")
                 // Pages and documents are what is looked for.
                 .arg("bookworm")
                 .arg(&partial)

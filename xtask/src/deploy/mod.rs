@@ -4,9 +4,11 @@
 //! started. Everything is in `target/deploy`.
 
 mod agent;
+mod compose;
 mod container;
 mod debian;
 mod docs;
+mod engine;
 mod kubernetes;
 mod prometheus;
 mod systemd;
@@ -37,11 +39,13 @@ const PARTS: &[Part] = &[
     ("kubernetes", kubernetes::test),
     ("prometheus", prometheus::test),
     ("container", container::test),
+    ("compose", compose::test),
     ("debian", debian::test),
+    ("docs", docs::test),
 ];
 
 /// Those that take long, and are run when they are named.
-const ON_REQUEST: &[Part] = &[("docs", docs::test), ("systemd", systemd::test)];
+const ON_REQUEST: &[Part] = &[("systemd", systemd::test)];
 
 pub(crate) use kubernetes::manifests;
 

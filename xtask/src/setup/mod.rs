@@ -396,6 +396,7 @@ fn deploy_tools(ws: &Workspace) -> Vec<Item> {
     vec![
         program("mmdebstrap", &["mmdebstrap"], why),
         program("dockerd", &["docker.io"], why),
+        program("docker-compose", &["docker-compose"], why),
         program("prometheus", &["prometheus"], why),
         program("curl", &["curl"], why),
         program("systemd-analyze", &["systemd"], "checks the unit of the package"),

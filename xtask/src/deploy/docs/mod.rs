@@ -1,6 +1,6 @@
 //! Every command in the pages of this repository is run, as its readers do it: in a place where
-//! `fim` is in the path, `/var/lib/fim`, `/etc/fim` and what else the pages name are the test's own,
-//! and an agent runs that has something to tell. A block that is not run says why, in the page.
+//! `fim` is in the path, `/var/lib/fim`, `/etc/fim` and what else the pages name are the test's own, the
+//! network too, and an agent runs that has something to tell. A block that is not run says why, in the page.
 //!
 //! Configurations in the pages are checked by `fim policy check`. What `cargo xtask` is asked to do is
 //! read by its own command line and no more: these tasks are what runs here.
@@ -10,14 +10,18 @@ mod blocks;
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpListener,
-    os::unix::fs::{PermissionsExt as _, symlink},
+    net::{SocketAddr, TcpListener},
+    os::unix::{
+        fs::{PermissionsExt as _, symlink},
+        process::ExitStatusExt as _,
+    },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     thread,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use nix::sched::{CloneFlags, setns};
 
 use self::blocks::{Block, Fate};
 use super::{
@@ -25,7 +29,7 @@ use super::{
     directory,
 };
 use crate::{
-    cli, dist,
+    cli, dist, vm,
     workspace::{Workspace, output, say},
 };
 
@@ -39,6 +43,15 @@ const INSTEAD: &[(&str, &str)] = &[
     ("cargo xtask run -- --watch", "fim run --watch"),
     ("--learn 10m", "--learn 1s"),
 ];
+
+/// How long the commands of a block may take together, in seconds. The longest takes some three on a
+/// machine with other work.
+const LIMIT: u32 = 60;
+
+/// Whether timeout(1) had to end something; where SIGTERM does not do, SIGKILL takes it along.
+fn was_too_long(status: ExitStatus) -> bool {
+    status.code() == Some(124) || status.signal() == Some(9)
+}
 
 /// An entry of the journal, which a page cannot know.
 const HEAD: &str = "5f1c0e…";
@@ -107,10 +120,11 @@ pub(super) fn test(ws: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Where commands are run: a mount namespace with directories of the test's own.
+/// Where commands are run: a mount namespace with directories of the test's own, and a network of its
+/// own, in which nobody else has the agent's port.
 struct Place {
     base: PathBuf,
-    /// Holds the namespace.
+    /// Holds the namespaces.
     holder: Running,
 }
 
@@ -121,30 +135,34 @@ const OWN: &[(&str, &str)] = &[
     ("/tmp/w", "w"),
     ("/mnt", "mnt"),
     ("/media", "media"),
+    ("/usr/local/sbin", "sbin"),
 ];
 
 impl Place {
     fn make(ws: &Workspace) -> Result<Self> {
         let base = directory(ws).join("docs");
         let _ = fs::remove_dir_all(&base);
-        for directory in ["lib", "etc", "w", "mnt/copy", "media/audit", "bin", "here"] {
+        for directory in ["lib", "etc", "w", "mnt/copy", "media/audit", "sbin", "bin", "here"] {
             fs::create_dir_all(base.join(directory))?;
         }
         fs::set_permissions(base.join("lib"), fs::Permissions::from_mode(0o700))?;
         symlink(dist::directory(ws).join("fim"), base.join("bin/fim"))?;
-        symlink(ws.root.join("deploy"), base.join("here/deploy"))?;
+        for name in ["deploy", "target"] {
+            symlink(ws.root.join(name), base.join("here").join(name))?;
+        }
         // Whatever ships events on takes some.
         let ship = base.join("bin/ship-it");
         fs::write(&ship, "#!/bin/sh\nexec head -n1\n")?;
         fs::set_permissions(&ship, fs::Permissions::from_mode(0o755))?;
-        let mut binds = String::new();
+        let busybox = vm::busybox().context("busybox is missing")?;
+        let mut before = format!("'{}' ip link set lo up\n", busybox.display());
         for (at, from) in OWN {
             fs::create_dir_all(at)?;
-            binds.push_str(&format!("mount --bind '{}' {at}\n", base.join(from).display()));
+            before.push_str(&format!("mount --bind '{}' {at}\n", base.join(from).display()));
         }
         let holder = Command::new("unshare")
-            .args(["--mount", "--propagation=private", "sh", "-ec"])
-            .arg(format!("{binds}echo ready\nexec sleep infinity"))
+            .args(["--mount", "--propagation=private", "--net", "sh", "-ec"])
+            .arg(format!("{before}echo ready\nexec sleep infinity"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -162,9 +180,19 @@ impl Place {
 
     /// A script in the place, in a directory of its own.
     fn shell(&self, script: &str) -> Command {
-        let mut command = Command::new("nsenter");
+        self.enter(Command::new("nsenter"), script)
+    }
+
+    /// The same with a limit to its time, after which it and what it has started are ended.
+    fn limited(&self, script: &str) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", &LIMIT.to_string(), "nsenter"]);
+        self.enter(command, script)
+    }
+
+    fn enter(&self, mut command: Command, script: &str) -> Command {
         command
-            .arg(format!("--mount=/proc/{}/ns/mnt", self.holder.0.id()))
+            .args(["--mount", "--net", "--target", &self.holder.0.id().to_string()])
             .arg(format!("--wd={}", self.path("here").display()))
             .args(["sh", "-ec", script]);
         let path = std::env::var("PATH").unwrap_or_default();
@@ -176,7 +204,7 @@ impl Place {
     /// The agent whose journal the commands look into: with something to tell, alerts, and a sink
     /// that refuses some of it.
     fn agent(&self) -> Result<Running> {
-        let refusing = refuse()?;
+        let refusing = refuse(self.holder.0.id())?;
         fs::write(
             self.path("etc/fim.toml"),
             format!(
@@ -251,8 +279,12 @@ impl Place {
         if !script.is_empty() {
             // The variables of a page's explanation.
             let given = "previous=0 line='{\"chain\":\"\"}}'\n";
-            let done = output(&mut self.shell(&format!("{given}{script}")));
-            done.with_context(|| format!("{}: {script}", block.place()))?;
+            // Each command is named on standard error before it is run: the last one is at fault.
+            let done = self.limited(&format!("{given}set -x\n{script}")).output()?;
+            let said = String::from_utf8_lossy(&done.stderr);
+            let place = block.place();
+            ensure!(!was_too_long(done.status), "{place}: not ended within {LIMIT} s: {said}");
+            ensure!(done.status.success(), "{place}: failed ({}): {said}", done.status);
             script.clear();
         }
         Ok(())
@@ -263,11 +295,11 @@ impl Place {
         let state = self.path("other").display().to_string();
         // Beside the agent that runs already.
         let own = if command.starts_with("fim run") {
-            format!("{command} --state-dir {state} --metrics 127.0.0.1:{}", super::free_port()?)
+            format!("{command} --state-dir {state} --metrics 127.0.0.1:9978")
         } else {
             command.to_string()
         };
-        let mut child = self.shell(&format!("exec {own}"));
+        let mut child = self.limited(&format!("exec {own}"));
         let child = child.stdout(Stdio::piped()).spawn()?;
         let mut running = Running(child);
         let out = running.0.stdout.take().context("no output")?;
@@ -276,7 +308,7 @@ impl Place {
                 return running.stop();
             }
         }
-        bail!("`{command}` has ended and did not print {until}")
+        bail!("`{command}` did not print {until} until it ended, or was ended after {LIMIT} s")
     }
 
     /// An entry that is in the journal.
@@ -287,9 +319,16 @@ impl Place {
     }
 }
 
-/// A receiver that takes no event.
-fn refuse() -> Result<std::net::SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
+/// A receiver that takes no event, in the network of a process.
+fn refuse(of: u32) -> Result<SocketAddr> {
+    let network = fs::File::open(format!("/proc/{of}/ns/net"))?;
+    // A thread has a network of its own, and a socket stays in the one in which it was made.
+    let listening = thread::spawn(move || -> Result<TcpListener> {
+        setns(network, CloneFlags::CLONE_NEWNET)?;
+        Ok(TcpListener::bind("127.0.0.1:0")?)
+    });
+    let listening = listening.join().map_err(|_| anyhow!("the receiver's thread has ended"))?;
+    let listener = listening.context("a receiver in another network")?;
     let address = listener.local_addr()?;
     thread::spawn(move || {
         for stream in listener.incoming() {
