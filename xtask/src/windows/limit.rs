@@ -50,7 +50,8 @@ pub(super) fn output(command: &mut Command, limit: Duration, folder: &Path) -> R
 
 /// A file that goes with the last who has it open.
 fn unnamed(folder: &Path, name: &str) -> Result<File> {
-    let path = folder.join(format!("{name}-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let path =
+        folder.join(format!("{name}-{}-{:?}", std::process::id(), std::thread::current().id()));
     let open = File::options().read(true).write(true).create(true).truncate(true).open(&path);
     let file = open.with_context(|| format!("making {}", path.display()))?;
     fs::remove_file(&path)?;
