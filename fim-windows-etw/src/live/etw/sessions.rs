@@ -1,8 +1,9 @@
 //! Which providers are recorded, which of their events, in which sessions.
 //!
-//! Two sessions, and a third where a rule about keys comes later: what is done to files and keys comes by the hundred thousand, and may be as late
-//! as its buffers; a process is to be looked at while it runs. So Kernel-Process has a session of
-//! its own, which is asked for what it has every few milliseconds.
+//! Two sessions, and a third where a rule about keys comes later: what is done to files and keys
+//! comes by the hundred thousand, and may be as late as its buffers; a process is to be looked at
+//! while it runs. So Kernel-Process has a session of its own, which is asked for what it has every
+//! few milliseconds.
 
 use std::sync::Arc;
 
