@@ -120,3 +120,45 @@ fn another_policy_is_in_force_behind_what_was_done_before() {
     assert_eq!(events[1].process.as_ref().map(|process| process.pid), Some(9), "who changed it");
     assert!(events[2].fim.before.as_ref().unwrap().sha256.is_some(), "it is in the baseline");
 }
+
+/// Where no operation tells of a new file, the scan that takes the baseline of what is newly watched
+/// finds it.
+#[test]
+fn what_is_made_once_a_policy_is_in_force_is_told() {
+    let mut bench = Bench::new();
+    if let Err(error) = bench.watched.path().metadata().unwrap().created() {
+        println!("skipped: this file system does not say when a file was made: {error}");
+        return;
+    }
+    bench.finds_by_comparing = true;
+    let (one, two) = (bench.path("one"), bench.path("two"));
+    let [first, last] = ["a", "z"].map(|name| two.join(name));
+    for directory in [&one, &two, &first, &last] {
+        fs::create_dir(directory).unwrap();
+    }
+    // The scan has something to do before it is there.
+    for number in 0..2000 {
+        fs::write(first.join(number.to_string()), "old").unwrap();
+    }
+    // Up to a tick before, the file system cannot tell.
+    let made = std::time::Instant::now();
+    bench.policy = Some(Policy::new(vec![rule("one", &one)]));
+    let events = bench.run(async |sender| {
+        tokio::time::sleep_until((made + Duration::from_millis(50)).into()).await;
+        let (told, taken) = bench.reload(Policy::new(vec![rule("two", &two)]));
+        told.await.unwrap();
+        fs::write(last.join("new"), "new").unwrap();
+        // As a notification says it.
+        sender.send(Observation::Recheck(last.join("new"))).await.unwrap();
+        taken.await.unwrap();
+        // agent_started and what follows.
+        bench.events(3).await;
+    });
+    let told: Vec<(Action, Option<&str>)> = events
+        .iter()
+        .map(|event| {
+            (event.event.action, event.file.as_ref().and_then(|file| file.name.as_deref()))
+        })
+        .collect();
+    assert_eq!(told, [(Action::ConfigChanged, None), (Action::Created, Some("new"))]);
+}

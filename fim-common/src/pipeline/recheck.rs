@@ -67,6 +67,8 @@ pub(super) struct Rechecks {
     /// baseline.
     newly_next: Vec<Newly>,
     newly_now: Vec<Newly>,
+    /// No operation tells of what is made in these.
+    finds_new: bool,
 }
 
 /// Why a scan is done.
@@ -130,10 +132,18 @@ impl Rechecks {
         self.newly_next.push(newly);
     }
 
+    /// Has what is made where a reload has it look told from when it was made.
+    pub(super) fn find_new(&mut self) {
+        self.finds_new = true;
+    }
+
     /// Whether what a scan found was not watched before: that it is there is no news.
     fn is_new(&self, found: &Difference) -> bool {
         let mut newly = self.newly_now.iter().chain(&self.newly_next);
-        found.before.is_none() && newly.any(|newly| newly.is_new(&found.path))
+        found.before.is_none()
+            && newly.any(|newly| {
+                newly.is_new(&found.path) && !(self.finds_new && newly.was_made_since(&found.path))
+            })
     }
 
     /// When what the scan under way finds was done.

@@ -38,6 +38,8 @@ struct Bench {
     verify: Option<Duration>,
     /// How long steps of a change wait for each other.
     window: Duration,
+    /// The collector tells of no operations.
+    finds_by_comparing: bool,
 }
 
 /// What a collector does before it answers a fence.
@@ -57,6 +59,7 @@ impl Bench {
             start: (None, Vec::new()),
             verify: None,
             window: Duration::ZERO,
+            finds_by_comparing: false,
         }
     }
 
@@ -129,6 +132,9 @@ impl Bench {
         })
         .unwrap();
         pipeline.fold_steps(self.window);
+        if self.finds_by_comparing {
+            pipeline.finds_by_comparing();
+        }
         *self.reloader.lock().unwrap() = Some(pipeline.reloader(vec![self.path("fim.toml")]));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

@@ -127,7 +127,7 @@ pub fn replay(arguments: &Arguments) -> anyhow::Result<u8> {
     pipeline.settle();
     let summary = trace.summary();
     let (from, to) = (timestamp(header.start), timestamp(last.max(header.end)));
-    for gap in gaps(&header, summary, from, to) {
+    for gap in gaps(&header, summary, &stats, from, to) {
         pipeline.gap(&gap);
     }
     stats.events = pipeline.finish();
@@ -139,7 +139,7 @@ pub fn replay(arguments: &Arguments) -> anyhow::Result<u8> {
         // Whoever reads may have seen enough.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
-    complain(arguments, summary, &header);
+    complain(arguments, summary, &header, &stats);
     if let Some(error) = failed {
         return Err(anyhow::Error::new(error).context(format!("{name}")));
     }
@@ -190,7 +190,13 @@ fn agent() -> Agent {
 }
 
 /// What the trace lacks.
-fn gaps(header: &LogFileHeader, summary: &Summary, from: Timestamp, to: Timestamp) -> Vec<Gap> {
+fn gaps(
+    header: &LogFileHeader,
+    summary: &Summary,
+    stats: &Stats,
+    from: Timestamp,
+    to: Timestamp,
+) -> Vec<Gap> {
     let mut gaps = Vec::new();
     let gap = |hook: &str, count| Gap {
         from,
@@ -207,10 +213,14 @@ fn gaps(header: &LogFileHeader, summary: &Summary, from: Timestamp, to: Timestam
     if summary.damaged > 0 {
         gaps.push(gap("file", None));
     }
+    let unread: u64 = stats.unread().map(|(_, versions, misfits)| versions + misfits).sum();
+    if unread > 0 {
+        gaps.push(gap("etw_undecoded", Some(unread)));
+    }
     gaps
 }
 
-fn complain(arguments: &Arguments, summary: &Summary, header: &LogFileHeader) {
+fn complain(arguments: &Arguments, summary: &Summary, header: &LogFileHeader, stats: &Stats) {
     let file = arguments.file.display();
     for damage in summary.damages.iter().take(TOLD_MAX) {
         tracing::error!(%file, "damaged: {damage}");
@@ -231,6 +241,17 @@ fn complain(arguments: &Arguments, summary: &Summary, header: &LogFileHeader) {
             events = header.events_lost,
             buffers = header.buffers_lost,
             "lost when the trace was recorded"
+        );
+    }
+    for (key, versions, misfits) in stats.unread().take(TOLD_MAX) {
+        tracing::warn!(
+            %file,
+            id = key.id,
+            version = key.version,
+            source = ?key.source,
+            unknown_version = versions,
+            payload_does_not_fit = misfits,
+            "events of this kind are not used"
         );
     }
 }

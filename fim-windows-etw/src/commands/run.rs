@@ -12,6 +12,7 @@ use fim_commands::start::{
 use fim_commands::{Site as _, exit};
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
 use fim_common::config::Config;
+use fim_common::event::Provider;
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
 use fim_common::journal::{Journal, follow};
@@ -222,6 +223,9 @@ async fn monitor(agent: Agent, control: &Control) -> Result<(), Failure> {
     pipeline.fold_steps(config.fold.window);
     pipeline.sum_up_every(config.events.suppressed_interval);
     reloading.begin(&mut pipeline);
+    if collector.provider() == Provider::Scan {
+        pipeline.finds_by_comparing();
+    }
 
     // The scan can take minutes: whoever asks for an end ends it.
     let cancel = Arc::new(AtomicBool::new(false));

@@ -48,6 +48,13 @@ impl Stats {
         } += 1;
     }
 
+    /// Kinds of events that would have been used, but cannot be read: how many are of a version that no
+    /// table has, and of how many the payload does not fit.
+    pub(super) fn unread(&self) -> impl Iterator<Item = (EventKey, u64, u64)> {
+        let counts = self.rows.iter().map(|(key, tally)| (*key, tally.versions, tally.misfits));
+        counts.filter(|(_, versions, misfits)| versions + misfits > 0)
+    }
+
     pub(super) fn report(
         &self,
         header: &LogFileHeader,

@@ -64,6 +64,11 @@ impl Scope {
         serde_json::to_string(&patterns).unwrap_or_default()
     }
 
+    /// Whether the same keys and values are asked for.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+
     /// What is asked for by a text; without places to look at.
     fn read_back(text: &str) -> Self {
         let patterns: Vec<(String, Option<Vec<String>>)> =
@@ -89,7 +94,8 @@ impl Scope {
         self.patterns.iter().any(|pattern| pattern.matches(name, value))
     }
 
-    fn wants(&self, names: &[String], value: Option<&str>) -> bool {
+    /// Whether a rule is about a key, or a value of it, by any of its names.
+    pub(super) fn wants(&self, names: &[String], value: Option<&str>) -> bool {
         names.iter().any(|name| self.asks(name, value))
     }
 
@@ -196,10 +202,18 @@ fn users() -> Vec<String> {
 }
 
 /// A key's path and its other names, by which a rule may mean it.
-fn names_of(path: &str) -> Vec<String> {
+pub(super) fn names_of(path: &str) -> Vec<String> {
     let (hive, key) = path.split_once('\\').unwrap_or((path, ""));
     let path = RegistryPath { hive: Some(hive.to_owned()), key: key.to_owned() };
     std::iter::once(path.path()).chain(path.aliases()).collect()
+}
+
+/// Notes in the baseline for which keys it has what it has.
+///
+/// # Errors
+/// When the baseline cannot be written.
+pub(super) fn note_scope(baseline: &Baseline, scope: &Scope) -> Result<(), BaselineError> {
+    baseline.set_meta(SCOPE, &scope.text())
 }
 
 /// Compares what there is with what the baseline has, and takes it into it. At the first look
@@ -220,7 +234,7 @@ pub fn compare(baseline: &Baseline, scope: &Scope) -> Result<Vec<Operation>, Bas
     let before = baseline.meta(SCOPE)?;
     let is_other = before.as_ref() != Some(&asked);
     if is_other {
-        baseline.set_meta(SCOPE, &asked)?;
+        note_scope(baseline, scope)?;
     }
     let Some(known) = baseline.registry()? else {
         baseline.set_registry(&now)?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -162,7 +162,8 @@ impl WatchCollector {
         }
     }
 
-    /// Looks at these keys from now on. What the baseline has is what it had when we were last there.
+    /// Looks at these keys from now on: when this returns, what is there is known. What the baseline
+    /// has is what it had when we were last there.
     fn watch_registry(&mut self, scope: Scope) -> std::io::Result<()> {
         self.end_registry();
         self.keys = scope.places().count();
@@ -172,10 +173,13 @@ impl WatchCollector {
         let stop = Signal::new()?;
         let (messages, asked) = (self.messages.clone(), stop.clone());
         let (baseline, losses) = (Arc::clone(&self.baseline), self.losses.clone());
-        let thread = std::thread::Builder::new()
-            .name("registry".to_owned())
-            .spawn(move || watch_registry(&baseline, &scope, &messages, &asked, &losses))?;
+        let (looked, first_look) = sync_channel(1);
+        let thread = std::thread::Builder::new().name("registry".to_owned()).spawn(move || {
+            watch_registry(&baseline, &scope, &messages, &asked, &losses, &looked)
+        })?;
         self.registry = Some(RegistryThread { stop, thread });
+        // Fails when the thread has panicked, which is told when it is ended.
+        let _ = first_look.recv();
         Ok(())
     }
 
@@ -248,6 +252,7 @@ fn watch_registry(
     messages: &Sender<Message>,
     stop: &Signal,
     losses: &Losses,
+    looked: &SyncSender<()>,
 ) {
     loop {
         // In this order, so that nothing is missed: what changes from here on wakes us again.
@@ -262,6 +267,8 @@ fn watch_registry(
                 losses.report(Gap { from: now, to: now, count: None, hooks, scope: Vec::new() });
             }
         }
+        // Somebody waits for the first time only.
+        let _ = looked.try_send(());
         let woken = change.and_then(|change| change.wait(stop, REGISTRY_RESCAN));
         match woken {
             Ok(Woken::Signal) => {

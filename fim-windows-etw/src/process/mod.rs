@@ -14,6 +14,8 @@ use crate::etl::Record;
 use crate::filetime::{SECOND, timestamp};
 use crate::paths::Devices;
 
+mod arguments;
+
 /// Executions that are remembered at most; beyond, the ones noted first are forgotten.
 pub const EXECUTIONS_MAX: usize = 65_536;
 /// Executions of one process id that are remembered at most.
@@ -79,11 +81,19 @@ struct Execution {
     executable: Option<String>,
     name: Option<String>,
     command_line: Option<String>,
+    /// Only its beginning is kept.
+    is_cut: bool,
     user: Option<UserId>,
     token: Option<Token>,
 }
 
 impl Execution {
+    /// With which arguments it was called. Those of the beginning of a command line would
+    /// be others.
+    fn arguments(&self) -> Option<Vec<String>> {
+        self.command_line.as_deref().filter(|_| !self.is_cut).map(arguments::split)
+    }
+
     fn weight(&self) -> usize {
         [&self.executable, &self.name, &self.command_line]
             .into_iter()
@@ -114,6 +124,9 @@ impl Execution {
         fill(&mut self.session, other.session);
         fill(&mut self.executable, other.executable);
         fill(&mut self.name, other.name);
+        if self.command_line.is_none() {
+            self.is_cut = other.is_cut;
+        }
         fill(&mut self.command_line, other.command_line);
         fill(&mut self.user, other.user);
         match (&mut self.token, other.token) {
@@ -174,6 +187,7 @@ impl Processes {
     /// Takes in what the system says of a process.
     pub fn seen(&mut self, seen: Seen, filetime: u64) {
         let last = |path: &str| path.rsplit('\\').next().map(str::to_owned);
+        let is_cut = seen.command_line.as_ref().is_some_and(|line| line.len() > TEXT_MAX);
         let execution = Execution {
             pid: seen.pid,
             start: seen.created,
@@ -182,6 +196,7 @@ impl Processes {
             name: seen.executable.as_deref().and_then(last),
             executable: seen.executable,
             command_line: seen.command_line.map(cut),
+            is_cut,
             user: seen.user,
             token: (seen.token != Token::default()).then_some(seen.token),
             ..Execution::default()
@@ -299,17 +314,29 @@ impl Processes {
                 process.name.clone_from(&found.name);
                 process.executable.clone_from(&found.executable);
                 process.command_line.clone_from(&found.command_line);
+                process.args = found.arguments();
                 for (what, missing) in [
                     ("process.executable", found.executable.is_none()),
                     ("process.command_line", found.command_line.is_none()),
+                    ("process.args", found.command_line.is_none()),
                 ] {
                     if missing {
                         unknown(what, "not_recorded");
                     }
                 }
+                if found.is_cut {
+                    unknown("process.command_line", "truncated");
+                    unknown("process.args", "truncated");
+                }
             }
             None => {
-                for what in ["process.executable", "process.command_line", "process.parent"] {
+                let all = [
+                    "process.executable",
+                    "process.command_line",
+                    "process.args",
+                    "process.parent",
+                ];
+                for what in all {
                     unknown(what, "not_in_trace");
                 }
             }
@@ -355,7 +382,7 @@ impl Processes {
             start: found.and_then(|found| found.start).map(timestamp),
             name: found.and_then(|found| found.name.clone()),
             executable: found.and_then(|found| found.executable.clone()),
-            args: None,
+            args: found.and_then(Execution::arguments),
             command_line: found.and_then(|found| found.command_line.clone()),
         }))
     }
@@ -441,6 +468,8 @@ fn cut(mut text: String) -> String {
 fn execution(pid: u32, start: Option<u64>, values: &Values<'_>, devices: &Devices) -> Execution {
     let text = |text: String| (!text.is_empty()).then(|| cut(text));
     let image = values.image_name.and_then(|name| text(name.to_string()));
+    let line = values.command_line.map(|line| line.to_string());
+    let is_cut = line.as_ref().is_some_and(|line| line.len() > TEXT_MAX);
     let short = values.short_name.and_then(|name| text(name.to_string()));
     let last = |path: &str| path.rsplit('\\').next().map(str::to_owned);
     let token = Token {
@@ -459,8 +488,38 @@ fn execution(pid: u32, start: Option<u64>, values: &Values<'_>, devices: &Device
         session: values.session_id,
         name: image.as_deref().and_then(last).or(short),
         executable: image.map(|image| devices.resolve(&image).unwrap_or(image)),
-        command_line: values.command_line.and_then(|line| text(line.to_string())),
+        command_line: line.and_then(text),
+        is_cut,
         user: values.user_sid.map(user_id),
         token: (token != Token::default()).then_some(token),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_command_line_that_is_cut_there_are_no_arguments() {
+        let told = |line: &str| {
+            let mut processes = Processes::default();
+            let line = Some(line.to_owned());
+            processes.seen(Seen { pid: 7, command_line: line, ..Seen::default() }, 1);
+            let who = Who { pid: Some(7), filetime: 2, ..Who::default() };
+            processes.actor(&who, &NoAccounts)
+        };
+        let actor = told("tool.exe \"a b\"");
+        let process = actor.process.unwrap();
+        assert_eq!(process.args, Some(vec!["tool.exe".to_owned(), "a b".to_owned()]));
+        assert!(!actor.unknown.contains_key("process.args"));
+        let line = format!("tool.exe {}", "\u{20ac}".repeat(12_000));
+        let actor = told(&line);
+        let process = actor.process.unwrap();
+        let beginning = process.command_line.as_deref().unwrap();
+        assert!(line.starts_with(beginning) && beginning.len() > TEXT_MAX - 4);
+        assert_eq!(process.args, None);
+        for what in ["process.command_line", "process.args"] {
+            assert_eq!(actor.unknown[what], "truncated");
+        }
     }
 }

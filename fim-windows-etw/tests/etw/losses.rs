@@ -2,9 +2,10 @@
 
 use fim_common::collector::Collector as _;
 use fim_etw_standin as etw;
+use fim_windows_etw::decode::KERNEL_FILE;
 use serde_json::json;
 
-use crate::rig::{Setup, file, wait};
+use crate::rig::{Setup, event, file, wait};
 
 fn created(number: u64) -> etw::Record {
     let name = format!(r"\D\{number}");
@@ -29,6 +30,22 @@ fn what_a_session_lost_is_a_gap() {
     let losses = rig.losses.clone();
     rig.stop();
     assert_eq!(losses.take().and_then(|gap| gap.count), Some(1));
+}
+
+#[test]
+fn what_cannot_be_read_is_a_gap() {
+    let rig = Setup::default().start("unread").unwrap();
+    let unread = |id| etw::Record { id, version: 99, ..event(KERNEL_FILE, 11, 0, json!({})) };
+    // Of what is not used, nobody wants to know.
+    etw::deliver(&rig.changes, [unread(999), unread(11)]);
+    let gap = rig.gap();
+    assert_eq!((gap.count, gap.hooks), (Some(1), vec!["etw_undecoded".to_owned()]));
+    assert!(gap.from <= gap.to && gap.scope.is_empty());
+    // The next ones are told together, at the latest at the end.
+    etw::deliver(&rig.changes, [unread(16), unread(11)]);
+    let losses = rig.losses.clone();
+    rig.stop();
+    assert_eq!(losses.take().and_then(|gap| gap.count), Some(2));
 }
 
 #[test]

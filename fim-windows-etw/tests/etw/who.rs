@@ -2,8 +2,9 @@
 
 use std::process::{Command, Stdio};
 
+use fim_common::collector::Collector as _;
 use fim_common::operation::OperationKind;
-use fim_common::policy::{Policy, RegistryPattern, Rule};
+use fim_common::policy::{Pattern, Policy, RegistryPattern, Rule};
 use fim_etw_standin as etw;
 use fim_win32::process::Process;
 use fim_win32::security;
@@ -72,6 +73,8 @@ fn a_process_is_looked_at_when_it_starts() {
     assert_eq!(process.thread.unwrap().id, 1001);
     let line = process.command_line.as_deref().unwrap();
     assert!(line.contains("fim_waits"), "{line}");
+    let arguments = process.args.as_deref().unwrap();
+    assert_eq!(arguments[1..], ["/c", "set /p fim_waits="], "{line}");
     assert_eq!(process.name.as_deref(), Some("cmd.exe"));
     let parent = process.parent.as_ref().unwrap();
     assert_eq!(parent.pid, std::process::id());
@@ -107,12 +110,64 @@ fn another_process_with_the_same_id_is_not_it() {
     rig.stop();
 }
 
+fn reg(arguments: &[&str]) {
+    let done = Command::new("reg.exe").args(arguments).output().unwrap();
+    assert!(done.status.success(), "{arguments:?}: {done:?}");
+}
+
+#[test]
+fn keys_that_a_rule_asks_for_later_are_told_from_then_on() {
+    let key = r"HKLM\SOFTWARE\fim-test-etw-later";
+    let _ = Command::new("reg.exe").args(["delete", key, "/f"]).output();
+    reg(&["add", key, "/v", "Old", "/d", "one.exe", "/f"]);
+    let files = Rule::new("all", vec![Pattern::everything()]);
+    let keys = Rule {
+        registry: vec![RegistryPattern::parse(key, None).unwrap()],
+        ..Rule::new("keys", Vec::new())
+    };
+    let mut rig = Setup::default().start("later").unwrap();
+    assert!(!etw::running("later-registry"));
+    // Both, and then what stays: as a reload does it.
+    let both = Policy::for_windows(vec![files, keys.clone()]);
+    rig.collector.rescope(&both).unwrap();
+    rig.collector.rescope(&Policy::for_windows(vec![keys])).unwrap();
+    assert!(etw::running("later-registry"));
+    // The session that was there goes on: nothing is lost.
+    assert_eq!((etw::started("later-changes"), rig.losses.take()), (1, None));
+
+    let name = r"\REGISTRY\MACHINE\SOFTWARE\fim-test-etw-later";
+    let set = |value: &str, data: &str| {
+        reg(&["add", key, "/v", value, "/d", data, "/f"]);
+        let open = json!({"KeyObject": 0x78, "RelativeName": name});
+        let size = 2 * (data.len() + 1);
+        let set = json!({"KeyObject": 0x78, "ValueName": value, "Type": 1, "DataSize": size});
+        etw::deliver("later-registry", [registry(2, open), registry(5, set)]);
+    };
+    set("New", "x.exe");
+    let mut told = rig.next();
+    let OperationKind::Registry(new) = &told.kind else { panic!("{told:?}") };
+    assert_eq!((new.value.as_deref(), &new.previous), (Some("New"), &None));
+    assert_eq!(told.provider, fim_common::event::Provider::Etw);
+    // What a session lost is found by looking, and what was there before the rule is not told.
+    reg(&["add", key, "/v", "Silent", "/d", "x", "/f"]);
+    etw::lose("later-registry", 1, 0);
+    assert_eq!(rig.gap().hooks, ["etw_registry"]);
+    told = rig.next();
+    let OperationKind::Registry(found) = &told.kind else { panic!("{told:?}") };
+    assert_eq!(found.value.as_deref(), Some("Silent"));
+    // By now what was there is known.
+    set("Old", "two.exe");
+    told = rig.next();
+    let OperationKind::Registry(old) = &told.kind else { panic!("{told:?}") };
+    assert_eq!(old.previous.as_ref().unwrap().strings, Some(vec!["one.exe".to_owned()]));
+    let rest = rig.stop();
+    assert!(rest.is_empty(), "{rest:?}");
+    assert!(!etw::running("later-registry"));
+    reg(&["delete", key, "/f"]);
+}
+
 #[test]
 fn a_value_is_told_with_what_it_was_and_by_whom() {
-    let reg = |arguments: &[&str]| {
-        let done = Command::new("reg.exe").args(arguments).output().unwrap();
-        assert!(done.status.success(), "{arguments:?}: {done:?}");
-    };
     let key = r"HKLM\SOFTWARE\fim-test-etw";
     let _ = Command::new("reg.exe").args(["delete", key, "/f"]).output();
     reg(&["add", key, "/v", "Run", "/d", "one.exe", "/f"]);

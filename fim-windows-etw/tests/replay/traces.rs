@@ -129,7 +129,8 @@ fn what_is_not_decoded_is_counted_with_its_reason() {
         let event = Written { time: START, payload, ..Written::default() };
         writer.event(0, key(id, version), &event);
     }
-    let (code, stats, _) = stats(&writer.finish(), &[]);
+    let trace = writer.finish();
+    let (code, stats, said) = stats(&trace, &[]);
     assert_eq!((code, &stats["not_decoded"]), (0, &4.into()));
     let reasons: Vec<_> = stats["providers"]
         .as_array()
@@ -138,6 +139,12 @@ fn what_is_not_decoded_is_counted_with_its_reason() {
         .filter_map(|row| row["reasons"].as_object()?.keys().next().cloned())
         .collect();
     assert_eq!(reasons, ["payload_does_not_fit", "unknown_version", "id_not_of_interest"]);
+    // What would have been used is said, and is a gap among the events.
+    assert_eq!(said.matches("events of this kind are not used").count(), 2, "{said}");
+    assert!(said.contains("version=9"), "{said}");
+    let (code, events) = super::command::events(&trace, &[]);
+    let gap = &events.last().unwrap()["fim"]["gap"];
+    assert_eq!((code, &gap["count"], &gap["hooks"][0]), (0, &2.into(), &"etw_undecoded".into()));
 }
 
 proptest::proptest! {

@@ -54,6 +54,7 @@ fn the_process_its_parent_and_its_rights() {
     assert_eq!((&token["elevated"], &token["elevation_type"]), (&true.into(), &"full".into()));
     assert_eq!(token["session"], 1);
     assert_eq!(event["fim"]["unknown"]["process.command_line"], "not_recorded");
+    assert_eq!(event["fim"]["unknown"]["process.args"], "not_recorded");
     assert_eq!(event["fim"]["unknown"]["user"], "not_recorded");
 }
 
@@ -121,6 +122,8 @@ fn classic_events_of_both_widths() {
             assert_eq!(name(&events[0]), Some("tool.exe"));
             let line = &events[0]["process"]["command_line"];
             assert_eq!(line.as_str(), (version > 1).then_some("tool.exe --all"));
+            let arguments = (version > 1).then(|| json!(["tool.exe", "--all"]));
+            assert_eq!(events[0]["process"].get("args"), arguments.as_ref());
             // Somebody else's thread in that process.
             assert_eq!(events[0]["user"]["id"], "S-1-5-21-7-8");
             assert_eq!(events[0]["user"]["effective"]["id"], "S-1-5-18");

@@ -195,10 +195,11 @@ fn another_configuration_is_about_what_it_adds_and_no_more() {
     agent.wait(|events| {
         events.iter().find(|event| event.event.action.as_str() == "config_changed").map(drop)
     });
-    reg(&["add", &second, "/v", "New", "/d", "y", "/f"]);
-    agent.event("updated", r"reload-two\New");
+    // At once: it is seen although the baseline may be under way.
     std::fs::write(two.join("New.txt"), "y").unwrap();
+    reg(&["add", &second, "/v", "New", "/d", "y", "/f"]);
     agent.event("created", r"Two\New.txt");
+    agent.event("updated", r"reload-two\New");
     std::fs::write(one.join("Nobody.txt"), "y").unwrap();
     reg(&["add", &first, "/v", "Nobody", "/d", "y", "/f"]);
     let events = agent.stop();

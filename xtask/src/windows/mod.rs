@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod imports;
+mod limit;
 mod service;
 mod wine;
 mod zip;
@@ -47,8 +48,8 @@ pub(crate) enum Task {
     },
     /// Build the zip that is delivered.
     Zip,
-    /// Pack the program, without optimisation, and run the service that it is under Wine. Not part of
-    /// `test`: Wine's service manager was seen not to come back.
+    /// Pack the program, without optimisation, and run the service that it is under Wine. Part of
+    /// `test`.
     Service,
     /// Run clippy for Windows.
     Clippy,
@@ -121,7 +122,10 @@ fn test(ws: &Workspace, args: &[String]) -> Result<()> {
     // Documentation has no tests for Windows, and rustdoc would be of another compiler.
     cargo.args(["--lib", "--bins", "--tests", "--"]).args(args);
     wine.runs(&mut cargo);
-    run(&mut cargo)?;
+    let done = run(&mut cargo);
+    // With what a failed test has left.
+    wine.end()?;
+    done?;
     // Built with these tests, as it is built for a release but for optimisation.
     let folder = TARGET.dir(ws).join(TARGET.triple).join("debug");
     let exe = folder.join(zip::PROGRAM);
@@ -131,10 +135,8 @@ fn test(ws: &Workspace, args: &[String]) -> Result<()> {
     }
     let test = imports::newest(&folder.join("deps"), "etw-")?;
     imports::check(&test, imports::Etw::StandIn)?;
-    // With the program that was built for the tests: it is packed in the same way. As a service it is
-    // run on request (`windows service`).
-    let (_, zip) = zip::pack(ws, &exe, &TARGET.dir(ws).join("dist"))?;
-    zip::check(&zip).map(drop)
+    // With the program that was built for the tests: it is packed in the same way.
+    service_test(ws, &wine, &exe)
 }
 
 /// What is delivered, as it is used.

@@ -3,11 +3,12 @@
 //! metrics are read by Linux.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Output, Stdio},
+    process::Output,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,11 @@ use crate::workspace::say;
 
 /// Beyond this nothing comes.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// For a command: those that wait for the service give up themselves after 60 s in which it does not
+/// get on, and say why.
+const COMMAND: Duration = Duration::from_secs(100);
+/// For all of it: it took 15 s on an idle machine.
+const WHOLE: Duration = Duration::from_secs(360);
 const NAME: &str = "fim-e2e";
 const KEY: &str = r"HKLM\SOFTWARE\fim-e2e-service";
 
@@ -26,6 +32,7 @@ struct Place<'w> {
     wine: &'w Wine,
     program: PathBuf,
     directory: PathBuf,
+    begun: Instant,
 }
 
 /// Runs it, with the unpacked zip in `unpacked`.
@@ -34,31 +41,28 @@ pub(super) fn test(wine: &Wine, unpacked: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(directory.join("Watched"))?;
     fs::create_dir_all(directory.join("Also"))?;
-    let place = Place { wine, program: unpacked.join(super::zip::PROGRAM), directory };
-    // Wine's Windows goes down, services and all, when nobody uses it any more.
-    let mut user =
-        wine.command().arg("cmd.exe").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-    let done = place.run();
-    // It ends when there is nothing more to read.
-    drop(user.stdin.take());
-    user.wait()?;
+    let program = unpacked.join(super::zip::PROGRAM);
+    let place = Place { wine, program, directory, begun: Instant::now() };
+    let running = wine.up().context("bringing Wine up")?;
+    let done = place.life();
+    if done.is_err() {
+        let log = fs::read_to_string(place.directory.join("state/fim.log")).unwrap_or_default();
+        say(format!("the service's log:\n{log}"));
+        // Else it would start whenever Wine comes up.
+        let words = ["service", "uninstall", "--name", NAME].map(OsStr::new);
+        let words = [place.program.as_os_str()].into_iter().chain(words);
+        if let Err(error) = wine.output(words, COMMAND) {
+            say(format!("the service is not removed: {error:#}"));
+        }
+    }
+    drop(running);
     done
 }
 
 impl Place<'_> {
-    fn run(&self) -> Result<()> {
+    fn life(&self) -> Result<()> {
         // What an interrupted run has left.
         self.fim(&["service", "uninstall", "--name", NAME])?;
-        let done = self.life();
-        if done.is_err() {
-            let log = fs::read_to_string(self.directory.join("state/fim.log")).unwrap_or_default();
-            say(format!("the service's log:\n{log}"));
-            self.fim(&["service", "uninstall", "--name", NAME])?;
-        }
-        done
-    }
-
-    fn life(&self) -> Result<()> {
         self.policy()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         self.configure(&["Watched"])?;
@@ -147,7 +151,6 @@ impl Place<'_> {
         ensure!(said["trigger"] == "file_change", "{changed}");
         let new = self.directory.join("Also/Second.txt");
         // By notifications nothing tells what is made from what was there, until that is known.
-        self.log_says("baseline of what is newly watched taken")?;
         fs::write(&new, "x")?;
         self.event("created", r"Also\Second.txt")?;
         self.service("reload", 0, "asked")?;
@@ -181,12 +184,20 @@ impl Place<'_> {
     }
 
     fn fim(&self, words: &[&str]) -> Result<Output> {
-        let output = self.wine.command().arg(&self.program).args(words).output();
-        output.context("running Wine")
+        let words = words.iter().map(OsStr::new);
+        let words = [self.program.as_os_str()].into_iter().chain(words);
+        self.wine.output(words, self.patience(COMMAND)?)
     }
 
     fn reg(&self, words: &[&str]) -> Result<Output> {
-        self.wine.command().arg("reg.exe").args(words).output().context("running Wine")
+        self.wine.output(["reg.exe"].iter().chain(words), self.patience(COMMAND)?)
+    }
+
+    /// How long something may take that is given so long, of what is left for all of it.
+    fn patience(&self, step: Duration) -> Result<Duration> {
+        let left = WHOLE.saturating_sub(self.begun.elapsed());
+        ensure!(!left.is_zero(), "all of it has not ended in {} s", WHOLE.as_secs());
+        Ok(step.min(left))
     }
 
     fn says(&self, words: &[&str], code: i32, text: &str) -> Result<()> {
@@ -240,28 +251,15 @@ impl Place<'_> {
     }
 
     fn wait(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
-        let since = Instant::now();
+        let (since, patience) = (Instant::now(), self.patience(PATIENCE)?);
         loop {
             let events = self.events()?;
             if let Some(event) = events.iter().find(|event| is_it(event)) {
                 return Ok(event.clone());
             }
-            if since.elapsed() >= PATIENCE {
+            if since.elapsed() >= patience {
                 bail!("{what}: it did not come; there is {events:#?}");
             }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Waits for a line in the service's log.
-    fn log_says(&self, line: &str) -> Result<()> {
-        let since = Instant::now();
-        loop {
-            let log = fs::read_to_string(self.directory.join("state/fim.log"))?;
-            if log.contains(line) {
-                return Ok(());
-            }
-            ensure!(since.elapsed() < PATIENCE, "the log does not say {line:?}:\n{log}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -273,7 +271,10 @@ fn windows(path: &Path) -> String {
 }
 
 fn get(port: u16, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;

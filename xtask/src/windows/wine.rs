@@ -1,17 +1,27 @@
 //! Wine: what stands in for Windows in the tests.
 
 use std::{
+    ffi::OsStr,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::workspace::run;
+use super::limit;
+use crate::workspace::{run, say};
 
 const WINE: &str = "/usr/lib/wine/wine64";
+const SERVER: &str = "/usr/lib/wine/wineserver";
+/// Making a new Windows took 6 s on an idle machine, one that comes up again 2 s.
+const BOOT: Duration = Duration::from_secs(180);
+/// `wineserver -k` asks for 10 s, and then kills.
+const END: Duration = Duration::from_secs(30);
+/// For one program of the tests.
+const TESTS: Duration = Duration::from_secs(20 * 60);
 
 /// Rust's library takes its random numbers from `ProcessPrng`, which Wine has from 10.0 on only.
 const SHIM: &str = r"#include <windows.h>
@@ -29,6 +39,7 @@ pub(crate) fn present() -> bool {
 /// A Windows of our own, below `target`.
 pub(super) struct Wine {
     script: PathBuf,
+    prefix: PathBuf,
 }
 
 impl Wine {
@@ -49,37 +60,98 @@ impl Wine {
         // Z: is the root directory.
         let text = format!(
             "#!/bin/sh\nexport WINEPREFIX='{}' WINEDEBUG=\"${{WINEDEBUG:--all}}\" \
-             WINEPATH='Z:{}'\nexec {WINE} \"$@\"\n",
+             WINEPATH='Z:{}'\nexec ${{FIM_WINE_LIMIT:+timeout --kill-after=10 \
+             \"$FIM_WINE_LIMIT\"}} {WINE} \"$@\"\n",
             prefix.display(),
             shim.display().to_string().replace('/', "\\"),
         );
         fs::write(&script, text).with_context(|| format!("writing {}", script.display()))?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-        if !prefix.join("system.reg").is_file() {
-            run(Command::new(&script).args(["wineboot", "-i"]))?;
+        let wine = Self { script, prefix };
+        // What an interrupted run has left in it.
+        wine.end()?;
+        let running = Running(&wine);
+        if !wine.prefix.join("system.reg").is_file() {
+            wine.done(&["wineboot", "-i"], BOOT)?;
         }
         // Old ones say that they are Windows 7, where a session of the kernel's own events has a
         // name that is given.
-        let settings = fs::read_to_string(prefix.join("user.reg")).unwrap_or_default();
+        let settings = fs::read_to_string(wine.prefix.join("user.reg")).unwrap_or_default();
         if !settings.contains(r#""Version"="win10""#) {
-            run(Command::new(&script)
-                .args(["reg", "add", r"HKCU\Software\Wine"])
-                .args(["/v", "Version", "/d", "win10", "/f"]))?;
+            let key = r"HKCU\Software\Wine";
+            wine.done(&["reg", "add", key, "/v", "Version", "/d", "win10", "/f"], BOOT)?;
         }
         // Services have an environment of their own, without our path.
-        let system = prefix.join("drive_c/windows/system32");
+        let system = wine.prefix.join("drive_c/windows/system32");
         fs::copy(&library, system.join("bcryptprimitives.dll"))
             .context("copying a library into Wine")?;
-        Ok(Self { script })
+        drop(running);
+        Ok(wine)
     }
 
-    /// What runs the program that is its first argument.
-    pub(super) fn command(&self) -> Command {
-        Command::new(&self.script)
+    /// Has it up, with its services, until what comes of this is dropped.
+    ///
+    /// Without that it comes up with the first program that runs in it, whose standard error all
+    /// services get: who reads that program's output by a pipe waits for them. And it goes down with
+    /// the last one, services and all.
+    pub(super) fn up(&self) -> Result<Running<'_>> {
+        self.end()?;
+        let running = Running(self);
+        let mut server = Command::new(SERVER);
+        // Until it is ended.
+        server.arg("-p").env("WINEPREFIX", &self.prefix);
+        let began = limit::output(&mut server, BOOT, &self.folder())?;
+        ensure!(began.status.success(), "wineserver -p: {began:?}");
+        self.done(&["cmd.exe", "/c", "exit"], BOOT)?;
+        Ok(running)
     }
 
-    /// Has cargo run what it builds for Windows in it.
+    /// Runs a program in it to its end, which has to come by then.
+    pub(super) fn output<I, A>(&self, words: I, limit: Duration) -> Result<Output>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
+        limit::output(Command::new(&self.script).args(words), limit, &self.folder())
+    }
+
+    fn done(&self, words: &[&str], limit: Duration) -> Result<()> {
+        say(format!("$ wine {}", words.join(" ")));
+        let output = self.output(words, limit)?;
+        if !output.status.success() {
+            bail!("wine {}: {output:?}", words.join(" "));
+        }
+        Ok(())
+    }
+
+    /// Ends all that runs in it, and nothing else: another Windows has a server of its own.
+    pub(super) fn end(&self) -> Result<()> {
+        let mut server = Command::new(SERVER);
+        server.arg("-k").env("WINEPREFIX", &self.prefix);
+        // Whether there was one makes no difference.
+        limit::output(&mut server, END, &self.folder()).context("ending Wine")?;
+        Ok(())
+    }
+
+    /// Where what programs say is kept while they run.
+    fn folder(&self) -> PathBuf {
+        self.script.with_file_name("")
+    }
+
+    /// Has cargo run what it builds for Windows in it, each program for so long at most.
     pub(super) fn runs(&self, cargo: &mut Command) {
         cargo.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", &self.script);
+        cargo.env("FIM_WINE_LIMIT", TESTS.as_secs().to_string());
+    }
+}
+
+/// A Windows that is up; it goes down with this, whatever runs in it.
+pub(super) struct Running<'w>(&'w Wine);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.end() {
+            say(format!("wine: {error:#}"));
+        }
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Keys {
     written: Instant,
     is_new: bool,
     doubtful: HashSet<Place>,
+    /// What was asked for before, until a look has found what is asked for since.
+    before: Option<Scope>,
 }
 
 fn fold(path: &str) -> String {
@@ -56,11 +58,14 @@ impl Keys {
         baseline: Arc<Baseline>,
         scope: &Scope,
     ) -> Result<(Self, Vec<Operation>), BaselineError> {
-        let found = match scope.is_empty() {
-            true => Vec::new(),
-            false => registry::compare(&baseline, scope)?,
+        let (found, known) = match scope.is_empty() {
+            // What the baseline has is of rules that are there no more.
+            true => (Vec::new(), RegistryKeys::new()),
+            false => {
+                let found = registry::compare(&baseline, scope)?;
+                (found, baseline.registry()?.unwrap_or_default())
+            }
         };
-        let known = baseline.registry()?.unwrap_or_default();
         let index = known.keys().map(|path| (fold(path), path.clone())).collect();
         let keys = Self {
             baseline,
@@ -70,13 +75,59 @@ impl Keys {
             written: Instant::now(),
             is_new: false,
             doubtful: HashSet::new(),
+            before: None,
         };
         Ok((keys, found))
     }
 
-    /// Other keys are looked at from now on.
+    /// Other keys are looked at from now on: what the next look finds of what nobody had asked for
+    /// until now is no change.
     pub(super) fn set_scope(&mut self, scope: &Scope) {
-        self.scope = scope.clone();
+        if self.scope.is_same(scope) {
+            return;
+        }
+        let before = std::mem::replace(&mut self.scope, scope.clone());
+        self.before.get_or_insert(before);
+        if scope.is_empty() {
+            // Nobody looks.
+            self.take_in(&RegistryKeys::new());
+        }
+    }
+
+    /// Takes what is newly asked for as it was found, unless an event has told more of it by now, and
+    /// forgets what nobody asks for any more.
+    fn take_in(&mut self, found: &RegistryKeys) {
+        let Some(before) = self.before.take() else { return };
+        for (path, now) in found {
+            let names = registry::names_of(path);
+            // What of it was asked for already and is not known is new: that is a change.
+            if before.wants(&names, None) {
+                continue;
+            }
+            self.index.insert(fold(path), path.clone());
+            let known = self.known.entry(path.clone()).or_default();
+            if known.security.is_none() {
+                known.security.clone_from(&now.security);
+            }
+            for (name, value) in &now.values {
+                let is_known = value_name(&known.values, name).is_some();
+                if !is_known && !before.wants(&names, Some(name)) {
+                    known.values.insert(name.clone(), value.clone());
+                }
+            }
+        }
+        let scope = &self.scope;
+        self.known.retain(|path, key| {
+            let names = registry::names_of(path);
+            let whole = scope.wants(&names, None);
+            key.values.retain(|name, _| whole || scope.wants(&names, Some(name)));
+            whole || !key.values.is_empty()
+        });
+        self.index.retain(|_, path| self.known.contains_key(path));
+        self.is_new = true;
+        if let Err(error) = registry::note_scope(&self.baseline, &self.scope) {
+            tracing::error!(%error, "the baseline cannot be written");
+        }
     }
 
     /// Whether looking would find the key: the 32-bit view of one that a rule names is told, but not
@@ -219,6 +270,7 @@ impl Keys {
     /// Takes in what a look found. What differs from what events told is doubtful at a first look:
     /// `Ok(true)`, there should be a second one after [`DOUBT`]. What was doubtful already is told.
     pub(super) fn looked(&mut self, now: &RegistryKeys, told: &mut Vec<Operation>) -> bool {
+        self.take_in(now);
         let doubtful = std::mem::take(&mut self.doubtful);
         for found in differences(&self.known, now) {
             let place = (found.key.clone(), found.value.clone());

@@ -11,8 +11,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -43,8 +43,8 @@ use keys::Keys;
 use processes::Nothing;
 use scope::Wanted;
 use spelling::Spelling;
-use supervisor::{CHANGES, PROCESSES, Watched};
-use worker::{Look, Message, Worker};
+use supervisor::{CHANGES, KEYS, PROCESSES, Watched};
+use worker::{Look, Message, Unread, Worker};
 
 use super::registry::Scope as RegistryScope;
 use crate::correlate::{Correlator, Options as CorrelatorOptions};
@@ -114,7 +114,8 @@ impl LongNames for LongNamesHere {
 pub struct EtwCollector {
     queue: Arc<Queue<Message>>,
     process_queue: Arc<Queue<Nothing>>,
-    stop: Option<Sender<()>>,
+    /// Further sessions for the supervisor; it ends when there can be no more.
+    more: Option<Sender<Watched>>,
     supervisor: Option<JoinHandle<io::Result<()>>>,
     follower: Option<JoinHandle<()>>,
     worker: Option<JoinHandle<()>>,
@@ -123,8 +124,12 @@ pub struct EtwCollector {
     counters: Arc<Counters>,
     summary: String,
     changes: String,
+    /// The session of registry events that was started later, for what the sessions are flushed by.
+    keys: Arc<OnceLock<String>>,
     /// Registry events are recorded.
     registry: bool,
+    prefix: String,
+    sizes: Sizes,
 }
 
 impl EtwCollector {
@@ -169,6 +174,8 @@ impl EtwCollector {
                     keys,
                     looks,
                     scope,
+                    scopes: 0,
+                    unread: Unread::new(),
                     sender,
                     losses,
                     counters,
@@ -182,7 +189,7 @@ impl EtwCollector {
         let mut this = Self {
             queue: Arc::clone(&queue),
             process_queue: Arc::clone(&process_queue),
-            stop: None,
+            more: None,
             supervisor: None,
             follower: None,
             worker: Some(worker),
@@ -191,10 +198,13 @@ impl EtwCollector {
             counters,
             summary: String::new(),
             changes: changes_options.name.clone(),
+            keys: Arc::default(),
             registry: !registry.is_empty(),
+            prefix,
+            sizes,
         };
         // From here on `this` ends the threads when something fails.
-        notes.extend(this.take_down_what_is(&prefix, &sizes, &people));
+        notes.extend(this.take_down_what_is(&people));
         let follower = Builder::new().name("processes".to_owned()).spawn({
             let (from, to) = (process_queue, Arc::clone(&queue));
             let (losses, counters) = (losses.clone(), Arc::clone(&this.counters));
@@ -209,12 +219,12 @@ impl EtwCollector {
             Watched::new(CHANGES, changes_options, changes_sink, changes),
             Watched::new(PROCESSES, process_options, process_sink, processes),
         ];
-        let (stop, stopped) = channel();
+        let (more, others) = channel();
         this.supervisor = Some(Builder::new().name("etw sessions".to_owned()).spawn({
             let counters = Arc::clone(&this.counters);
-            move || supervisor::supervise(watched, &queue, &losses, &counters, &stopped)
+            move || supervisor::supervise(watched, &queue, &losses, &counters, &others)
         })?);
-        this.stop = Some(stop);
+        this.more = Some(more);
         this.summary = match notes.is_empty() {
             true => "files, registry and processes through ETW".to_owned(),
             false => format!("files, registry and processes through ETW; {}", notes.join("; ")),
@@ -223,7 +233,7 @@ impl EtwCollector {
     }
 
     /// What runs and what is open already. Says what could not be found out.
-    fn take_down_what_is(&self, prefix: &str, sizes: &Sizes, people: &People) -> Vec<String> {
+    fn take_down_what_is(&self, people: &People) -> Vec<String> {
         let mut notes = Vec::new();
         // Others' processes are for whoever may debug them; as the service is.
         if let Err(error) = handles::allow_debugging() {
@@ -233,28 +243,55 @@ impl EtwCollector {
             Ok(running) => drop(self.queue.send(Message::Running(running))),
             Err(error) => notes.push(format!("running processes are not known ({error})")),
         }
-        let names = sessions::names(prefix, sizes);
+        let names = sessions::names(&self.prefix, &self.sizes);
         let sink = sessions::into_queue(&self.queue);
         if let Err(error) = etw::file_names(&names, &sink, NAMES) {
             notes.push(format!("files that are open already have no names ({error})"));
         }
         if self.registry {
-            match handles::open_keys() {
-                Ok(found) => {
-                    tracing::info!(
-                        named = found.keys.len(),
-                        nameless = found.nameless,
-                        "registry keys that are open already"
-                    );
-                    let keys = found.keys.into_iter().map(|key| (key.object, key.name));
-                    self.queue.send(Message::OpenKeys(keys.collect()));
-                }
-                Err(error) => {
-                    notes.push(format!("keys that are open already have no names ({error})"));
-                }
-            }
+            notes.extend(self.name_open_keys());
         }
         notes
+    }
+
+    /// Says why not, where it cannot.
+    fn name_open_keys(&self) -> Option<String> {
+        match handles::open_keys() {
+            Ok(found) => {
+                tracing::info!(
+                    named = found.keys.len(),
+                    nameless = found.nameless,
+                    "registry keys that are open already"
+                );
+                let keys = found.keys.into_iter().map(|key| (key.object, key.name));
+                self.queue.send(Message::OpenKeys(keys.collect()));
+                None
+            }
+            Err(error) => Some(format!("keys that are open already have no names ({error})")),
+        }
+    }
+
+    /// Has registry events recorded from now on.
+    fn record_keys(&mut self) -> Result<(), StartError> {
+        let options = sessions::keys(&self.prefix, &self.sizes);
+        let sink = sessions::into_queue(&self.queue);
+        let session = Session::start(&options, &sink)?;
+        let mut notes = Vec::new();
+        if let Some(error) = session.no_data() {
+            notes.push(format!("without the data of registry values ({error})"));
+        }
+        notes.extend(self.name_open_keys());
+        for note in notes {
+            tracing::warn!("registry keys: {note}");
+        }
+        let name = options.name.clone();
+        if let Some(more) = &self.more {
+            // Fails when the thread has panicked, which stopping tells.
+            let _ = more.send(Watched::new(KEYS, options, sink, session));
+        }
+        let _ = self.keys.set(name);
+        self.registry = true;
+        Ok(())
     }
 
     /// Its counters.
@@ -264,7 +301,7 @@ impl EtwCollector {
 
     fn end(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         // The sessions first: what they hold is handed over.
-        drop(self.stop.take());
+        drop(self.more.take());
         let stopped = match self.supervisor.take().map(JoinHandle::join) {
             None => Ok(()),
             Some(Ok(stopped)) => stopped.map_err(Into::into),
@@ -296,12 +333,13 @@ fn correlator(policy: Policy, people: People) -> Correlator {
 
 /// Looks at the registry when it is asked to, and now and then.
 fn look(mut scope: RegistryScope, asked: &Receiver<Look>, queue: &Queue<Message>) {
+    let mut number = 0;
     loop {
         match asked.recv_timeout(REGISTRY) {
-            Ok(Look(wanted, later)) => {
-                scope = wanted;
+            Ok(Look { scope: wanted, number: wanted_number, later }) => {
+                (scope, number) = (wanted, wanted_number);
                 match asked.recv_timeout(later) {
-                    Ok(Look(newer, _)) => scope = newer,
+                    Ok(newer) => (scope, number) = (newer.scope, newer.number),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
@@ -316,7 +354,7 @@ fn look(mut scope: RegistryScope, asked: &Receiver<Look>, queue: &Queue<Message>
         if left_out > 0 {
             tracing::warn!(left_out, "there are more registry keys than are compared");
         }
-        if !queue.send(Message::Looked(found)) {
+        if !queue.send(Message::Looked(found, number)) {
             return;
         }
     }
@@ -333,7 +371,7 @@ impl Collector for EtwCollector {
 
     fn rescope(&mut self, policy: &Policy) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         if !self.registry && !RegistryScope::of(policy).is_empty() {
-            return Err("registry keys are watched from the next start on".into());
+            self.record_keys().map_err(|error| format!("registry keys: {error}"))?;
         }
         let (done, answered) = sync_channel(1);
         self.roots = scope_of(policy).into_iter().map(|root| root.path).collect();
@@ -347,9 +385,12 @@ impl Collector for EtwCollector {
 
     fn fences(&self) -> Fences {
         let (queue, name) = (Arc::clone(&self.queue), self.changes.clone());
+        let keys = Arc::clone(&self.keys);
         Arc::new(move |number| {
-            // Fails when the session has ended; then a gap tells so.
-            let _ = etw::flush(&name);
+            for name in [Some(&name), keys.get()].into_iter().flatten() {
+                // Fails when the session has ended; then a gap tells so.
+                let _ = etw::flush(name);
+            }
             // Whoever asks must not wait for us: we may be waiting for them.
             queue.post(Message::Fence(number));
         })

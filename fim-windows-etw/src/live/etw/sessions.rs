@@ -1,8 +1,9 @@
 //! Which providers are recorded, which of their events, in which sessions.
 //!
-//! Two sessions: what is done to files and keys comes by the hundred thousand, and may be as late
-//! as its buffers; a process is to be looked at while it runs. So Kernel-Process has a session of
-//! its own, which is asked for what it has every few milliseconds.
+//! Two sessions, and a third where a rule about keys comes later: what is done to files and keys
+//! comes by the hundred thousand, and may be as late as its buffers; a process is to be looked at
+//! while it runs. So Kernel-Process has a session of its own, which is asked for what it has every
+//! few milliseconds.
 
 use std::sync::Arc;
 
@@ -57,6 +58,10 @@ pub(super) fn processes_name(prefix: &str) -> String {
     format!("{prefix}-processes")
 }
 
+pub(super) fn keys_name(prefix: &str) -> String {
+    format!("{prefix}-registry")
+}
+
 pub(super) fn names_name(prefix: &str) -> String {
     format!("{prefix}-names")
 }
@@ -65,25 +70,32 @@ fn session(name: String, sizes: &Sizes, providers: Vec<Provider>) -> SessionOpti
     SessionOptions { name, buffer_kib: sizes.buffer_kib, buffers: sizes.buffers, providers }
 }
 
+const FILES: Provider = Provider {
+    guid: KERNEL_FILE.digits(),
+    keywords: FILE_KEYWORDS,
+    level: LEVEL,
+    ids: FILE_IDS,
+    who: true,
+    data: false,
+};
+const KEYS: Provider = Provider {
+    guid: KERNEL_REGISTRY.digits(),
+    keywords: REGISTRY_KEYWORDS,
+    ids: REGISTRY_IDS,
+    data: true,
+    ..FILES
+};
+
 /// What is done to files and, where a rule asks for any, to keys.
 pub(super) fn changes(prefix: &str, sizes: &Sizes, registry: bool) -> SessionOptions {
-    let file = Provider {
-        guid: KERNEL_FILE.digits(),
-        keywords: FILE_KEYWORDS,
-        level: LEVEL,
-        ids: FILE_IDS,
-        who: true,
-        data: false,
-    };
-    let keys = Provider {
-        guid: KERNEL_REGISTRY.digits(),
-        keywords: REGISTRY_KEYWORDS,
-        ids: REGISTRY_IDS,
-        data: true,
-        ..file
-    };
-    let providers = if registry { vec![file, keys] } else { vec![file] };
+    let providers = if registry { vec![FILES, KEYS] } else { vec![FILES] };
     session(changes_name(prefix), sizes, providers)
+}
+
+/// What is done to keys, where no rule had asked for any when the other sessions were started: to
+/// start that one anew would lose what is done to files meanwhile.
+pub(super) fn keys(prefix: &str, sizes: &Sizes) -> SessionOptions {
+    session(keys_name(prefix), sizes, vec![KEYS])
 }
 
 /// What becomes of processes.

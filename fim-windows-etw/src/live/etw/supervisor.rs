@@ -132,22 +132,29 @@ impl Watched {
 /// The hooks that sessions are in gaps.
 pub(super) const CHANGES: &str = "etw_changes";
 pub(super) const PROCESSES: &str = "etw_processes";
+/// Of keys for which there was no rule at the start.
+pub(super) const KEYS: &str = "etw_registry";
 
-/// Until `stop` says so. Answers how stopping went. What was lost is told from here: the thread that
+/// Until nobody sends `more` of them. Answers how stopping went. What was lost is told from here: the thread that
 /// empties the queue may be waiting for the pipeline.
 pub(super) fn supervise(
     mut sessions: Vec<Watched>,
     queue: &Arc<Queue<Message>>,
     losses: &fim_common::loss::Losses,
     counters: &Counters,
-    stop: &Receiver<()>,
+    more: &Receiver<Watched>,
 ) -> io::Result<()> {
     let tell = |setback: Setback| {
         setback.report(losses, counters);
         queue.post(Message::Look);
     };
     let mut asked = Instant::now();
-    while let Err(TryRecvError::Empty) = stop.try_recv() {
+    loop {
+        match more.try_recv() {
+            Ok(another) => sessions.push(another),
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => break,
+        }
         // As the system's clock ticks every 16 ms only, a channel would wait that long.
         std::thread::sleep(FLUSH_PROCESSES);
         for watched in &mut sessions {

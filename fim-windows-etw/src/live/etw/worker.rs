@@ -25,6 +25,8 @@ use crate::stream::{Lost, Queue, Stream};
 
 /// What the sessions have comes within this time when they are asked for it; then it is held.
 const HANDED_OVER: Duration = Duration::from_millis(250);
+/// Records that cannot be read are told of at most this often: all that is watched is compared then.
+const UNREAD: Duration = Duration::from_secs(300);
 /// Drives are asked for again at most this often.
 const DEVICES: Duration = Duration::from_secs(2);
 
@@ -36,8 +38,8 @@ pub(super) enum Message {
     Running(Vec<Seen>),
     /// Keys that were open before.
     OpenKeys(Vec<(u64, String)>),
-    /// What a look at the registry found.
-    Looked(RegistryKeys),
+    /// What a look at the registry found, and by which scope.
+    Looked(RegistryKeys, u64),
     /// The answer to this is due when everything before it was handed over.
     Fence(u64),
     /// Something else is watched from now on; the answer is due when it is.
@@ -74,7 +76,41 @@ impl Setback {
 }
 
 /// Asks for a look at the registry, so much later.
-pub(super) struct Look(pub(super) RegistryScope, pub(super) Duration);
+pub(super) struct Look {
+    pub(super) scope: RegistryScope,
+    /// Which scope it is, counted from the start.
+    pub(super) number: u64,
+    pub(super) later: Duration,
+}
+
+/// What is told of records that cannot be read.
+pub(super) struct Unread {
+    told: u64,
+    since: Timestamp,
+    at: Option<Instant>,
+}
+
+impl Unread {
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
+        Self { told: 0, since: Timestamp::now(), at: None }
+    }
+
+    /// A gap, when there are more of them than were told. At once for the first, then every 5 minutes
+    /// at most: of a version that is new to us all events are.
+    fn gap(&mut self, count: u64, now: Instant) -> Option<Gap> {
+        let is_due = self.at.is_none_or(|at| now.duration_since(at) >= UNREAD);
+        if count <= self.told || !is_due {
+            return None;
+        }
+        let to = Timestamp::now();
+        let from = std::mem::replace(&mut self.since, to);
+        let more = count - std::mem::replace(&mut self.told, count);
+        self.at = Some(now);
+        let hooks = vec!["etw_undecoded".to_owned()];
+        Some(Gap { from, to, count: Some(more), hooks, scope: Vec::new() })
+    }
+}
 
 /// Counters, for metrics.
 #[derive(Debug, Default)]
@@ -104,6 +140,8 @@ pub(super) struct Worker {
     pub(super) keys: Keys,
     pub(super) looks: Sender<Look>,
     pub(super) scope: RegistryScope,
+    pub(super) scopes: u64,
+    pub(super) unread: Unread,
     pub(super) sender: ObservationSender,
     pub(super) losses: Losses,
     pub(super) counters: Arc<Counters>,
@@ -147,6 +185,7 @@ impl Worker {
                 }
             }
             self.count();
+            self.tell_unread(now);
             self.keys.write(false);
             while let Some((_, number)) = self.fences.pop_if_due(now, batch.closed) {
                 self.send(Observation::Fence(number));
@@ -154,6 +193,8 @@ impl Worker {
             if batch.closed {
                 self.stream.finish(&mut operations);
                 self.hand_over(&mut operations);
+                self.unread.at = None;
+                self.tell_unread(now);
                 self.keys.write(true);
                 return;
             }
@@ -181,7 +222,9 @@ impl Worker {
                     self.stream.correlator().open_key(object, &name);
                 }
             }
-            Message::Looked(found) => {
+            // Of what was asked for before: another look is under way.
+            Message::Looked(_, number) if number != self.scopes => {}
+            Message::Looked(found, _) => {
                 if self.keys.looked(&found, operations) {
                     self.look(DOUBT);
                 }
@@ -190,6 +233,7 @@ impl Worker {
             Message::Fence(number) => self.fences.push((now + HANDED_OVER + self.hold, number)),
             Message::Rescope(policy, done) => {
                 self.scope = RegistryScope::of(&policy);
+                self.scopes += 1;
                 self.keys.set_scope(&self.scope);
                 let wanted = Wanted::new(*policy);
                 self.stream.correlator().set_scope(Box::new(wanted));
@@ -204,8 +248,17 @@ impl Worker {
     fn look(&self, later: Duration) {
         if !self.scope.is_empty() {
             // Fails when we are stopping.
-            let _ = self.looks.send(Look(self.scope.clone(), later));
+            let look = Look { scope: self.scope.clone(), number: self.scopes, later };
+            let _ = self.looks.send(look);
         }
+    }
+
+    /// Records that cannot be read may be changes that nobody tells of.
+    fn tell_unread(&mut self, now: Instant) {
+        let counts = self.stream.counts();
+        let Some(gap) = self.unread.gap(counts.undecoded + counts.malformed, now) else { return };
+        self.losses.report(gap);
+        self.look(Duration::ZERO);
     }
 
     fn hand_over(&mut self, operations: &mut Vec<Operation>) {
