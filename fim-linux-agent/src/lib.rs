@@ -12,6 +12,7 @@ pub mod fanotify;
 mod fuzz_seeds;
 pub mod host;
 pub mod host_root;
+mod memory;
 mod mounts;
 pub mod process;
 pub mod service;

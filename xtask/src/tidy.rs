@@ -12,6 +12,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "fim-ebpf/",
     "fim-linux-agent/src/bpf/",
     "fim-linux-agent/src/fanotify/",
+    "fim-linux-agent/src/memory.rs",
     "fim-win32/",
     // Functions of ETW for tests, as the system has them.
     "fim-etw-standin/src/",

@@ -141,7 +141,7 @@ fn what_is_made_once_a_policy_is_in_force_is_told() {
         fs::write(first.join(number.to_string()), "old").unwrap();
     }
     // Up to a tick before, the file system cannot tell.
-    let made = std::time::Instant::now();
+    let made = Instant::now();
     bench.policy = Some(Policy::new(vec![rule("one", &one)]));
     let events = bench.run(async |sender| {
         tokio::time::sleep_until((made + Duration::from_millis(50)).into()).await;

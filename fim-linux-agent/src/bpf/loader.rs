@@ -15,6 +15,7 @@ use super::btf::Btf;
 use super::kept::{self, Kept};
 use super::layout::Layout;
 use super::programs::{self, Attach};
+use crate::memory;
 
 /// The object that `cargo xtask build` made, embedded by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIM_EBPF_OBJECT"));
@@ -189,7 +190,7 @@ impl Programs {
 
         // The kernel's type information took some 20 MiB, which the allocator would keep.
         drop(btf);
-        give_back();
+        memory::give_back();
 
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(unusable)?;
         let programs = Self {
@@ -466,15 +467,6 @@ impl Drop for Programs {
 fn descriptors(ebpf: &Ebpf) -> Vec<RawFd> {
     let loaded = ebpf.programs().filter_map(|(_, program)| program.fd().ok());
     loaded.map(|descriptor| descriptor.as_fd().as_raw_fd()).collect()
-}
-
-/// Gives memory that is free back to the system, as far as the allocator can.
-fn give_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes a number; malloc_trim(3) is safe at any time.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, LoadError> {

@@ -168,7 +168,7 @@ mod tests {
         canaries.prepare(&policy);
         canaries.go_on(&policy);
         assert!(mine.exists(), "made anew beneath the canary");
-        assert_eq!(post.directories(), [place.directory.clone()], "still watched");
+        assert_eq!(post.directories(), std::slice::from_ref(&place.directory), "still watched");
 
         // The round has nothing to do any more, and so waits for nothing.
         std::fs::remove_dir_all(&place.directory).unwrap();
@@ -179,7 +179,7 @@ mod tests {
         canaries.prepare(&policy);
         assert!(!canaries.wants_back());
         assert!(place.directory.is_dir());
-        assert_eq!(post.directories(), [place.directory.clone()]);
+        assert_eq!(post.directories(), std::slice::from_ref(&place.directory));
         canaries.give_up();
     }
 }

@@ -37,6 +37,7 @@ use crate::backend::{self, Request};
 use crate::canary::{self, Canary, Place, Post};
 use crate::confine;
 use crate::host;
+use crate::memory;
 use crate::process::{self, Table, users};
 use crate::service;
 use fim_commands::start::{
@@ -342,6 +343,8 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     if stopped_early {
         cancel.store(true, Ordering::Relaxed);
     }
+    // What a scan took: 20 MiB and more.
+    memory::give_back();
     metrics.set_baseline_objects(baseline.count().unwrap_or_default());
     running.collector.watch_linked(baseline.linked().map_err(Failure::runtime)?);
     let message = format!("{}; watching {}", running.choice, places(&policy));
@@ -428,6 +431,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
                         Ok(linked) => running.collector.watch_linked(linked),
                         Err(error) => tracing::error!(%error, "the baseline cannot be read"),
                     }
+                    memory::give_back();
                     continue;
                 }
                 step = reloading.step() => step,

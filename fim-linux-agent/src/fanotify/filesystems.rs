@@ -80,7 +80,7 @@ impl FileSystem {
         let Some(view) = self.views.first().cloned() else {
             return Found::Hidden;
         };
-        let Some(opened) = self.open(&view, fid) else {
+        let Ok(opened) = self.open(&view, fid) else {
             return Found::Gone;
         };
         let Ok(path) = sys::path_of(opened.as_fd()) else {
@@ -116,17 +116,28 @@ impl FileSystem {
             return false;
         };
         let opened = self.open(&view, fid);
-        opened.is_some_and(|opened| rustix::fs::fstat(&opened).is_ok_and(|stat| stat.st_nlink > 0))
+        opened.is_ok_and(|opened| rustix::fs::fstat(&opened).is_ok_and(|stat| stat.st_nlink > 0))
+    }
+
+    /// Whether the object of `fid` has no name any more, or is gone. Not where that cannot be asked.
+    pub(super) fn is_unlinked(&mut self, fid: Fid<'_>) -> bool {
+        let Some(view) = self.views.first().cloned() else {
+            return false;
+        };
+        match self.open(&view, fid) {
+            Ok(opened) => rustix::fs::fstat(&opened).is_ok_and(|stat| stat.st_nlink == 0),
+            Err(error) => error.raw_os_error() == Some(libc::ESTALE),
+        }
     }
 
     /// The object of `fid`, for asking about it.
-    fn open(&mut self, view: &View, fid: Fid<'_>) -> Option<OwnedFd> {
+    fn open(&mut self, view: &View, fid: Fid<'_>) -> io::Result<OwnedFd> {
         let mount = match self.mount.take() {
             Some(mount) => mount,
-            None => open_mount(&view.point).ok()?,
+            None => open_mount(&view.point)?,
         };
         let mount = self.mount.insert(mount);
-        sys::open_by_handle(mount.as_fd(), fid).ok()
+        sys::open_by_handle(mount.as_fd(), fid)
     }
 
     /// Where on the host `inner` is, and whether that matters. Of several places one that is

@@ -225,6 +225,11 @@ impl Places {
         self.filesystems.get(fid.fsid()).is_some_and(|filesystem| filesystem.has_name(fid))
     }
 
+    /// Whether the object has no name any more, or is gone.
+    pub(super) fn is_unlinked(&mut self, fid: Fid<'_>) -> bool {
+        self.filesystems.get(fid.fsid()).is_some_and(|filesystem| filesystem.is_unlinked(fid))
+    }
+
     /// An event tells that `object` is the directory `name` in `parent` from now on.
     pub(super) fn learn(&mut self, parent: &Directory, name: &[u8], object: Fid<'_>) {
         self.remember(object, entry(&parent.inner, name));

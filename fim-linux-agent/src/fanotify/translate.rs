@@ -38,6 +38,13 @@ pub(super) const OPERATIONS: u64 = libc::FAN_CREATE
 /// Every bit that is one operation: the halves of a rename are one together.
 pub(super) const COUNTED: u64 = OPERATIONS & !libc::FAN_MOVED_FROM;
 
+/// Bits of operations on names.
+const NAMES: u64 = libc::FAN_CREATE
+    | libc::FAN_MOVED_FROM
+    | libc::FAN_MOVED_TO
+    | libc::FAN_RENAME
+    | libc::FAN_DELETE;
+
 /// What is worth waiting for, because the kernel must be about to queue it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
@@ -212,6 +219,12 @@ impl Translator {
         let directory = match self.places.directory(batch, at, name.directory) {
             Place::At(directory) => directory,
             Place::Lost if patience.path => return false,
+            // Done through a descriptor to what had no name already when the marks were set: its
+            // removal would have told where it was. (Else that is lost too, and counted.)
+            Place::Lost if mask & NAMES == 0 && self.is_unlinked(object) => {
+                Counters::add(&self.counters.filtered, count);
+                return true;
+            }
             Place::Lost => {
                 self.lost(stamped, count);
                 return true;
@@ -372,6 +385,10 @@ impl Translator {
         if self.names_objects {
             self.pathless += count;
         }
+    }
+
+    fn is_unlinked(&mut self, object: Option<Fid<'_>>) -> bool {
+        object.is_some_and(|object| self.places.is_unlinked(object))
     }
 
     pub(super) fn in_scope(&self, path: &Path) -> bool {

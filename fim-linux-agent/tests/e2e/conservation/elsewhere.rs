@@ -1,15 +1,18 @@
-//! A flood in one place hides nothing elsewhere, and costs bounded memory.
+//! A flood in one place hides nothing elsewhere, and costs bounded memory; and what is nobody's
+//! business makes no loss.
 
 use std::fs;
 use std::path::Path;
 
 use super::Bench;
-use crate::environment::{Backend, alone, backend, is_emulated, is_ready, say};
+use crate::agent::{Agent, Setup};
+use crate::environment::{Backend, alone, backend, beside_others, is_emulated, is_ready, say};
 use crate::event::path_text;
 use crate::expect;
 use crate::operator::flood::{Flood, changed, prepare_changes};
 use crate::operator::op::numbered;
 use crate::operator::{Hold, Op, Operator, Raw, Report};
+use crate::scratch::Scratch;
 use crate::stream::Line;
 
 /// Changes elsewhere at a time.
@@ -83,6 +86,33 @@ fn a_flood_hides_nothing() {
     assert!(kilobytes << 10 < MEMORY_MAX, "{line}");
     bench.agent.stop();
     bench.baseline_is_disk();
+}
+
+/// What a process still does to a file that was removed with its directory before the agent came: it
+/// has no path, and nobody has lost anything by that.
+#[test]
+fn what_had_no_name_already_is_no_loss() {
+    if !is_ready("conservation::elsewhere") {
+        return;
+    }
+    let _guard = beside_others();
+    let scratch = Scratch::new("nameless");
+    let gone = scratch.directory("gone");
+    fs::write(gone.join("file"), "").unwrap();
+    let storm = Op::Storm { path: Raw::from(&gone.join("file")), count: 1 };
+    let mut storm = Operator::new(storm).hold(Hold::BeforeClose).start();
+    storm.report();
+    fs::remove_dir_all(&gone).unwrap();
+    let watched = scratch.directory("watched");
+    let agent = Agent::start(Setup::new(scratch.path(), &[&watched]));
+    storm.finish();
+    let marker = watched.join("marker");
+    fs::write(&marker, "").unwrap();
+    let marker = path_text(&marker);
+    let found = agent.stream.wait(|line| (line.path() == marker).then_some(()));
+    found.unwrap_or_else(|error| panic!("the marker: {error}\n{}", agent.log()));
+    // Fails if it has told of a loss.
+    agent.stop();
 }
 
 /// Another process does things of its own, each of which is told with it.
