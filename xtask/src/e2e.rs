@@ -114,8 +114,7 @@ fn judge(outcome: &VmOutcome) -> Result<()> {
 /// The tests in the list of failures with which libtest ends.
 fn failed(output: &str) -> Vec<&str> {
     let Some((_, list)) = output.rsplit_once("failures:") else { return Vec::new() };
-    let mut names = list.lines().skip(1).map(str::trim_end);
-    let names = names.by_ref().take_while(|line| line.starts_with("    "));
+    let names = list.lines().skip(1).take_while(|line| line.starts_with("    "));
     names.map(str::trim).collect()
 }
 

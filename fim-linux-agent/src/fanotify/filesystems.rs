@@ -110,23 +110,13 @@ impl FileSystem {
         }
     }
 
-    /// Whether the object of `fid` is there and has a name, whatever it is.
-    pub(super) fn has_name(&mut self, fid: Fid<'_>) -> bool {
-        let Some(view) = self.views.first().cloned() else {
-            return false;
-        };
-        let opened = self.open(&view, fid);
-        opened.is_ok_and(|opened| rustix::fs::fstat(&opened).is_ok_and(|stat| stat.st_nlink > 0))
-    }
-
-    /// Whether the object of `fid` has no name any more, or is gone. Not where that cannot be asked.
-    pub(super) fn is_unlinked(&mut self, fid: Fid<'_>) -> bool {
-        let Some(view) = self.views.first().cloned() else {
-            return false;
-        };
+    /// Whether the object of `fid`, whatever it is, is there and has a name. `None`: that cannot be
+    /// asked.
+    pub(super) fn has_name(&mut self, fid: Fid<'_>) -> Option<bool> {
+        let view = self.views.first().cloned()?;
         match self.open(&view, fid) {
-            Ok(opened) => rustix::fs::fstat(&opened).is_ok_and(|stat| stat.st_nlink == 0),
-            Err(error) => error.raw_os_error() == Some(libc::ESTALE),
+            Ok(opened) => rustix::fs::fstat(&opened).ok().map(|stat| stat.st_nlink > 0),
+            Err(error) => (error.raw_os_error() == Some(libc::ESTALE)).then_some(false),
         }
     }
 

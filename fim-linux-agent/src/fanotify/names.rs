@@ -80,7 +80,10 @@ impl Translator {
                 let name = Name { directory: object, name: b"." };
                 self.expand(batch, at, mask, path, name, Some(object));
             }
-            None if !is_told && !self.is_own(stamped) && self.places.has_name(object) => {
+            None if !is_told
+                && !self.is_own(stamped)
+                && self.places.has_name(object) == Some(true) =>
+            {
                 self.unnamed(stamped, object);
             }
             _ => Counters::add(&self.counters.filtered, count),

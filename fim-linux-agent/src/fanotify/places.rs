@@ -221,13 +221,9 @@ impl Places {
     }
 
     /// Whether the object is there and has a name, although the kernel may know none at the moment.
-    pub(super) fn has_name(&mut self, fid: Fid<'_>) -> bool {
-        self.filesystems.get(fid.fsid()).is_some_and(|filesystem| filesystem.has_name(fid))
-    }
-
-    /// Whether the object has no name any more, or is gone.
-    pub(super) fn is_unlinked(&mut self, fid: Fid<'_>) -> bool {
-        self.filesystems.get(fid.fsid()).is_some_and(|filesystem| filesystem.is_unlinked(fid))
+    /// `None`: that cannot be asked.
+    pub(super) fn has_name(&mut self, fid: Fid<'_>) -> Option<bool> {
+        self.filesystems.get(fid.fsid())?.has_name(fid)
     }
 
     /// An event tells that `object` is the directory `name` in `parent` from now on.

@@ -25,25 +25,19 @@ use super::sys;
 use crate::canary::Post;
 use crate::process::{Alive, Sighting, Table};
 
-/// Every bit that tells of an operation.
-pub(super) const OPERATIONS: u64 = libc::FAN_CREATE
-    | libc::FAN_MODIFY
-    | libc::FAN_ATTRIB
-    | libc::FAN_CLOSE_WRITE
-    | libc::FAN_MOVED_FROM
-    | libc::FAN_MOVED_TO
-    | libc::FAN_RENAME
-    | libc::FAN_DELETE;
-
-/// Every bit that is one operation: the halves of a rename are one together.
-pub(super) const COUNTED: u64 = OPERATIONS & !libc::FAN_MOVED_FROM;
-
 /// Bits of operations on names.
 const NAMES: u64 = libc::FAN_CREATE
     | libc::FAN_MOVED_FROM
     | libc::FAN_MOVED_TO
     | libc::FAN_RENAME
     | libc::FAN_DELETE;
+
+/// Every bit that tells of an operation.
+pub(super) const OPERATIONS: u64 =
+    NAMES | libc::FAN_MODIFY | libc::FAN_ATTRIB | libc::FAN_CLOSE_WRITE;
+
+/// Every bit that is one operation: the halves of a rename are one together.
+pub(super) const COUNTED: u64 = OPERATIONS & !libc::FAN_MOVED_FROM;
 
 /// What is worth waiting for, because the kernel must be about to queue it.
 #[derive(Clone, Copy, Debug)]
@@ -221,7 +215,10 @@ impl Translator {
             Place::Lost if patience.path => return false,
             // Done through a descriptor to what had no name already when the marks were set: its
             // removal would have told where it was. (Else that is lost too, and counted.)
-            Place::Lost if mask & NAMES == 0 && self.is_unlinked(object) => {
+            Place::Lost
+                if mask & NAMES == 0
+                    && object.is_some_and(|object| self.places.has_name(object) == Some(false)) =>
+            {
                 Counters::add(&self.counters.filtered, count);
                 return true;
             }
@@ -385,10 +382,6 @@ impl Translator {
         if self.names_objects {
             self.pathless += count;
         }
-    }
-
-    fn is_unlinked(&mut self, object: Option<Fid<'_>>) -> bool {
-        object.is_some_and(|object| self.places.is_unlinked(object))
     }
 
     pub(super) fn in_scope(&self, path: &Path) -> bool {

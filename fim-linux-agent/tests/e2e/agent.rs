@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::environment::{backend, fim, patience, patience_with_start};
-use crate::event::Event;
+use crate::event::{Event, path_text};
 use crate::operator::launch::Launch;
 use crate::stream::{Line, Stream};
 
@@ -139,6 +139,13 @@ impl Agent {
         let stopped = lines.iter().filter(|line| line.action == "agent_stopped").count();
         assert_eq!(stopped, 1, "agent_stopped is not the last line only");
         self.assert_sound();
+    }
+
+    /// Waits until something is told of this path.
+    pub(crate) fn tells_of(&self, path: &Path) {
+        let text = path_text(path);
+        let found = self.stream.wait(|line| (line.path() == text).then_some(()));
+        found.unwrap_or_else(|error| panic!("{text}: {error}\n{}", self.log()));
     }
 
     /// Waits until it has ended by itself.

@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
 use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A source of events, as in `--backend` and `event.provider`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,17 @@ pub(crate) fn patience() -> Duration {
 /// instructions for the BPF programs, and longer when something else runs beside it.
 pub(crate) fn patience_with_start() -> Duration {
     Duration::from_secs(if is_emulated() { 400 } else { 60 })
+}
+
+/// How a process ends, if it does within the limit. Polls, since there is no waitpid(2) with one.
+pub(crate) fn ended(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match child.try_wait().unwrap() {
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            status => return status,
+        }
+    }
 }
 
 /// Whether the tests can be run at all; if not, says why.

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::agent::{Agent, Setup};
 use crate::bad_input::{Outcome, USAGE, outcome};
-use crate::environment::{beside_others, fim, is_ready};
+use crate::environment::{beside_others, ended, fim, is_ready};
 use crate::operator::{Op, Operator, Raw};
 use crate::scratch::Scratch;
 
@@ -184,18 +184,11 @@ fn ends_with_its_reader(state: &Path) {
         assert!(reader.read_line(&mut line).unwrap() > 0, "it has ended");
     }
     drop(reader);
-    let deadline = std::time::Instant::now() + crate::environment::patience();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if std::time::Instant::now() > deadline {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("it goes on without a reader");
-        }
-        std::thread::yield_now();
-    };
+    let status = ended(&mut child, crate::environment::patience());
+    // If it has not ended.
+    let _ = child.kill();
+    let _ = child.wait();
+    let status = status.expect("it goes on without a reader");
     assert!(status.success(), "{status}");
 }
 

@@ -187,7 +187,7 @@ impl Processes {
     /// Takes in what the system says of a process.
     pub fn seen(&mut self, seen: Seen, filetime: u64) {
         let last = |path: &str| path.rsplit('\\').next().map(str::to_owned);
-        let is_cut = seen.command_line.as_ref().is_some_and(|line| line.len() > TEXT_MAX);
+        let (command_line, is_cut) = beginning(seen.command_line);
         let execution = Execution {
             pid: seen.pid,
             start: seen.created,
@@ -195,7 +195,7 @@ impl Processes {
             session: seen.token.session,
             name: seen.executable.as_deref().and_then(last),
             executable: seen.executable,
-            command_line: seen.command_line.map(cut),
+            command_line,
             is_cut,
             user: seen.user,
             token: (seen.token != Token::default()).then_some(seen.token),
@@ -465,11 +465,17 @@ fn cut(mut text: String) -> String {
     text
 }
 
+/// What is kept of a command line, and whether that is its beginning only.
+fn beginning(line: Option<String>) -> (Option<String>, bool) {
+    let is_cut = line.as_ref().is_some_and(|line| line.len() > TEXT_MAX);
+    (line.map(cut), is_cut)
+}
+
 fn execution(pid: u32, start: Option<u64>, values: &Values<'_>, devices: &Devices) -> Execution {
     let text = |text: String| (!text.is_empty()).then(|| cut(text));
     let image = values.image_name.and_then(|name| text(name.to_string()));
     let line = values.command_line.map(|line| line.to_string());
-    let is_cut = line.as_ref().is_some_and(|line| line.len() > TEXT_MAX);
+    let (command_line, is_cut) = beginning(line.filter(|line| !line.is_empty()));
     let short = values.short_name.and_then(|name| text(name.to_string()));
     let last = |path: &str| path.rsplit('\\').next().map(str::to_owned);
     let token = Token {
@@ -488,7 +494,7 @@ fn execution(pid: u32, start: Option<u64>, values: &Values<'_>, devices: &Device
         session: values.session_id,
         name: image.as_deref().and_then(last).or(short),
         executable: image.map(|image| devices.resolve(&image).unwrap_or(image)),
-        command_line: line.and_then(text),
+        command_line,
         is_cut,
         user: values.user_sid.map(user_id),
         token: (token != Token::default()).then_some(token),

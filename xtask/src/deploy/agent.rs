@@ -60,11 +60,13 @@ pub(super) fn event(state: &Path, action: &str, path: &Path) -> Result<Value> {
     wait_for(&format!("{action} of {path}"), || Ok(journal(state)?.into_iter().find(is)))
 }
 
+/// Has curl(1) ask nobody between, not for long, and fail where the answer is no success.
+pub(super) const CURL: [&str; 7] =
+    ["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "10"];
+
 /// What `curl` gets; anything but success is an error.
 pub(super) fn get(url: &str, more: &[&str]) -> Result<String> {
-    let mut curl = Command::new("curl");
-    curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "10"]);
-    output(curl.args(more).arg(url))
+    output(Command::new("curl").args(CURL).args(more).arg(url))
 }
 
 /// Every thread of a process has given up what an agent gives up.

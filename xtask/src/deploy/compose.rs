@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{
-    agent::{event, journal, wait_for},
+    agent::{CURL, event, journal, wait_for},
     directory,
     engine::{Engine, LIMITS, can_raise_limits},
 };
@@ -75,8 +75,7 @@ fn started(engine: &Engine, state: &Path, compose: &dyn Fn(&[&str]) -> Command) 
     let get = |url: &str| {
         let mut curl = engine.inside();
         // Braces are part of a query.
-        curl.args(["curl", "--globoff", "-fsS", "--noproxy", "*", url]);
-        output(curl.args(["--max-time", "10"]))
+        output(curl.arg("curl").args(CURL).args(["--globoff", url]))
     };
     let ask = |what: &str| -> Result<Value> {
         let answer = get(&format!("http://127.0.0.1:9090/api/v1/{what}"))?;

@@ -102,6 +102,23 @@ fn unit(ws: &Workspace) -> Result<()> {
 /// What `systemd-analyze security` says of the unit, at most.
 const EXPOSURE_MAX: u32 = 48;
 
+/// Makes a Debian with this package, as an archive that is kept. `options`: more for mmdebstrap(1).
+pub(super) fn clean(archive: &Path, include: &str, options: &[&str]) -> Result<()> {
+    let partial = archive.with_extension("partial.tar");
+    run(Command::new("mmdebstrap")
+        // Without apt: what is installed is a file.
+        .args(["--quiet", "--variant=essential", &format!("--include={include}")])
+        // It need not survive a power cut, and waiting for the disk is most of the time.
+        .arg("--dpkgopt=force-unsafe-io")
+        .args(options)
+        .arg("bookworm")
+        .arg(&partial)
+        .arg(Mirrors::read().line("bookworm").trim_end()))
+    .with_context(|| format!("making a Debian with {include}"))?;
+    fs::rename(&partial, archive)?;
+    Ok(())
+}
+
 /// A Debian of its own, unpacked from an archive that is kept.
 struct Root(PathBuf);
 
@@ -111,18 +128,8 @@ impl Root {
         fs::create_dir_all(&directory)?;
         let archive = directory.join("bookworm.tar");
         if !archive.is_file() {
-            let partial = directory.join("bookworm.partial.tar");
-            run(Command::new("mmdebstrap")
-                // Without apt: what is installed is a file.
-                .args(["--quiet", "--variant=essential", "--include=init-system-helpers"])
-                // It need not survive a power cut, and waiting for the disk is most of the time.
-                .arg("--dpkgopt=force-unsafe-io")
-                // Pages and documents are what is looked for.
-                .arg("bookworm")
-                .arg(&partial)
-                .arg(Mirrors::read().line("bookworm").trim_end()))
-            .context("making a clean Debian")?;
-            fs::rename(&partial, &archive)?;
+            // Pages and documents are what is looked for: nothing is left out.
+            clean(&archive, "init-system-helpers", &[])?;
         }
         let root = directory.join("debian");
         if root.exists() {

@@ -8,11 +8,10 @@ use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::directory;
+use super::{debian, directory};
 use crate::{
     dist,
     kernels::{self, Kernel},
-    setup::Mirrors,
     vm::{self, GuestFile, Lsm, VmEnd, VmSpec},
     workspace::{Workspace, run},
 };
@@ -61,22 +60,13 @@ pub(super) fn test(ws: &Workspace) -> Result<()> {
 fn machine(base: &Path, package: &Path, archive: &Path) -> Result<()> {
     let clean = base.join("clean.tar");
     if !clean.is_file() {
-        let partial = base.join("clean.partial.tar");
-        run(Command::new("mmdebstrap")
-            .args(["--quiet", "--variant=essential", "--include=systemd-sysv"])
-            // It need not survive a power cut, and waiting for the disk is most of the time.
-            .arg("--dpkgopt=force-unsafe-io")
-            // What nobody reads there, and what takes most of the room.
-            .args([
-                "--dpkgopt=path-exclude=/usr/share/doc/*",
-                "--dpkgopt=path-exclude=/usr/share/man/*",
-            ])
-            .args(["--dpkgopt=path-exclude=/usr/share/locale/*"])
-            .arg("bookworm")
-            .arg(&partial)
-            .arg(Mirrors::read().line("bookworm").trim_end()))
-        .context("making a Debian with systemd")?;
-        fs::rename(&partial, &clean)?;
+        // What nobody reads there, and what takes most of the room.
+        let without = [
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            "--dpkgopt=path-exclude=/usr/share/man/*",
+            "--dpkgopt=path-exclude=/usr/share/locale/*",
+        ];
+        debian::clean(&clean, "systemd-sysv", &without)?;
     }
     let root = base.join("root");
     let _ = fs::remove_dir_all(&root);

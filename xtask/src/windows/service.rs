@@ -150,7 +150,6 @@ impl Place<'_> {
         let said = &changed["fim"]["configuration"];
         ensure!(said["trigger"] == "file_change", "{changed}");
         let new = self.directory.join("Also/Second.txt");
-        // By notifications nothing tells what is made from what was there, until that is known.
         fs::write(&new, "x")?;
         self.event("created", r"Also\Second.txt")?;
         self.service("reload", 0, "asked")?;

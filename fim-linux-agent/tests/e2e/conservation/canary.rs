@@ -7,6 +7,7 @@ use super::{Counts, at};
 use crate::agent::{Agent, Setup, dump};
 use crate::environment::{beside_others, is_ready, skip};
 use crate::lifecycle::page;
+use crate::policy::own;
 use crate::scratch::Scratch;
 
 const OPERATIONS: [&str; 10] = [
@@ -28,15 +29,16 @@ fn configuration(watched: &[&Path]) -> String {
     )
 }
 
+/// The sum of what a metric's samples with this label say.
+fn sum(counts: &Counts, metric: &str, label: &str) -> u64 {
+    let of = |(name, _): &(&String, &f64)| name.starts_with(metric) && name.contains(label);
+    counts.0.iter().filter(of).map(|(_, value)| *value as u64).sum()
+}
+
 /// Of an operation on all file systems: rounds in which it was seen, and was not.
 fn rounds(counts: &Counts, operation: &str) -> (u64, u64) {
-    let sum = |metric: &str| {
-        let of = |(name, _): &(&String, &f64)| {
-            name.starts_with(metric) && name.contains(&format!("operation=\"{operation}\""))
-        };
-        counts.0.iter().filter(of).map(|(_, value)| *value as u64).sum()
-    };
-    (sum("fim_canary_seconds_count{"), sum("fim_canary_missed_total{"))
+    let of = |metric: &str| sum(counts, metric, &format!("operation=\"{operation}\""));
+    (of("fim_canary_seconds_count{"), of("fim_canary_missed_total{"))
 }
 
 fn canaries(directory: &Path) -> Vec<PathBuf> {
@@ -134,22 +136,11 @@ fn it_goes_where_the_policy_goes() {
     at(&agent, "a round", |counts| rounds(counts, "unlink").0 >= 1);
     assert!(canaries(&disk).is_empty());
     let label = format!("fs=\"{}\"", disk.display());
-    let of_disk = |counts: &Counts| {
-        let of = |(name, count): (&String, &f64)| {
-            let counted = name.starts_with("fim_canary_seconds_count{") && name.contains(&label);
-            counted.then_some(*count as u64)
-        };
-        counts.0.iter().filter_map(of).sum::<u64>()
-    };
+    let of_disk = |counts: &Counts| sum(counts, "fim_canary_seconds_count{", &label);
     let mut reloads = 0;
     let mut in_force = || {
         reloads += 1;
-        let mut seen = 0;
-        let found = agent.stream.wait(|line| {
-            seen += usize::from(line.action == "config_changed");
-            (seen == reloads).then_some(())
-        });
-        found.unwrap_or_else(|error| panic!("reload {reloads}: {error}\n{}", agent.log()));
+        own(&agent, "config_changed", reloads);
     };
     // It is asked back while it may still be on its way out.
     for _ in 0..5 {

@@ -108,9 +108,7 @@ fn what_had_no_name_already_is_no_loss() {
     storm.finish();
     let marker = watched.join("marker");
     fs::write(&marker, "").unwrap();
-    let marker = path_text(&marker);
-    let found = agent.stream.wait(|line| (line.path() == marker).then_some(()));
-    found.unwrap_or_else(|error| panic!("the marker: {error}\n{}", agent.log()));
+    agent.tells_of(&marker);
     // Fails if it has told of a loss.
     agent.stop();
 }

@@ -78,9 +78,7 @@ fn what_programs_do_to_replace_a_file_is_one_event() {
     }
     let marker = watched.join("marker");
     fs::write(&marker, "marker\n").unwrap();
-    let marker = path_text(&marker);
-    let found = agent.stream.wait(|line| (line.path() == marker).then_some(()));
-    found.unwrap_or_else(|error| panic!("the marker: {error}\n{}", agent.log()));
+    agent.tells_of(&marker);
 
     let wrong: Vec<String> =
         there.iter().filter_map(|(program, place)| check(program, place, &agent)).collect();
@@ -201,9 +199,7 @@ fn what_waits_is_told_at_the_stop() {
     shell("echo evil > evil", &watched, &watched);
     // Taken in: a change in place waits for nothing.
     shell("chmod 700 .", &watched, &watched);
-    let text = path_text(&watched);
-    let found = agent.stream.wait(|line| (line.path() == text).then_some(()));
-    found.unwrap_or_else(|error| panic!("the directory: {error}\n{}", agent.log()));
+    agent.tells_of(&watched);
     assert!(agent.stream.lines().iter().all(|line| line.action != "created"), "it waits");
     agent.stop();
     let told = agent.journal();

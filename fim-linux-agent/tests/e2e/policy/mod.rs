@@ -40,7 +40,7 @@ fn event(agent: &Agent, path: &Path, action: &str) -> Event {
 }
 
 /// The events of this action, once there are so many.
-fn own(agent: &Agent, action: &str, count: usize) -> Vec<Event> {
+pub(crate) fn own(agent: &Agent, action: &str, count: usize) -> Vec<Event> {
     let mut found = Vec::new();
     let all = agent.stream.wait(|line| {
         if line.action == action {

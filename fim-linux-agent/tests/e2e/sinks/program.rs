@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
+use crate::environment::ended;
 use crate::operator::launch::Launch;
 
 /// Started, killed, and started again. It ends with the test.
@@ -62,11 +63,7 @@ impl Program {
         let Some(mut child) = self.child.take() else { return };
         let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let deadline = Instant::now() + PATIENCE;
-        while child.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "it does not end\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        assert!(ended(&mut child, PATIENCE).is_some(), "it does not end\n{}", self.log());
     }
 
     /// SIGKILL.

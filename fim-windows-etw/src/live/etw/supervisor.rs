@@ -135,8 +135,8 @@ pub(super) const PROCESSES: &str = "etw_processes";
 /// Of keys for which there was no rule at the start.
 pub(super) const KEYS: &str = "etw_registry";
 
-/// Until nobody sends `more` of them. Answers how stopping went. What was lost is told from here: the thread that
-/// empties the queue may be waiting for the pipeline.
+/// Until nobody sends `more` of them. Answers how stopping went. What was lost is told from here: the
+/// thread that empties the queue may be waiting for the pipeline.
 pub(super) fn supervise(
     mut sessions: Vec<Watched>,
     queue: &Arc<Queue<Message>>,

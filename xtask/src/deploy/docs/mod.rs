@@ -1,6 +1,7 @@
 //! Every command in the pages of this repository is run, as its readers do it: in a place where
-//! `fim` is in the path, `/var/lib/fim`, `/etc/fim` and what else the pages name are the test's own, the
-//! network too, and an agent runs that has something to tell. A block that is not run says why, in the page.
+//! `fim` is in the path, `/var/lib/fim`, `/etc/fim` and what else the pages name are the test's own,
+//! the network too, and an agent runs that has something to tell. A block that is not run says why, in
+//! the page.
 //!
 //! Configurations in the pages are checked by `fim policy check`. What `cargo xtask` is asked to do is
 //! read by its own command line and no more: these tasks are what runs here.
