@@ -108,15 +108,14 @@ fn filters(fim: &Path, state: &Path) -> Result<Vec<Filter>> {
     let event: serde_json::Value = serde_json::from_str(line)?;
     let path = event["file"]["path"].as_str().context("an event without a path")?.to_owned();
     let name = Path::new(&path).file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let time = event["@timestamp"].as_str().context("an event without a time")?.to_owned();
+    let time = time_of(&event)?;
     let rare = |arguments: &[&str]| Filter {
         arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
         is_rare: true,
     };
-    // The latest comes first.
-    let first = all.last().context("nothing was deleted")?;
-    let first: serde_json::Value = serde_json::from_str(first)?;
-    let first = first["@timestamp"].as_str().context("an event without a time")?.to_owned();
+    // Each round of the replay has the same times; the end of the agent has its own, behind them.
+    let stopped = output(&mut query(fim, state, &["--action".into(), "agent_stopped".into()]))?;
+    let stopped = time_of(&serde_json::from_str(stopped.trim())?)?;
     Ok(vec![
         rare(&["--path", &path]),
         rare(&["--path", &name]),
@@ -127,10 +126,14 @@ fn filters(fim: &Path, state: &Path) -> Result<Vec<Filter>> {
         rare(&["--user", "nobody"]),
         rare(&["--process", "vim"]),
         rare(&["--rule", "none"]),
-        rare(&["--until", &first]),
+        rare(&["--since", &stopped]),
         rare(&["--since", &time, "--path", &name]),
         Filter { arguments: vec!["--action".into(), "deleted".into()], is_rare: false },
     ])
+}
+
+fn time_of(event: &serde_json::Value) -> Result<String> {
+    event["@timestamp"].as_str().map(str::to_owned).context("an event without a time")
 }
 
 fn query(fim: &Path, state: &Path, arguments: &[String]) -> Command {
