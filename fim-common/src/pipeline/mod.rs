@@ -366,7 +366,8 @@ impl Pipeline {
         self.tell_meddling();
         self.tell_suppressed();
         self.output.agent(Action::AgentStopped, message());
-        self.output.finish();
+        // What went wrong is logged, and the journal has the events.
+        let _ = self.output.finish();
     }
 
     /// Has on disk what the baseline knows, behind the events that tell of it: in this order an agent

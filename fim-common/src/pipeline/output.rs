@@ -100,15 +100,17 @@ impl Stopping {
 /// Standard output, behind a thread: a terminal that is paused must not stop the journal.
 pub struct Sinks {
     lines: Option<SyncSender<String>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
     /// Disconnected when the thread has written its last line.
     ended: Option<Receiver<()>>,
+    /// Events are in the journal as well; else here is the only place where they are.
+    journal: bool,
 }
 
 impl Sinks {
-    fn new(format: Format) -> std::io::Result<Self> {
+    fn new(format: Format, journal: bool) -> std::io::Result<Self> {
         if format == Format::None {
-            return Ok(Self { lines: None, thread: None, ended: None });
+            return Ok(Self { lines: None, thread: None, ended: None, journal });
         }
         let (lines, inbox) = sync_channel::<String>(LINES);
         let (done, ended) = sync_channel::<()>(1);
@@ -120,26 +122,35 @@ impl Sinks {
                     result = result.and_then(|()| stdout.write_all(line.as_bytes()));
                 }
                 if let Err(error) = result.and_then(|()| stdout.flush()) {
-                    tracing::error!(%error, "standard output is closed; the journal goes on");
-                    return;
+                    if journal {
+                        tracing::error!(%error, "standard output is closed; the journal goes on");
+                    }
+                    return Err(error);
                 }
             }
             drop(done);
+            Ok(())
         })?;
-        Ok(Self { lines: Some(lines), thread: Some(thread), ended: Some(ended) })
+        Ok(Self { lines: Some(lines), thread: Some(thread), ended: Some(ended), journal })
     }
 
-    /// Waits until everything is written, but not for a reader that does not read.
-    fn finish(&mut self) {
+    /// Waits until everything is written; where there is a journal, not for a reader that does not
+    /// read.
+    fn finish(&mut self) -> std::io::Result<()> {
         self.lines = None;
-        let (Some(thread), Some(ended)) = (self.thread.take(), self.ended.take()) else { return };
-        if let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(PATIENCE) {
+        let (Some(thread), Some(ended)) = (self.thread.take(), self.ended.take()) else {
+            return Ok(());
+        };
+        if self.journal
+            && let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(PATIENCE)
+        {
             tracing::error!("standard output is not read; its last lines are dropped");
-            return;
+            return Ok(());
         }
-        if thread.join().is_err() {
+        thread.join().unwrap_or_else(|_| {
             tracing::error!("the writer of standard output has panicked");
-        }
+            Err(std::io::Error::other("its writer has panicked"))
+        })
     }
 }
 
@@ -188,13 +199,13 @@ impl Output {
     /// When the system refuses a thread.
     pub fn new(options: OutputOptions) -> std::io::Result<Self> {
         Ok(Self {
+            sinks: Sinks::new(options.format, options.journal.is_some())?,
             journal: options.journal,
             format: options.format,
             color: options.format == Format::Pretty
                 && std::io::stdout().is_terminal()
                 && std::env::var_os("NO_COLOR").is_none(),
             replayed: None,
-            sinks: Sinks::new(options.format)?,
             host: Shared::new((*options.host).clone()),
             agent: Shared::new((*options.agent).clone()),
             metrics: options.metrics,
@@ -618,12 +629,15 @@ impl Output {
     }
 
     /// Writes everything out and waits until standard output has it.
-    pub(super) fn finish(mut self) {
+    ///
+    /// # Errors
+    /// When standard output has not taken all of it.
+    pub(super) fn finish(mut self) -> std::io::Result<()> {
         self.flush();
         if let Some(Err(error)) = self.journal.as_mut().map(Journal::sync) {
             tracing::error!(%error, "the journal could not be synchronised");
         }
-        self.sinks.finish();
+        self.sinks.finish()
     }
 }
 

@@ -161,13 +161,13 @@ impl Replay {
         self.ledger.counts().get(Stage::Events)
     }
 
-    /// Tells what is left, and waits until it is printed. Returns how many events there were.
-    pub fn finish(mut self) -> u64 {
+    /// Tells what is left, and waits until it is printed, however slow the reader is. Returns how
+    /// many events there were, and whether they were printed.
+    pub fn finish(mut self) -> (u64, std::io::Result<()>) {
         self.settle();
         self.pipeline.scanner.stop();
         let events = self.events();
-        self.pipeline.output.finish();
-        events
+        (events, self.pipeline.output.finish())
     }
 }
 
@@ -215,6 +215,6 @@ mod tests {
         assert_eq!(replay.events(), 1, "by the time of the operations");
         replay.operation(operation(OperationKind::Delete, 3));
         let known = replay.pipeline.baseline.count().unwrap();
-        assert_eq!((replay.finish(), known), (3, 0));
+        assert_eq!((replay.finish().0, known), (3, 0));
     }
 }

@@ -15,7 +15,7 @@ use fim_common::policy::{Pattern, PatternError, Policy, Rule};
 use fim_common::time::Timestamp;
 
 use super::exit;
-use super::stats::Stats;
+use super::stats::{self, Stats};
 use crate::correlate::{Correlator, Everything, Options};
 use crate::decode::{self, KERNEL_FILE};
 use crate::etl::{EtlError, EventKey, LogFileHeader, Source, Summary, Trace};
@@ -130,18 +130,23 @@ pub fn replay(arguments: &Arguments) -> anyhow::Result<u8> {
     for gap in gaps(&header, summary, &stats, from, to) {
         pipeline.gap(&gap);
     }
-    stats.events = pipeline.finish();
+    let (events, mut printed) = pipeline.finish();
+    stats.events = events;
 
     if arguments.stats {
         let report = stats.report(&header, summary, &correlator.counts());
         let mut out = std::io::stdout().lock();
         let text = if arguments.pretty { report.table() } else { report.json()? };
-        // Whoever reads may have seen enough.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
     complain(arguments, summary, &header, &stats);
     if let Some(error) = failed {
         return Err(anyhow::Error::new(error).context(format!("{name}")));
+    }
+    match printed {
+        // Whoever reads may have seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        printed => printed.context("standard output cannot be written")?,
     }
     Ok(if summary.damaged > 0 { exit::FAILURE } else { exit::OK })
 }
@@ -248,7 +253,7 @@ fn complain(arguments: &Arguments, summary: &Summary, header: &LogFileHeader, st
             %file,
             id = key.id,
             version = key.version,
-            source = ?key.source,
+            provider = stats::provider(key.source),
             unknown_version = versions,
             payload_does_not_fit = misfits,
             "events of this kind are not used"

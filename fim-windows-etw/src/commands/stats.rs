@@ -156,8 +156,9 @@ struct Row {
     reasons: BTreeMap<&'static str, u64>,
 }
 
-fn row(key: EventKey, tally: Tally) -> Row {
-    let (provider, name, kind) = match key.source {
+/// How a source is identified, and its name.
+fn identity(source: Source) -> (String, Option<&'static str>, &'static str) {
+    match source {
         Source::Manifest(guid) => (guid.to_string(), manifest(guid), "manifest"),
         Source::Classic(guid) => (guid.to_string(), class(guid), "classic"),
         Source::Kernel(group) => match GROUPS.iter().find(|known| known.0 == group) {
@@ -166,7 +167,17 @@ fn row(key: EventKey, tally: Tally) -> Row {
         },
         Source::Message => ("wpp".to_owned(), None, "message"),
         Source::Other(kind) => (format!("record-type-0x{kind:02x}"), None, "other"),
-    };
+    }
+}
+
+/// What people call a source.
+pub(super) fn provider(source: Source) -> String {
+    let (identifier, name, _) = identity(source);
+    name.map_or(identifier, str::to_owned)
+}
+
+fn row(key: EventKey, tally: Tally) -> Row {
+    let (provider, name, kind) = identity(key.source);
     let mut reasons = BTreeMap::new();
     for (why, count) in [
         ("unknown_version", tally.versions),

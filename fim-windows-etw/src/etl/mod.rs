@@ -44,7 +44,7 @@ pub enum EtlError {
     #[error("not an event trace file: {0}")]
     NotATrace(&'static str),
     /// It could not be read.
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read")]
     Io(#[from] std::io::Error),
 }
 

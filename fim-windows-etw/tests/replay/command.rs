@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use super::scenario::Scenario;
 
 /// Runs `replay` with these arguments on a file.
 pub fn replay(file: &Path, arguments: &[&str]) -> Output {
@@ -74,4 +76,30 @@ fn usage() {
     assert!(error.contains("x.etl: not an event trace file"), "{error}");
     let missing = replay(Path::new("/does/not/exist.etl"), &[]);
     assert_eq!(missing.status.code(), Some(1));
+    let error = String::from_utf8(replay(folder.path(), &[]).stderr).unwrap();
+    assert_eq!(error.matches("Is a directory").count(), 1, "{error}");
+}
+
+/// Whoever redirects the events has them all, or is told.
+#[test]
+fn what_cannot_be_printed_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.etl");
+    let mut scenario = Scenario::new();
+    scenario.file(10, json!({"FileKey": 1, "FileName": "\\D\\x"}));
+    std::fs::write(&file, scenario.trace()).unwrap();
+    for arguments in [&[][..], &["--stats"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_fim-windows-etw"))
+            .arg("replay")
+            .arg(&file)
+            .args(arguments)
+            .stdout(full)
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?} {error}");
+        assert!(error.contains("standard output cannot be written: No space left"), "{error}");
+        assert!(!error.contains("journal"), "{error}");
+    }
 }
