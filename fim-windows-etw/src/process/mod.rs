@@ -430,7 +430,8 @@ impl Who {
             pid: record.pid,
             tid: record.tid,
             start_key: record.items.process_start_key(),
-            sid: record.items.sid().map(Arc::from),
+            // One that is none names nobody.
+            sid: record.items.sid().filter(|sid| Sid::parse(sid).is_some()).map(Arc::from),
             filetime: record.filetime,
         }
     }

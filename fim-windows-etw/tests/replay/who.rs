@@ -159,3 +159,14 @@ fn every_version_of_the_process_events() {
         assert_eq!((name(&events[0]), name(&events[1])), (None, Some("tool.exe")), "v{version}");
     }
 }
+
+/// An item that says it is a SID, and is none, names nobody: no user without an id.
+#[test]
+fn a_sid_that_is_none_is_no_user() {
+    let mut s = Scenario::new();
+    s.items = vec![(ITEM_SID, vec![1, 5, 0, 0])];
+    create(&mut s, 1);
+    let events = s.events(&[]);
+    assert!(events[0]["user"].is_null(), "{}", events[0]["user"]);
+    assert_eq!(events[0]["fim"]["unknown"]["user"], "not_recorded");
+}
