@@ -482,7 +482,10 @@ pub(super) fn difference(
     names: &mut dyn Names,
     alert_severity: u8,
 ) -> Option<Event> {
+    let was_there = !difference.changes.contains(&Property::Existence);
     let action = match (&difference.before, &difference.after) {
+        // It was changed before anybody had looked at it.
+        (None, Some(_)) if was_there => Action::Updated,
         (None, _) => Action::Created,
         (Some(_), None) => Action::Deleted,
         (Some(_), Some(_)) => {
@@ -518,7 +521,10 @@ pub(super) fn difference(
         actor: Arc::new(Actor::unobserved()),
         path_in_process: None,
         failure: None,
-        details: None,
+        details: (action == Action::Updated && difference.before.is_none()).then(|| {
+            let unknown = [("fim.before".to_owned(), "not_in_baseline".to_owned())].into();
+            Box::new(Details { unknown, ..Details::default() })
+        }),
         before: ObjectState::default(),
         after: ObjectState::default(),
         operations: Vec::new(),

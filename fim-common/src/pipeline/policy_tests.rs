@@ -121,8 +121,8 @@ fn another_policy_is_in_force_behind_what_was_done_before() {
     assert!(events[2].fim.before.as_ref().unwrap().sha256.is_some(), "it is in the baseline");
 }
 
-/// Where no operation tells of a new file, the scan that takes the baseline of what is newly watched
-/// finds it.
+/// Where no operation tells of a new file, or of one that was there and is changed before anybody has
+/// looked at it, the scan that takes the baseline of what is newly watched finds it.
 #[test]
 fn what_is_made_once_a_policy_is_in_force_is_told() {
     let mut bench = Bench::new();
@@ -140,6 +140,9 @@ fn what_is_made_once_a_policy_is_in_force_is_told() {
     for number in 0..2000 {
         fs::write(first.join(number.to_string()), "old").unwrap();
     }
+    for there in ["changed", "left"] {
+        fs::write(last.join(there), "old").unwrap();
+    }
     // Up to a tick before, the file system cannot tell.
     let made = Instant::now();
     bench.policy = Some(Policy::new(vec![rule("one", &one)]));
@@ -147,12 +150,14 @@ fn what_is_made_once_a_policy_is_in_force_is_told() {
         tokio::time::sleep_until((made + Duration::from_millis(50)).into()).await;
         let (told, taken) = bench.reload(Policy::new(vec![rule("two", &two)]));
         told.await.unwrap();
-        fs::write(last.join("new"), "new").unwrap();
-        // As a notification says it.
-        sender.send(Observation::Recheck(last.join("new"))).await.unwrap();
+        for name in ["changed", "new"] {
+            fs::write(last.join(name), "new").unwrap();
+            // As a notification says it.
+            sender.send(Observation::Recheck(last.join(name))).await.unwrap();
+        }
         taken.await.unwrap();
         // agent_started and what follows.
-        bench.events(3).await;
+        bench.events(4).await;
     });
     let told: Vec<(Action, Option<&str>)> = events
         .iter()
@@ -160,5 +165,17 @@ fn what_is_made_once_a_policy_is_in_force_is_told() {
             (event.event.action, event.file.as_ref().and_then(|file| file.name.as_deref()))
         })
         .collect();
-    assert_eq!(told, [(Action::ConfigChanged, None), (Action::Created, Some("new"))]);
+    assert_eq!(
+        told,
+        [
+            (Action::ConfigChanged, None),
+            (Action::Updated, Some("changed")),
+            (Action::Created, Some("new")),
+        ]
+    );
+    // What it was, nobody knows; what it is, is in the baseline.
+    let fim = &events[1].fim;
+    assert_eq!((&fim.before, &fim.changes[..]), (&None, &[Property::Content][..]));
+    assert_eq!(fim.unknown.get("fim.before").map(String::as_str), Some("not_in_baseline"));
+    assert!(fim.after.as_ref().unwrap().sha256.is_some());
 }

@@ -146,6 +146,16 @@ impl Rechecks {
             })
     }
 
+    /// Whether what was not watched before, and was there, was changed once it was watched, where no
+    /// operation tells of that.
+    fn was_changed(&self, found: &Difference) -> bool {
+        let mut newly = self.newly_now.iter().chain(&self.newly_next);
+        self.finds_new
+            && found.after.as_ref().is_some_and(|after| {
+                newly.any(|newly| newly.is_new(&found.path) && newly.was_changed_since(after))
+            })
+    }
+
     /// When what the scan under way finds was done.
     pub(super) fn window(&self) -> Window {
         let from = match self.purpose {
@@ -362,7 +372,13 @@ impl Pipeline {
         match self.adopt(difference) {
             // The mount says it.
             Ok(Some(difference)) if self.rechecks.is_mount_point(&difference.path) => {}
-            Ok(Some(difference)) if self.rechecks.is_new(&difference) => {}
+            Ok(Some(difference)) if self.rechecks.is_new(&difference) => {
+                if self.rechecks.was_changed(&difference) {
+                    // What it was before, nobody knows.
+                    let changes = vec![Property::Content];
+                    self.difference(Difference { changes, ..difference });
+                }
+            }
             Ok(Some(difference)) => self.difference(difference),
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "the baseline cannot be brought up to date"),

@@ -22,7 +22,7 @@ use crate::event::actor::Actor;
 use crate::event::{Configuration, Outcome};
 use crate::operation::{Operation, OperationKind};
 use crate::policy::{Pattern, Policy, Rule};
-use crate::state::HashState;
+use crate::state::{HashState, ObjectKind, ObjectState};
 use crate::time::Timestamp;
 
 /// A policy to take the place of the one in force.
@@ -144,6 +144,15 @@ impl Newly {
     pub(super) fn was_made_since(&self, path: &Path) -> bool {
         let made = std::fs::symlink_metadata(path).and_then(|metadata| metadata.created());
         made.is_ok_and(|made| made >= self.since)
+    }
+
+    /// Whether the content of what was found was changed since then, by times of which the second
+    /// cannot be set: the first may have been, to anything.
+    pub(super) fn was_changed_since(&self, found: &ObjectState) -> bool {
+        let since = Timestamp::from(self.since);
+        found.kind == Some(ObjectKind::File)
+            && found.mtime.is_some_and(|at| at >= since && at <= Timestamp::now())
+            && found.ctime.is_some_and(|at| at >= since)
     }
 
     /// The scan has ended.
