@@ -60,6 +60,25 @@ fn a_session_that_somebody_stops_is_started_again() {
     rig.stop();
 }
 
+/// Whoever stops it may see to it that it cannot be started again.
+#[test]
+fn a_session_that_stays_stopped_is_a_gap() {
+    let rig = Setup::default().start("blinded").unwrap();
+    for _ in 0..1000 {
+        // ERROR_NO_SYSTEM_RESOURCES: there are 64 sessions.
+        etw::fail(&rig.changes, "StartTraceW", 1450);
+    }
+    etw::stop(&rig.changes);
+    let gap = rig.gap();
+    assert_eq!((gap.count, gap.hooks), (None, vec!["etw_changes".to_owned()]));
+    // Nothing was seen up to the end, either.
+    let losses = rig.losses.clone();
+    rig.stop();
+    let last = losses.take().unwrap();
+    assert_eq!((last.count, last.hooks), (None, vec!["etw_changes".to_owned()]));
+    assert!(last.from >= gap.from);
+}
+
 #[test]
 fn callbacks_never_wait_for_a_pipeline_that_does() {
     const COUNT: u64 = 12_000;

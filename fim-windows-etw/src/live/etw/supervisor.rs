@@ -21,6 +21,8 @@ const FLUSH_CHANGES: Duration = Duration::from_millis(100);
 const ASK: Duration = Duration::from_secs(1);
 /// How often a session that has ended is started again.
 const RESTART: Duration = Duration::from_secs(5);
+/// While it cannot be, nothing is seen: that is told this often, so that what is watched is compared.
+const BLIND: Duration = Duration::from_secs(300);
 /// What a session holds is handed over within this time when it is stopped.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -35,6 +37,8 @@ pub(super) struct Watched {
     /// Up to then, all is known to have come.
     sound: Timestamp,
     tried: Instant,
+    /// When it was told last that nothing is seen.
+    told: Option<Instant>,
     flush: Duration,
     flushed: Instant,
 }
@@ -56,6 +60,7 @@ impl Watched {
             lost: Losses::default(),
             sound: Timestamp::now(),
             tried: now,
+            told: None,
             flush,
             flushed: now,
         }
@@ -115,16 +120,35 @@ impl Watched {
                 tracing::info!(session = self.options.name, "the session was started again");
                 self.session = Some(session);
                 self.lost = Losses::default();
-                let from = std::mem::replace(&mut self.sound, Timestamp::now());
-                Some(Setback::Session { name: self.hook, from, count: None })
+                self.told = None;
+                Some(self.blind())
             }
             Err(error) => {
+                // It may never be: whoever keeps it stopped must not keep that to themselves.
+                if self.told.is_some_and(|told| told.elapsed() < BLIND) {
+                    return None;
+                }
                 tracing::error!(
                     session = self.options.name, %error,
                     "nothing is seen until the session can be started again"
                 );
-                None
+                self.told = Some(Instant::now());
+                Some(self.blind())
             }
+        }
+    }
+
+    /// Nothing was seen since all was known to have come.
+    fn blind(&mut self) -> Setback {
+        let from = std::mem::replace(&mut self.sound, Timestamp::now());
+        Setback::Session { name: self.hook, from, count: None }
+    }
+
+    /// What was lost last is a loss, too; so is what a session that is there no more did not tell.
+    fn ask_at_the_end(&mut self) -> Option<Setback> {
+        match self.session.as_mut().is_none_or(Session::has_ended) {
+            true => Some(self.blind()),
+            false => self.ask(),
         }
     }
 }
@@ -170,10 +194,7 @@ pub(super) fn supervise(
     }
     let mut result = Ok(());
     for watched in &mut sessions {
-        // What was lost last is a loss, too.
-        if watched.session.as_mut().is_some_and(|session| !session.has_ended())
-            && let Some(setback) = watched.ask()
-        {
+        if let Some(setback) = watched.ask_at_the_end() {
             tell(setback);
         }
         if let Some(session) = watched.session.take() {
