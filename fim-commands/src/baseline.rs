@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use fim_common::baseline::{Baseline, LastChange, StateDir, StateDirError};
+use fim_common::baseline::{Baseline, LastChange, PRIVILEGED, PROGRAM, StateDir, StateDirError};
 use fim_common::event::{
     Action, BaselineChange, Event, Fim, Provider, Shared, Side, path_base64, path_text,
-    pretty::pretty,
+    pretty::{escaped, pretty},
 };
 use fim_common::journal::Journal;
 use fim_common::pipeline::{Names, own_event, scan_event};
@@ -34,8 +34,8 @@ pub fn create(site: &dyn Site, out: &mut dyn Write, arguments: &Arguments) -> Re
         && let Some(at) = at.into_iter().max()
     {
         return Err(Failure::runtime(format!(
-            "there is a baseline already, of {at}: `fim check` shows what differs from it, `fim \
-             baseline accept` takes that into it"
+            "there is a baseline already, of {at}: `{PROGRAM} check` shows what differs from it, \
+             `{PROGRAM} baseline accept` takes that into it"
         )));
     }
     // Before anything is done, so that who did it can be written down.
@@ -47,9 +47,9 @@ pub fn create(site: &dyn Site, out: &mut dyn Write, arguments: &Arguments) -> Re
         })
         .map_err(Failure::runtime)?;
     if summary.cancelled {
-        return Err(Failure::runtime(
-            "interrupted: what was taken is kept, and `fim baseline create` goes on from there",
-        ));
+        return Err(Failure::runtime(format!(
+            "interrupted: what was taken is kept, and `{PROGRAM} baseline create` goes on from there"
+        )));
     }
     let change = BaselineChange {
         objects: summary.objects,
@@ -347,13 +347,13 @@ fn line(known: &Known) -> String {
         text(&state.uid),
         text(&state.gid),
         state.size.map_or("-".to_owned(), |size| size.to_string()),
-        known.path.escape_debug(),
+        escaped(&known.path),
     );
     if let Some(target) = &state.target_path {
-        line.push_str(&format!(" -> {}", target.escape_debug()));
+        line.push_str(&format!(" -> {}", escaped(target)));
     }
     if let Some(last) = last_change {
-        let process = last.process.as_deref().unwrap_or("unknown").escape_debug();
+        let process = escaped(last.process.as_deref().unwrap_or("unknown"));
         line.push_str(&format!("  [{} by {process}", last.action.as_str()));
         if let Some(pid) = last.pid {
             line.push_str(&format!("[{pid}]"));
@@ -388,7 +388,7 @@ fn exists(state_dir: &Path) -> Result<(), Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Failure::new(
             exit::NO_INPUT,
             format!(
-                "there is no baseline in {}: take one with `fim baseline create`, or start the \
+                "there is no baseline in {}: take one with `{PROGRAM} baseline create`, or start the \
                  agent, which takes one first",
                 state_dir.display()
             ),
@@ -402,7 +402,7 @@ fn not_allowed(error: &std::io::Error) -> Option<Failure> {
     (error.kind() == std::io::ErrorKind::PermissionDenied).then(|| {
         Failure::new(
             exit::NOT_PERMITTED,
-            "only who owns the state directory may look: run it as root",
+            format!("only who owns the state directory may look: run it as {PRIVILEGED}"),
         )
     })
 }
@@ -419,7 +419,7 @@ pub(crate) fn survey(
         let path = path.display();
         Failure::new(
             exit::USAGE,
-            format!("nothing is watched at or below {path}: `fim explain {path}` says why"),
+            format!("nothing is watched at or below {path}: `{PROGRAM} explain {path}` says why"),
         )
     })
 }

@@ -138,7 +138,8 @@ impl<'p> Other<'p> {
     fn new(found: Match<'p>) -> Self {
         let (rule, pattern) = (found.rule, found.pattern);
         // The text may begin with wildcards or escapes; then there is nothing to compare.
-        let is_elsewhere = !Path::new(pattern.source()).starts_with(pattern.base());
+        // Where it begins is spelled for comparing on Windows, and never elsewhere.
+        let is_elsewhere = cfg!(unix) && !Path::new(pattern.source()).starts_with(pattern.base());
         Self {
             rule: &rule.name,
             severity: rule.severity,
@@ -199,7 +200,9 @@ fn write_answer(out: &mut dyn Write, answer: &Answer<'_>) -> Result<()> {
     for Excluded { rule, pattern, exclude } in &answer.excluded {
         writeln!(
             out,
-            "  excluded    by {exclude:?} from rule {rule:?}, whose {pattern:?} matches"
+            "  excluded    by {} from rule {rule:?}, whose {} matches",
+            quoted(exclude),
+            quoted(pattern)
         )?;
     }
     if answer.deciding.is_none() {
@@ -280,9 +283,15 @@ fn write_deciding(out: &mut dyn Write, answer: &Answer<'_>, deciding: &Deciding<
 
 fn pattern(found: &Other<'_>) -> String {
     match &found.base {
-        Some(base) => format!("{:?} (here {base})", found.pattern),
-        None => format!("{:?}", found.pattern),
+        Some(base) => format!("{} (here {base})", quoted(found.pattern)),
+        None => quoted(found.pattern),
     }
+}
+
+/// In quotes; what Windows separates names by stays as it is written.
+pub(crate) fn quoted(text: &str) -> String {
+    let quoted = format!("{text:?}");
+    if cfg!(windows) { quoted.replace(r"\\", r"\") } else { quoted }
 }
 
 #[cfg(test)]

@@ -52,8 +52,9 @@ pub(crate) fn write(
     for (index, Found { rule, severity, alert, key, values, .. }) in rules.iter().enumerate() {
         let what = if index == 0 { "rule" } else { "and" };
         let alert = if *alert { ", an alert" } else { "" };
+        let key = crate::explain::quoted(key);
         let values = values.map(|values| format!(" ({})", values.join(", "))).unwrap_or_default();
-        writeln!(out, "  {what:<11} {rule:?}, severity {severity}{alert}: {key:?}{values}")?;
+        writeln!(out, "  {what:<11} {rule:?}, severity {severity}{alert}: {key}{values}")?;
     }
     if rules.is_empty() {
         writeln!(out, "  not watched: no rule matches")?;

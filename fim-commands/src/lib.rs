@@ -96,6 +96,20 @@ pub fn quiet_on_closed_pipe(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// An error and its causes in one line, each said once: many an error has what it comes of in its own
+/// words.
+pub fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Ends quietly when the reader has gone: `fim policy show | head` is no failure.
 ///
 /// # Errors
@@ -123,4 +137,18 @@ pub fn clean(path: &Path) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let error = anyhow!("no such file").context("/x: no such file").context("cannot verify");
+        assert_eq!(causes(&error), "cannot verify: /x: no such file");
+        assert_eq!(causes(&anyhow!("a").context("b")), "b: a");
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fim_common::baseline::Baseline;
+use fim_common::baseline::{Baseline, PROGRAM};
 use fim_common::config::Config;
 use fim_common::ignored::Ignored;
 use fim_common::pipeline::{scan_rule, scope_of};
@@ -95,7 +95,7 @@ impl Survey {
         }
         let message = format!(
             "the baseline is incomplete: the first scan of {places} has not ended; a running agent ends \
-             it, and so does `fim baseline create`"
+             it, and so does `{PROGRAM} baseline create`"
         );
         if self.roots.is_empty() {
             return Err(Failure::new(exit::NO_INPUT, message));

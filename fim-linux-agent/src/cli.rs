@@ -337,7 +337,7 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let usage = error.downcast_ref::<config::Error>().is_some();
-            fail(&format!("{error:#}"), if usage { exit::USAGE } else { exit::FAILURE })
+            fail(&fim_commands::causes(&error), if usage { exit::USAGE } else { exit::FAILURE })
         }
     }
 }

@@ -10,8 +10,9 @@ pub enum BaselineError {
     /// The file is not a whole database. It was left as it is.
     #[error(
         "the baseline {} is damaged ({why}); it was left untouched: restore it from a copy, or \
-         move it and its -wal and -shm files away and take a new one with `fim baseline create`",
-        path.display()
+         move it and its -wal and -shm files away and take a new one with `{} baseline create`",
+        path.display(),
+        super::PROGRAM
     )]
     Damaged {
         /// The database.

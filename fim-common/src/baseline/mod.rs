@@ -38,6 +38,10 @@ pub use state_dir::{MINIMUM_FREE, StateDir, StateDirError};
 
 /// Where the agent keeps what it knows, unless it is told otherwise.
 pub const DEFAULT_STATE_DIR: &str = crate::platform::STATE_DIR;
+/// What the program is called as, for messages that say what to do.
+pub const PROGRAM: &str = crate::platform::PROGRAM;
+/// As whom commands may look at the state.
+pub const PRIVILEGED: &str = crate::platform::PRIVILEGED;
 pub use tree::Tree;
 use untold::Untold;
 pub(crate) use watch::{Scanned, Watch};

@@ -23,6 +23,10 @@ pub(crate) const CONFIGURATION: &str = "/etc/fim/fim.toml";
 
 /// Where the agent keeps what it knows, unless it is told otherwise.
 pub(crate) const STATE_DIR: &str = "/var/lib/fim";
+/// What the program is called as.
+pub(crate) const PROGRAM: &str = "fim";
+/// As whom commands may look at the state.
+pub(crate) const PRIVILEGED: &str = "root";
 
 /// Below which everything lies.
 pub(crate) fn roots() -> Vec<PathBuf> {

@@ -20,6 +20,10 @@ pub(crate) const SEPARATOR: u8 = b'\\';
 pub(crate) const CONFIGURATION: &str = r"C:\ProgramData\fim\fim.toml";
 /// Where the agent keeps what it knows, unless it is told otherwise.
 pub(crate) const STATE_DIR: &str = r"C:\ProgramData\fim";
+/// What the program is called as.
+pub(crate) const PROGRAM: &str = "fim-windows-etw";
+/// As whom commands may look at the state.
+pub(crate) const PRIVILEGED: &str = "an administrator";
 /// `FILE_FLAG_OPEN_REPARSE_POINT`: the link itself, which is then found to be no file of ours.
 const OPEN_REPARSE_POINT: u32 = 0x0020_0000;
 /// `FILE_FLAG_BACKUP_SEMANTICS`, without which directories cannot be opened.

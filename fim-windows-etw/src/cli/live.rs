@@ -157,7 +157,8 @@ pub(super) struct Place {
     /// The configuration [default: C:\ProgramData\fim\fim.toml, or the recommended policy].
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Watch this path and everything below it; without --config, nothing else. May be repeated.
+    /// Watch this path or registry key (HKLM\SOFTWARE\…) and everything below it; without --config,
+    /// nothing else. May be repeated.
     #[arg(long, value_name = "PATH")]
     pub(super) watch: Vec<PathBuf>,
     /// Where baseline and journal are kept.
@@ -288,7 +289,10 @@ pub(super) fn dispatch(command: Command, log: &str) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let usage = error.downcast_ref::<config::Error>().is_some();
-            super::fail(&format!("{error:#}"), if usage { exit::USAGE } else { exit::FAILURE })
+            super::fail(
+                &fim_commands::causes(&error),
+                if usage { exit::USAGE } else { exit::FAILURE },
+            )
         }
     }
 }

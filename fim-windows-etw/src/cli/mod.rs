@@ -108,7 +108,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let usage = error.downcast_ref::<config::Error>().is_some()
                 || error.downcast_ref::<replay::BadPattern>().is_some();
-            fail(&format!("{error:#}"), if usage { exit::USAGE } else { exit::FAILURE })
+            fail(&fim_commands::causes(&error), if usage { exit::USAGE } else { exit::FAILURE })
         }
     }
 }

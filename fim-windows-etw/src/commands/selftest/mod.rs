@@ -47,7 +47,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub fn selftest(out: &mut dyn Write, directory: Option<&Path>, json: bool) -> Result<u8, Failure> {
     let report = test(directory).map_err(|error| match error.downcast::<Failure>() {
         Ok(failure) => failure,
-        Err(error) => Failure::runtime(format!("{error:#}")),
+        Err(error) => Failure::runtime(fim_commands::causes(&error)),
     })?;
     let written = if json { report.write_json(out) } else { report.write(out) };
     fim_commands::quietly(written.map(|()| report.code())).map_err(Failure::runtime)
