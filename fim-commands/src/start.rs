@@ -1,7 +1,7 @@
 //! What the commands of an agent share: what is asked for, what is opened, and what comes first.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -13,7 +13,7 @@ use fim_common::event::{Agent, Window};
 use fim_common::ignored::Ignored;
 use fim_common::journal::{Journal, JournalOptions, Key};
 use fim_common::pipeline::{Format, scope_of};
-use fim_common::policy::Policy;
+use fim_common::policy::{Policy, RegistryPattern};
 use fim_common::scan::{self, Limits, Mode, Root};
 use fim_common::time::Timestamp;
 
@@ -89,6 +89,10 @@ pub fn read_configuration(arguments: &Arguments) -> (Option<String>, Result<Conf
 fn overridden(arguments: &Arguments, mut config: Config) -> Result<Config, Failure> {
     let mut watch = Vec::with_capacity(arguments.watch.len());
     for path in &arguments.watch {
+        if let Some(key) = registry_key(path) {
+            config.add_watch_key(key);
+            continue;
+        }
         let absolute = std::path::absolute(path).map_err(|error| {
             Failure::new(exit::USAGE, format!("--watch {}: {error}", path.display()))
         })?;
@@ -158,18 +162,25 @@ pub fn start_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
+/// The registry key that `--watch` names, where there is a registry.
+pub fn registry_key(path: &Path) -> Option<RegistryPattern> {
+    let text = path.to_str().filter(|_| cfg!(windows))?;
+    RegistryPattern::parse(text, None).ok()
+}
+
 /// The watched places, for a line of text.
 pub fn places(policy: &Policy) -> String {
     const SHOWN: usize = 4;
     let roots = scope_of(policy);
-    let mut text = roots
-        .iter()
-        .take(SHOWN)
-        .map(|root| root.path.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ");
-    if roots.len() > SHOWN {
-        text.push_str(&format!(" and {} more", roots.len() - SHOWN));
+    let files = roots.iter().map(|root| root.path.display().to_string());
+    let keys = policy.registry_keys().into_iter().filter(|_| cfg!(windows));
+    let keys = keys.map(|key| key.source().to_owned());
+    let mut places: Vec<String> = files.chain(keys).collect();
+    let more = places.len().saturating_sub(SHOWN);
+    places.truncate(SHOWN);
+    let mut text = places.join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
     }
     text
 }

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::content;
 use crate::journal::{Fsync, OnFull};
-use crate::policy::{self, Pattern, Policy, Rule, Window};
+use crate::policy::{self, Pattern, Policy, RegistryPattern, Rule, Window};
 use crate::scan::Limits;
 
 mod fold;
@@ -324,6 +324,14 @@ impl Config {
                 let max_hash_size = self.hash.max_size;
                 self.rules.push(Rule { max_hash_size, ..Rule::new(name, vec![pattern]) });
             }
+        }
+    }
+
+    /// Adds a rule for a registry key and what is below it. A key twice is one rule.
+    pub fn add_watch_key(&mut self, key: RegistryPattern) {
+        if !self.rules.iter().any(|rule| rule.registry == [key.clone()]) {
+            let name = format!("watch:{}", key.source());
+            self.rules.push(Rule { registry: vec![key], ..Rule::new(name, Vec::new()) });
         }
     }
 

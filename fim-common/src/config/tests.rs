@@ -250,6 +250,20 @@ fn watch_paths_are_recursive_rules() {
 }
 
 #[test]
+fn a_watched_key_is_a_rule_about_it_and_what_is_below() {
+    let key = || RegistryPattern::parse(r"HKLM\SOFTWARE\X", None).unwrap();
+    let mut config = Config::from_watch_paths(Vec::new());
+    config.add_watch_key(key());
+    config.add_watch_key(key());
+    let names: Vec<&str> = config.rules.iter().map(|rule| rule.name.as_str()).collect();
+    assert_eq!(names, [r"watch:HKLM\SOFTWARE\X"]);
+    let keys = config.policy();
+    let keys = keys.registry_keys();
+    assert!(keys[0].matches(r"HKLM\Software\x\y", Some("value")));
+    assert!(!keys[0].matches(r"HKLM\SOFTWARE\XY", None));
+}
+
+#[test]
 fn the_configuration_in_force_reads_back_the_same() {
     let mut config = parse(
         "recommended = true\n[[rule]]\nname = 'a \"b\"'\npaths = ['/a/{b,c}', '/x']\n\

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use fim_commands::start::{Arguments, Failure, configuration};
+use fim_commands::start::{Arguments, Failure, configuration, registry_key};
 use fim_common::pipeline::Format;
 
 use super::live::Place;
@@ -97,12 +97,17 @@ impl Agent {
         if let Some(config) = &self.place.config {
             path("--config", config)?;
         }
-        for watch in &self.place.watch {
+        let (keys, files): (Vec<_>, Vec<_>) =
+            self.place.watch.iter().partition(|watch| registry_key(watch).is_some());
+        for watch in files {
             path("--watch", watch)?;
         }
         path("--state-dir", &self.place.state_dir)?;
         if let Some(log_file) = &self.log_file {
             path("--log-file", log_file)?;
+        }
+        for key in keys {
+            words.extend(["--watch".into(), key.into()]);
         }
         if let Some(metrics) = self.metrics {
             words.extend(["--metrics".into(), metrics.to_string().into()]);
@@ -167,6 +172,8 @@ mod tests {
             r"C:\a b\fim.toml",
             "--watch",
             r"C:\w",
+            "--watch",
+            r"HKLM\SOFTWARE\X",
             "--state-dir",
             r"C:\state",
             "--metrics",
