@@ -15,6 +15,9 @@ const INSTALLED: &str = "lib/apk/db/installed";
 /// Since the merge of `/usr` in Alpine.
 const INSTALLED_USR: &str = "usr/lib/apk/db/installed";
 
+/// Of a file without a field `a`.
+const DEFAULT_MODE: u32 = 0o644;
+
 /// Where the database is, if it is there.
 pub(super) fn find(root: &Path) -> Option<PathBuf> {
     files(root).into_iter().find(|path| path.is_file())
@@ -63,7 +66,8 @@ fn each(
                     }
                 }
                 "R" => {
-                    files.push(File { path: directory.join(value), checksum: None, mode: None });
+                    let path = directory.join(value);
+                    files.push(File { path, checksum: None, mode: Some(DEFAULT_MODE) });
                 }
                 // Flags of the package; they stand before its files.
                 "f" => format_3 = value.contains('S'),
@@ -127,7 +131,7 @@ pub(super) fn entries(
             // What is in /etc is protected unless a package says otherwise (apk-protected_paths(5)).
             let configuration = file.path.starts_with("/etc");
             let content = file.checksum.map_or(Content::Unrecorded, Content::File);
-            // Without `a:` it is 0644, or a link, whose checksum is that of its target.
+            // Of a link the checksum is that of its target.
             entries.insert(path, Entry { content, configuration, mode: file.mode });
         }
     })?;

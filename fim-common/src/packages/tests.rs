@@ -1,5 +1,5 @@
 //! Databases made by the real dpkg and rpm, below a directory of their own. apk is in no archive
-//! that tests use: its database is written here as apk-v2(5) has it.
+//! that tests use: its database is written here as apk-v2(5) has it, or as a real apk 3.0.8 wrote it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -300,6 +300,8 @@ fn apk_says_what_it_installed_from_a_package_in_format_3() {
     for path in ["/opt/demo/same", "/usr/lib/demo/f1", "/usr/lib/demo/link"] {
         assert_eq!(matches(path), Some(true), "{path}");
     }
+    let mode = |path: &str| judge(&databases, &index, path).unwrap().1.mode;
+    assert_eq!((mode("/usr/lib/demo/f1"), mode("/usr/lib/demo/link")), (Some(0o644), Some(0o777)));
     write(&root.join("usr/lib/demo/f1"), "1.1 2\n");
     fs::remove_file(root.join("usr/lib/demo/link")).unwrap();
     symlink("f2", root.join("usr/lib/demo/link")).unwrap();
