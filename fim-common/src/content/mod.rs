@@ -153,6 +153,9 @@ impl Contents {
     ) -> ContentDiff {
         let diff = match before {
             Some(before) => self.compare(before, after, bytes, keep),
+            None if keep == Keep::Text && is_binary(bytes) => {
+                ContentDiff::new(after, DiffState::Binary)
+            }
             None => ContentDiff::new(after, DiffState::NoPrevious),
         };
         if let Err(error) = self.keep(path, after, bytes, keep) {
@@ -180,6 +183,8 @@ impl Contents {
                 return new(DiffState::NoPrevious);
             }
             Ok(Some(old)) => old,
+            // Nor would there be a difference if it had been kept, as what is binary is not.
+            Ok(None) if keep == Keep::Text && is_binary(bytes) => return new(DiffState::Binary),
             Ok(None) => return new(DiffState::NoPrevious),
             Err(error) => {
                 tracing::warn!(%error, sha256 = before, "a kept content cannot be read");

@@ -111,6 +111,8 @@ fn binary_and_unknown_contents_say_so() {
     assert_eq!(kept.change("/a", OLD, NEW, Keep::Text).state, DiffState::NoPrevious);
     let diff = kept.change("/a", NEW, b"\x7fELF\0\0", Keep::Text);
     assert_eq!((diff.state, diff.unified), (DiffState::Binary, None));
+    let diff = kept.change("/b", b"\x7fELF\0\0", b"\x7fELF\0\x01", Keep::Text);
+    assert_eq!((diff.state, diff.unified), (DiffState::Binary, None), "neither was ever kept");
     assert_eq!(kept.files(), [""; 0], "binary contents are not kept");
 }
 
