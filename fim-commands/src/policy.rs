@@ -169,7 +169,7 @@ fn warnings(config: &Config) -> Vec<String> {
             }
             let Some(base) = policy::on_disk(pattern.base()) else { continue };
             // Another path of the rule may say what lies in it, as `/etc/rc?.d/*` beside `/etc/rc?.d`.
-            let says_more = |other: &policy::Pattern, child: &Path| {
+            let says_more = |other: &Pattern, child: &Path| {
                 other.matches(&child.join("x")) || other.matches(&child.join("x.conf"))
             };
             let is_directory = |child: &PathBuf| {
