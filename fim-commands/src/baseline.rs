@@ -372,12 +372,14 @@ fn line(known: &Known) -> String {
 pub(crate) fn open_beside(state_dir: &Path, code: u8) -> Result<Baseline, Failure> {
     exists(state_dir)?;
     StateDir::check(state_dir).map_err(|error| Failure::new(code, error))?;
-    Baseline::open_read_only(state_dir).map_err(|error| {
-        use fim_common::baseline::BaselineError as Error;
-        let bad =
-            matches!(error, Error::Damaged { .. } | Error::Foreign { .. } | Error::Newer { .. });
-        Failure::new(if bad { exit::DATA } else { code }, error)
-    })
+    Baseline::open_read_only(state_dir).map_err(|error| unreadable(error, code))
+}
+
+/// The baseline cannot be read: with this exit code, if it is not damaged, foreign or newer.
+pub(crate) fn unreadable(error: fim_common::baseline::BaselineError, code: u8) -> Failure {
+    use fim_common::baseline::BaselineError as Error;
+    let bad = matches!(error, Error::Damaged { .. } | Error::Foreign { .. } | Error::Newer { .. });
+    Failure::new(if bad { exit::DATA } else { code }, error)
 }
 
 /// There is a baseline, of whatever worth.

@@ -168,7 +168,15 @@ fn warnings(config: &Config) -> Vec<String> {
                 continue;
             }
             let Some(base) = policy::on_disk(pattern.base()) else { continue };
-            let is_directory = |child: &PathBuf| child.is_dir() && !child.is_symlink();
+            // Another path of the rule may say what lies in it, as `/etc/rc?.d/*` beside `/etc/rc?.d`.
+            let says_more = |other: &Pattern, child: &Path| {
+                other.matches(&child.join("x")) || other.matches(&child.join("x.conf"))
+            };
+            let is_directory = |child: &PathBuf| {
+                child.is_dir()
+                    && !child.is_symlink()
+                    && !rule.paths.iter().any(|other| says_more(other, child))
+            };
             if let Some(directory) = children(pattern, &base).find(is_directory) {
                 warnings.push(format!(
                     "rule {:?}: {:?} matches a directory here, {}, but not what lies in it; to \
@@ -385,6 +393,20 @@ mod tests {
         assert!(text.contains("rule \"b\" is about the registry"), "{text}");
         assert!(text.contains(r"home/x\n, but not what lies in it"), "{text}");
         assert!(text.contains("/home/*/**"), "{text}");
+    }
+
+    #[test]
+    fn what_another_path_of_the_rule_covers_is_no_warning() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temp.path().join("rc2.d")).unwrap();
+        let rule = |paths: &[&str]| {
+            let paths: Vec<String> =
+                paths.iter().map(|path| format!("{}/{path}", temp.path().display())).collect();
+            let (_temp, path) = file(&format!("[[rule]]\nname = \"rc\"\npaths = {paths:?}\n"));
+            run(|out| check(out, Some(&path), false)).1
+        };
+        assert!(rule(&["rc?.d"]).contains("but not what lies in it"));
+        assert!(!rule(&["rc?.d", "rc?.d/*"]).contains("but not what lies in it"));
     }
 
     #[test]

@@ -78,7 +78,9 @@ impl Survey {
     /// When there is nothing else, or the baseline cannot be read; with the exit code.
     pub(crate) fn leave_out_unknown(&mut self, baseline: &Baseline) -> Result<bool, Failure> {
         const NAMED: usize = 8;
-        let scanned = baseline.scanned().map_err(Failure::runtime)?;
+        let scanned = baseline
+            .scanned()
+            .map_err(|error| crate::baseline::unreadable(error, exit::INPUT_OUTPUT))?;
         let is_known = |root: &Root| scanned.iter().any(|scanned| root.path.starts_with(scanned));
         let unknown: Vec<String> = self
             .roots

@@ -164,7 +164,11 @@ fn suggestion(sources: &[Source], time: Duration) -> String {
                 "paths = [{}]",
                 paths.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(", ")
             );
-            let reason = format!("{} changes in {} s were learned", source.events, time.as_secs());
+            let (seen, seconds) = (source.events, time.as_secs());
+            let reason = match seen {
+                1 => format!("1 change in {seconds} s was learned"),
+                _ => format!("{seen} changes in {seconds} s were learned"),
+            };
             let _ = writeln!(text, "reason = {}\n", quoted(&reason));
         }
     }

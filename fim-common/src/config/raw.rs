@@ -649,7 +649,7 @@ table! {
         }
         /// Whether the content is secret: nothing of it is kept that could be read, and events say
         /// only how many lines changed. Without the key, files of passwords, keys and credentials
-        /// are, by their names.
+        /// are, by their names. A private key always is, whatever its file is called.
         secret: bool {
             values: "`true` or `false`",
             default: "",

@@ -27,6 +27,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+use secret::has_private_key;
 pub use secret::is_secret_by_default;
 
 use store::Store;
@@ -125,7 +126,7 @@ impl Contents {
             return Ok(());
         }
         match keep {
-            Keep::Text if is_binary(bytes) => Ok(()),
+            Keep::Text if is_binary(bytes) || has_private_key(bytes) => Ok(()),
             Keep::Text => self.store.put(sha256, keep, bytes),
             Keep::Digests => self.store.put(sha256, keep, &secret::digests(&self.key, bytes)),
         }
@@ -153,6 +154,9 @@ impl Contents {
     ) -> ContentDiff {
         let diff = match before {
             Some(before) => self.compare(before, after, bytes, keep),
+            None if keep == Keep::Text && is_binary(bytes) => {
+                ContentDiff::new(after, DiffState::Binary)
+            }
             None => ContentDiff::new(after, DiffState::NoPrevious),
         };
         if let Err(error) = self.keep(path, after, bytes, keep) {
@@ -180,6 +184,11 @@ impl Contents {
                 return new(DiffState::NoPrevious);
             }
             Ok(Some(old)) => old,
+            // Nor would there be a difference if it had been kept, as what is binary is not.
+            Ok(None) if keep == Keep::Text && is_binary(bytes) => return new(DiffState::Binary),
+            Ok(None) if keep == Keep::Text && has_private_key(bytes) => {
+                return new(DiffState::Secret);
+            }
             Ok(None) => return new(DiffState::NoPrevious),
             Err(error) => {
                 tracing::warn!(%error, sha256 = before, "a kept content cannot be read");
@@ -190,6 +199,13 @@ impl Contents {
             Keep::Text if is_binary(&old) || is_binary(bytes) => new(DiffState::Binary),
             Keep::Text => {
                 let text = compare::unified(&old, bytes, self.limits.diff);
+                if has_private_key(bytes) {
+                    return ContentDiff {
+                        lines_added: Some(text.added),
+                        lines_removed: Some(text.removed),
+                        ..new(DiffState::Secret)
+                    };
+                }
                 ContentDiff {
                     unified: Some(text.unified),
                     lines_added: Some(text.added),

@@ -24,15 +24,23 @@ pub(super) fn parse(bytes: &[u8]) -> Vec<u64> {
     digests.iter().map(|digest| u64::from_le_bytes(*digest)).collect()
 }
 
+/// Whether a text has a private key in it (PEM, RFC 7468; OpenSSH's own), whatever its file is called.
+pub(super) fn has_private_key(bytes: &[u8]) -> bool {
+    memchr::memmem::find(bytes, b"PRIVATE KEY-----").is_some()
+}
+
 /// Whether a file is secret although no rule says anything: password hashes, private keys,
 /// credentials.
 pub fn is_secret_by_default(path: &Path) -> bool {
-    const NAMES: [&str; 18] = [
+    const NAMES: [&str; 22] = [
         "shadow",
         "shadow-",
         "gshadow",
         "gshadow-",
         "opasswd",
+        // What passwd(1) and chpasswd(8) write, by PAM, before they rename it.
+        "nshadow",
+        "nopasswd",
         "master.passwd",
         "krb5.keytab",
         "sudo.key",
@@ -46,6 +54,8 @@ pub fn is_secret_by_default(path: &Path) -> bool {
         "credentials",
         "secrets.tdb",
         "sssd.ldb",
+        ".htpasswd",
+        ".git-credentials",
     ];
     const ENDINGS: [&str; 10] =
         [".key", ".pem", ".p12", ".pfx", ".jks", ".keytab", ".kdbx", ".ppk", ".psk", "_key"];
@@ -55,6 +65,9 @@ pub fn is_secret_by_default(path: &Path) -> bool {
     }
     let Some(name) = path.file_name() else { return false };
     let name = name.to_string_lossy().to_ascii_lowercase();
+    if name == ".env" || name.starts_with(".env.") {
+        return true;
+    }
     // What editors and tools leave beside: `shadow~`, `.shadow.swp`, `shadow.bak`, `shadow+`.
     let name = name.trim_start_matches('.').trim_end_matches(['~', '+']);
     let stem = [
@@ -75,6 +88,11 @@ pub fn is_secret_by_default(path: &Path) -> bool {
     .iter()
     .find_map(|ending| name.strip_suffix(ending))
     .unwrap_or(name);
-    NAMES.iter().any(|known| known.trim_start_matches('.') == stem)
+    // `id_ed25519_work`, but not what is public of it.
+    let is_ssh_key = ["id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"]
+        .iter()
+        .any(|known| stem.starts_with(known) && !stem.ends_with(".pub"));
+    is_ssh_key
+        || NAMES.iter().any(|known| known.trim_start_matches('.') == stem)
         || ENDINGS.iter().any(|ending| stem.ends_with(ending))
 }

@@ -93,6 +93,23 @@ fn nothing_of_a_secret_can_be_read() {
     }
 }
 
+/// A rule about a directory cannot name each key in it.
+#[test]
+fn a_private_key_is_secret_whatever_its_file_is_called() {
+    let kept = Kept::new(Limits::default());
+    let key = |body: &str| {
+        format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{body}\n-----END OPENSSH PRIVATE KEY-----\n")
+    };
+    let (one, two) = (key("b25lCg"), key("dHdvCg"));
+    kept.contents.keep(Path::new("/a"), &sha256(b"text\n"), b"text\n", Keep::Text).unwrap();
+    let diff = kept.change("/a", b"text\n", one.as_bytes(), Keep::Text);
+    assert_eq!((diff.state, diff.unified), (DiffState::Secret, None));
+    assert_eq!((diff.lines_added, diff.lines_removed), (Some(3), Some(1)));
+    let diff = kept.change("/a", one.as_bytes(), two.as_bytes(), Keep::Text);
+    assert_eq!((diff.state, diff.unified), (DiffState::Secret, None));
+    assert!(!kept.contents.has(Path::new("/a"), &sha256(two.as_bytes()), Keep::Text));
+}
+
 #[test]
 fn only_root_can_read_what_is_kept() {
     let kept = Kept::new(Limits::default());
@@ -111,6 +128,8 @@ fn binary_and_unknown_contents_say_so() {
     assert_eq!(kept.change("/a", OLD, NEW, Keep::Text).state, DiffState::NoPrevious);
     let diff = kept.change("/a", NEW, b"\x7fELF\0\0", Keep::Text);
     assert_eq!((diff.state, diff.unified), (DiffState::Binary, None));
+    let diff = kept.change("/b", b"\x7fELF\0\0", b"\x7fELF\0\x01", Keep::Text);
+    assert_eq!((diff.state, diff.unified), (DiffState::Binary, None), "neither was ever kept");
     assert_eq!(kept.files(), [""; 0], "binary contents are not kept");
 }
 
@@ -200,13 +219,23 @@ fn well_known_secrets_are_secret() {
         "/etc/krb5.keytab",
         "/etc/shadow.dpkg-old",
         "/root/.aws/credentials",
+        "/etc/nshadow",
+        "/root/.ssh/id_ed25519_work",
+        "/srv/www/.htpasswd",
+        "/srv/app/.env.production",
     ];
     for path in secret {
         assert!(is_secret_by_default(Path::new(path)), "{path}");
     }
-    for path in
-        ["/etc/passwd", "/etc/ssh/sshd_config", "/root/.ssh/authorized_keys", "/etc/keys", "/"]
-    {
+    for path in [
+        "/etc/passwd",
+        "/etc/ssh/sshd_config",
+        "/root/.ssh/authorized_keys",
+        "/etc/keys",
+        "/root/.ssh/id_rsa.pub",
+        "/usr/bin/env",
+        "/",
+    ] {
         assert!(!is_secret_by_default(Path::new(path)), "{path}");
     }
 }

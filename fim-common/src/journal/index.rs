@@ -3,7 +3,7 @@
 //! is missing or does not fit. The journal is the truth: an index only says where not to look.
 //!
 //! Of each block of 256 KiB of lines: its times, and a Bloom filter over what its events have:
-//! paths with all their parents, their last components, users, processes, actions, rules, alerts.
+//! paths with all their parents, their last components and how those begin and end, users, processes, actions, rules, alerts.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -24,9 +24,23 @@ const BLOCK: u64 = 256 * 1024;
 /// is read in vain.
 const BITS: usize = 10;
 const PROBES: u32 = 7;
-const MAGIC: &[u8; 8] = b"fimidx02";
+const MAGIC: &[u8; 8] = b"fimidx03";
 /// `2026-11-22T19:50:01.393327336Z`.
 const TIME: usize = 30;
+
+/// Of how many bytes there are terms of how a name begins. More of them would not leave out much more.
+const STARTS: [usize; 6] = [2, 3, 4, 6, 8, 12];
+
+/// The term that every name has which begins with `text`, if there is one.
+pub(super) fn start(text: &[u8]) -> Option<Term<'_>> {
+    STARTS.iter().rev().find_map(|&length| text.get(..length)).map(Term::Start)
+}
+
+/// The term that every name has which ends with `text`, if there is one.
+pub(super) fn end(text: &[u8]) -> Option<Term<'_>> {
+    let dot = memchr::memrchr(b'.', text)?;
+    text.get(dot + 1..).map(Term::End)
+}
 
 /// A time as a line has it: its order is that of the text.
 pub(super) type TimeText = [u8; TIME];
@@ -37,6 +51,10 @@ pub(super) enum Term<'a> {
     Path(&'a [u8]),
     /// The last component of a path.
     Name(&'a [u8]),
+    /// The first bytes of that, as many as one of [`STARTS`].
+    Start(&'a [u8]),
+    /// What stands behind its last dot.
+    End(&'a [u8]),
     User(&'a str),
     Process(&'a str),
     Action(&'a str),
@@ -50,6 +68,8 @@ impl Term<'_> {
         let (kind, bytes) = match self {
             Self::Path(bytes) => (b'd', bytes),
             Self::Name(bytes) => (b'n', bytes),
+            Self::Start(bytes) => (b's', bytes),
+            Self::End(bytes) => (b'e', bytes),
             Self::User(text) => (b'u', text.as_bytes()),
             Self::Process(text) => (b'p', text.as_bytes()),
             Self::Action(text) => (b'a', text.as_bytes()),
@@ -234,6 +254,9 @@ impl Building {
             self.terms.insert(Term::Path(&path).hash());
             let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
             self.terms.insert(Term::Name(last).hash());
+            let starts = STARTS.iter().filter_map(|&length| last.get(..length));
+            self.terms.extend(starts.map(|start| Term::Start(start).hash()));
+            self.terms.extend(end(last).map(Term::hash));
             for slash in memchr::memchr_iter(b'/', &path).filter(|at| *at > 0) {
                 self.terms.insert(Term::Path(path.get(..slash).unwrap_or_default()).hash());
             }

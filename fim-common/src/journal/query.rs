@@ -96,6 +96,13 @@ impl Search {
             let texts = texts.iter().map(|text| Finder::new(text).into_owned());
             needles.push(texts.chain([encoded]).collect());
         }
+        let names: Option<Vec<u64>> = filter.paths.iter().map(name_term).collect();
+        terms.extend(names.filter(|names| !names.is_empty()));
+        let texts: Option<Vec<String>> = filter.paths.iter().map(name_text).collect();
+        if let Some(texts) = texts.filter(|texts| !texts.is_empty()) {
+            let texts = texts.iter().map(|text| Finder::new(text).into_owned());
+            needles.push(texts.chain([Finder::new("\"path_b64\"").into_owned()]).collect());
+        }
         if filter.alerts {
             terms.push(vec![Term::Alert.hash()]);
             needles.push(vec![Finder::new("\"kind\":\"alert\"").into_owned()]);
@@ -161,6 +168,20 @@ fn path_term(pattern: &Pattern) -> Option<u64> {
         base if base == Path::new("/") => Some(Term::Name(pattern.last_name()?).hash()),
         base => Some(Term::Path(base.as_os_str().as_encoded_bytes()).hash()),
     }
+}
+
+/// What the index has of every path that matches, by its last component. (On Windows upper and lower
+/// case are the same, and a name has no such term.)
+fn name_term(pattern: &Pattern) -> Option<u64> {
+    let (start, end) = pattern.last_ends().filter(|_| !cfg!(windows))?;
+    Some(index::start(start).or_else(|| index::end(end))?.hash())
+}
+
+/// What stands in a line with a path that matches below a base, as JSON has it.
+fn name_text(pattern: &Pattern) -> Option<String> {
+    let text = pattern.longest_text().filter(|_| !cfg!(windows))?;
+    let text = quoted(std::str::from_utf8(text).ok()?);
+    Some(text.trim_start_matches('"').trim_end_matches('"').to_owned())
 }
 
 /// What stands in a line with a path that matches, as JSON has it.

@@ -101,6 +101,21 @@ fn all_filters(directory: &Path) {
     let paths = [path("/**/\"quoted\" 1"), path("/**")].concat();
     assert_eq!(found(directory, Filter { paths, ..default() }).len(), 400);
     assert!(found(directory, Filter { paths: path("/**/quoted"), ..default() }).is_empty());
+    // By how the name begins or ends.
+    for (text, wanted) in [
+        ("/srv/7/\"quoted\" 7*", vec![7, 77]),
+        ("/srv/*/\"quoted\" 12[0-4]", vec![120, 121, 122, 123, 124]),
+        ("/**/\"q*d\" 398", vec![398]),
+        ("/**/*ed\" 397", vec![397]),
+        ("/srv/4/*.txt", vec![]),
+    ] {
+        assert_eq!(found(directory, Filter { paths: path(text), ..default() }), wanted, "{text}");
+    }
+    let paths = [path("/srv/1/\"quoted\" 11*"), path("/srv/2")].concat();
+    assert_eq!(
+        found(directory, Filter { paths, ..default() }),
+        expected(|n| n % 10 == 2 || n == 11 || n == 111)
+    );
     assert_eq!(found(directory, Filter { alerts: true, ..default() }), [123]);
 }
 
@@ -147,6 +162,11 @@ fn an_index_leaves_most_blocks_out() {
         blocks.iter().filter(|block| block.may_have(term)).count()
     };
     assert_eq!(may("/srv"), blocks.len());
+    let may_begin = |name: &str| {
+        let term = index::start(name.as_bytes()).unwrap().hash();
+        blocks.iter().filter(|block| block.may_have(term)).count()
+    };
+    assert!(may_begin("1234") <= 2 && may_begin("12") > 0, "{}", may_begin("1234"));
     assert_eq!(may("/srv/1000"), 1);
     let wrong: usize = (0..1000).map(|number| may(&format!("/nowhere/{number}"))).sum();
     assert!(

@@ -1,5 +1,5 @@
 //! apk's database, `lib/apk/db/installed`: stanzas of one-letter fields, apk-v2(5) and
-//! apk_db_fdb_read of apk-tools 2.14 (`src/database.c`).
+//! apk_db_fdb_read of apk-tools 2.14 and 3.0 (`src/database.c`).
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,6 +15,9 @@ const INSTALLED: &str = "lib/apk/db/installed";
 /// Since the merge of `/usr` in Alpine.
 const INSTALLED_USR: &str = "usr/lib/apk/db/installed";
 
+/// Of a file without a field `a`.
+const DEFAULT_MODE: u32 = 0o644;
+
 /// Where the database is, if it is there.
 pub(super) fn find(root: &Path) -> Option<PathBuf> {
     files(root).into_iter().find(|path| path.is_file())
@@ -27,7 +30,7 @@ pub(super) fn files(root: &Path) -> Vec<PathBuf> {
 /// One file of a package.
 struct File {
     path: PathBuf,
-    checksum: Option<String>,
+    checksum: Option<Digest>,
     mode: Option<u32>,
 }
 
@@ -46,6 +49,7 @@ fn each(
     for block in text.split("\n\n") {
         let (mut name, mut version) = (String::new(), String::new());
         let mut directory = PathBuf::from("/");
+        let mut format_3 = false;
         let (mut files, mut directories): (Vec<File>, Vec<PathBuf>) = (Vec::new(), Vec::new());
         for (number, line) in block.lines().enumerate() {
             let Some((field, value)) = line.split_once(':') else {
@@ -62,8 +66,11 @@ fn each(
                     }
                 }
                 "R" => {
-                    files.push(File { path: directory.join(value), checksum: None, mode: None });
+                    let path = directory.join(value);
+                    files.push(File { path, checksum: None, mode: Some(DEFAULT_MODE) });
                 }
+                // Flags of the package; they stand before its files.
+                "f" => format_3 = value.contains('S'),
                 // uid:gid:mode[:…]
                 "a" => {
                     let mode = value.split(':').nth(2).and_then(|m| u32::from_str_radix(m, 8).ok());
@@ -73,7 +80,7 @@ fn each(
                 }
                 "Z" => {
                     if let Some(file) = files.last_mut() {
-                        file.checksum = Some(value.to_owned());
+                        file.checksum = digest(value, format_3);
                     }
                 }
                 _ => {}
@@ -123,23 +130,21 @@ pub(super) fn entries(
             let Some(path) = wanted(&file.path) else { continue };
             // What is in /etc is protected unless a package says otherwise (apk-protected_paths(5)).
             let configuration = file.path.starts_with("/etc");
-            let content = file
-                .checksum
-                .as_deref()
-                .and_then(digest)
-                .map_or(Content::Unrecorded, Content::File);
-            // Without `a:` it is 0644, or a link, whose checksum is that of its target.
+            let content = file.checksum.map_or(Content::Unrecorded, Content::File);
+            // Of a link the checksum is that of its target.
             entries.insert(path, Entry { content, configuration, mode: file.mode });
         }
     })?;
     Ok(entries)
 }
 
-/// `Q1` and a SHA-1 in base64; `Q2` and a SHA-256.
-fn digest(text: &str) -> Option<Digest> {
+/// `Q1` and 160 bits in base64, of SHA-1 or, for packages in format 3, of SHA-256, which are written
+/// alike; `Q2` and a SHA-256.
+fn digest(text: &str, format_3: bool) -> Option<Digest> {
     let decode = |text: &str| base64::engine::general_purpose::STANDARD.decode(text).ok();
+    let of_160 = if format_3 { Digest::Sha256Of160 } else { Digest::Sha1 };
     match text.split_at_checked(2)? {
-        ("Q1", sum) => decode(sum)?.try_into().ok().map(Digest::Sha1),
+        ("Q1", sum) => decode(sum)?.try_into().ok().map(of_160),
         ("Q2", sum) => decode(sum)?.try_into().ok().map(Digest::Sha256),
         _ => None,
     }

@@ -38,12 +38,17 @@ pub fn look(path: &Path, entry: Option<&Entry>, limit: u64) -> Found {
         (Content::Link(target), Some(ObjectKind::Symlink)) => {
             Some(path.read_link().ok()? == *target)
         }
-        // apk records the SHA-1 of a link's target.
-        (Content::File(Digest::Sha1(sum)), Some(ObjectKind::Symlink)) => {
+        // apk records the digest of a link's target.
+        (
+            Content::File(digest @ (Digest::Sha1(_) | Digest::Sha256Of160(_))),
+            Some(ObjectKind::Symlink),
+        ) => {
             let target = path.read_link().ok()?;
-            Some(
-                *sum == <[u8; 20]>::from(sha1::Sha1::digest(target.as_os_str().as_encoded_bytes())),
-            )
+            let target = target.as_os_str().as_encoded_bytes();
+            Some(match digest {
+                Digest::Sha1(sum) => *sum == <[u8; 20]>::from(sha1::Sha1::digest(target)),
+                digest => is_start(&Sha256::digest(target).into(), *digest),
+            })
         }
         (Content::File(digest), Some(ObjectKind::File)) => {
             if state.size.is_none_or(|size| size > limit) {
@@ -73,14 +78,23 @@ fn compare(path: &Path, expected: Digest) -> Option<(bool, String)> {
         match expected {
             Digest::Md5(_) => md5::Digest::update(&mut md5, read),
             Digest::Sha1(_) => sha1.update(read),
-            Digest::Sha256(_) => {}
+            Digest::Sha256(_) | Digest::Sha256Of160(_) => {}
         }
     }
     let hash: [u8; 32] = sha256.finalize().into();
     let same = match expected {
         Digest::Md5(sum) => sum == <[u8; 16]>::from(md5::Digest::finalize(md5)),
         Digest::Sha1(sum) => sum == <[u8; 20]>::from(sha1.finalize()),
-        Digest::Sha256(sum) => sum == hash,
+        Digest::Sha256(_) | Digest::Sha256Of160(_) => is_start(&hash, expected),
     };
     Some((same, hex(&hash)))
+}
+
+/// Whether a SHA-256 is the recorded one, or begins with what is recorded of it.
+fn is_start(hash: &[u8; 32], expected: Digest) -> bool {
+    match expected {
+        Digest::Sha256(sum) => sum == *hash,
+        Digest::Sha256Of160(sum) => hash.starts_with(&sum),
+        Digest::Md5(_) | Digest::Sha1(_) => false,
+    }
 }

@@ -73,8 +73,10 @@ pub enum Digest {
     /// dpkg, and rpm before 4.6. Nobody can make a second file for a given MD5 sum (RFC 6151,
     /// section 2.2), which is what counts here; who makes the package can make two.
     Md5([u8; 16]),
-    /// apk.
+    /// apk, of packages in its format 2.
     Sha1([u8; 20]),
+    /// apk, of packages in its format 3: the first 160 bits of a SHA-256.
+    Sha256Of160([u8; 20]),
     /// rpm.
     Sha256([u8; 32]),
 }

@@ -1,5 +1,5 @@
 //! Databases made by the real dpkg and rpm, below a directory of their own. apk is in no archive
-//! that tests use: its database is written here as apk-v2(5) has it.
+//! that tests use: its database is written here as apk-v2(5) has it, or as a real apk 3.0.8 wrote it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -277,6 +277,37 @@ fn apk_says_what_it_installed() {
     assert_eq!(databases.packages().unwrap().len(), 2);
     write(&root.join("lib/apk/db/installed"), "no field\n");
     assert!(databases.packages().unwrap_err().to_string().contains("no field"));
+}
+
+/// What apk-tools 3.0.8 wrote of a package that its `apk mkpkg` had made.
+#[test]
+fn apk_says_what_it_installed_from_a_package_in_format_3() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    write(&root.join("usr/lib/demo/f1"), "1.1 1\n");
+    symlink("f1", root.join("usr/lib/demo/link")).unwrap();
+    write(&root.join("opt/demo/same"), "same\n");
+    write(
+        &root.join("lib/apk/db/installed"),
+        "C:Q1o4RNKomq0+XKUsdvGGEBIBi7Glw=\nP:demo\nV:1.1-r0\nA:x86_64\nS:2673\nI:332\nT:a demo\n\
+         U:\nL:MIT\nf:S\nF:opt\nF:opt/demo\nM:0:0:700\nR:same\nZ:Q1pjKK/Hbp23HaKX6/9LDT56frOwE=\n\
+         F:usr/lib/demo\nR:f1\nZ:Q1dPwima4JJyTP2SO3FWOHX0iEay4=\nR:link\na:0:0:777\n\
+         Z:Q1P1JM3AehHXxiIL2wSf6N1BsnSDw=\n\n",
+    );
+    let databases = Databases::new(root);
+    let index = Index::read(&databases).unwrap();
+    let matches = |path: &str| judge(&databases, &index, path).unwrap().2.matches;
+    for path in ["/opt/demo/same", "/usr/lib/demo/f1", "/usr/lib/demo/link"] {
+        assert_eq!(matches(path), Some(true), "{path}");
+    }
+    let mode = |path: &str| judge(&databases, &index, path).unwrap().1.mode;
+    assert_eq!((mode("/usr/lib/demo/f1"), mode("/usr/lib/demo/link")), (Some(0o644), Some(0o777)));
+    write(&root.join("usr/lib/demo/f1"), "1.1 2\n");
+    fs::remove_file(root.join("usr/lib/demo/link")).unwrap();
+    symlink("f2", root.join("usr/lib/demo/link")).unwrap();
+    for path in ["/usr/lib/demo/f1", "/usr/lib/demo/link"] {
+        assert_eq!(matches(path), Some(false), "{path}");
+    }
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn is_nameless(path: &Path) -> bool {
 }
 
 /// `over` where it knows something, else `under`.
-fn overlay(over: &ObjectState, under: &ObjectState) -> ObjectState {
+pub(super) fn overlay(over: &ObjectState, under: &ObjectState) -> ObjectState {
     ObjectState {
         kind: over.kind.or(under.kind),
         size: over.size.or(under.size),
@@ -254,6 +254,7 @@ pub(super) fn event(
         let covered = policy.covers(&draft.path).is_some();
         let was_known = stored.is_some();
         let stale = stored.as_ref().filter(|_| draft.action == Action::AttributesModified).cloned();
+        let stored_before = stored.clone();
         let known = draft.known.clone().or(stored);
         let before = match draft.action {
             Action::Created | Action::Linked | Action::Mounted | Action::Unmounted => None,
@@ -282,7 +283,10 @@ pub(super) fn event(
         if covered && !only_linked && !(draft.being_written && draft.action == Action::Updated) {
             let gone = hash_state == Some(HashState::Gone);
             if gone {
-                if let Err(error) = baseline.remove(&draft.path) {
+                *to_know = doubt::left_of_gone(&draft, stored_before.as_ref(), &after);
+                if to_know.is_none()
+                    && let Err(error) = baseline.remove(&draft.path)
+                {
                     tracing::error!(%error, "the baseline cannot be written");
                 }
             } else {

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::change::{Content, Draft};
+use super::change::{Content, Draft, overlay};
 use super::recheck::keep_content;
 use crate::diff;
 use crate::event::{Action, Property, Provider};
@@ -53,4 +53,59 @@ pub(super) fn to_store<'a>(
         return Some(Cow::Owned(ObjectState { ctime: known.ctime, ..after.clone() }));
     }
     Some(Cow::Borrowed(after))
+}
+
+/// What is still known of what `draft` was about, if that was gone, or something else had its name,
+/// before anybody looked: whatever replaces or removes it says what was there. `stored` is what the
+/// baseline has. `None`: nothing.
+pub(super) fn left_of_gone(
+    draft: &Draft,
+    stored: Option<&ObjectState>,
+    after: &ObjectState,
+) -> Option<ObjectState> {
+    // What had the name before, and is done to still: the baseline has what took the name.
+    let another = |stored: &&ObjectState| {
+        let object = draft.object.map(|object| object.inode);
+        object.zip(stored.inode).is_some_and(|(object, stored)| object != stored)
+    };
+    if matches!(draft.action, Action::Updated | Action::AttributesModified)
+        && let Some(stored) = stored.filter(another)
+    {
+        return Some(stored.clone());
+    }
+    match draft.action {
+        // Nobody knows that anything was written, and nothing is told.
+        Action::Updated if draft.content == Content::Doubtful => stored.cloned(),
+        Action::Updated => {
+            let unknown = ObjectState {
+                size: None,
+                mtime: None,
+                ctime: None,
+                sha256: None,
+                ..stored?.clone()
+            };
+            Some(overlay(&draft.after, &unknown))
+        }
+        Action::AttributesModified => {
+            let unknown = ObjectState {
+                mode: None,
+                uid: None,
+                gid: None,
+                mtime: None,
+                ctime: None,
+                acl: None,
+                xattrs: None,
+                capabilities: None,
+                attributes: None,
+                ..stored?.clone()
+            };
+            Some(overlay(&draft.after, &unknown))
+        }
+        // A new name changes nothing else.
+        Action::Moved => {
+            let inode = after.inode.or(draft.object.map(|object| object.inode));
+            Some(ObjectState { inode, ..after.clone() })
+        }
+        _ => None,
+    }
 }

@@ -338,6 +338,70 @@ fn a_rename_takes_the_known_state_along_and_tells_what_it_replaced() {
     assert_eq!(moved.fim.changes.first(), Some(&Property::Path));
 }
 
+/// As useradd does it with `/etc/passwd`: it opens and closes the file without writing to it, and
+/// renames another one over it before anybody has looked.
+#[test]
+fn what_was_looked_at_too_late_is_still_what_a_rename_replaces() {
+    for (changed, kind) in [
+        (false, close(0, Modified::Unknown)),
+        (true, close(0, Modified::Yes)),
+        (true, OperationKind::SetAttributes),
+    ] {
+        let bench = Bench { window: Duration::from_millis(50), ..Bench::new() };
+        let (path, temporary) = (bench.path("passwd"), bench.path("passwd+"));
+        fs::write(&path, "old content").unwrap();
+        let known = crate::object::stat(&path).unwrap();
+        let known = ObjectState { sha256: Some("0".repeat(64)), ..known };
+        Baseline::open(bench.state.path()).unwrap().put(&path, &known).unwrap();
+        let events = bench.run(async |sender| {
+            let touched = operation(kind.clone(), &path, 1);
+            let replaced = object(&path);
+            fs::write(&temporary, "new\n").unwrap();
+            let made = operation(OperationKind::Create, &temporary, 1);
+            let written = operation(close(0, Modified::Yes), &temporary, 1);
+            fs::rename(&temporary, &path).unwrap();
+            let rename = OperationKind::Rename {
+                from: Some(temporary.clone()),
+                from_in_scope: true,
+                to_in_scope: true,
+                replaced,
+                exchange: false,
+            };
+            let renamed = operation(rename, &path, 1);
+            for one in [touched, made, written, renamed] {
+                send(sender, one).await;
+            }
+        });
+        let last = events.last().unwrap();
+        assert_eq!(last.event.action, Action::Updated, "{kind:?}: {:?}", actions(&events));
+        assert_eq!(last.file.as_ref().unwrap().path, path.to_string_lossy());
+        let before = last.fim.before.as_ref().unwrap();
+        assert_eq!(before.inode, known.inode.map(|inode| inode.to_string()));
+        let content = before.sha256.is_some();
+        let is_attributes = matches!(kind, OperationKind::SetAttributes);
+        assert_eq!(content, !changed || is_attributes, "{kind:?}: a content that it had no more");
+    }
+}
+
+/// As crudini does it: it has the file open until another one has been renamed over it.
+#[test]
+fn a_close_of_what_was_replaced_leaves_what_replaced_it_known() {
+    for modified in [Modified::Unknown, Modified::Yes] {
+        let bench = Bench::new();
+        let path = bench.path("f");
+        fs::write(&path, "old content").unwrap();
+        let late = operation(close(0, modified), &path, 1);
+        fs::write(bench.path("g"), "new\n").unwrap();
+        fs::rename(bench.path("g"), &path).unwrap();
+        let known = crate::object::stat(&path).unwrap();
+        let known = ObjectState { sha256: Some("0".repeat(64)), ..known };
+        Baseline::open(bench.state.path()).unwrap().put(&path, &known).unwrap();
+        bench.run(async |sender| send(sender, late).await);
+        let found = Baseline::open(bench.state.path()).unwrap().get(&path).unwrap();
+        assert_eq!(found.and_then(|found| found.inode), known.inode, "{modified:?}");
+    }
+}
+
 #[path = "loss_tests.rs"]
 mod losses;
 #[path = "policy_tests.rs"]

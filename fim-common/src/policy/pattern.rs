@@ -138,6 +138,19 @@ impl Pattern {
         }
     }
 
+    /// Literal texts with which the last component of every path that matches a glob begins and ends.
+    pub(crate) fn last_ends(&self) -> Option<(&[u8], &[u8])> {
+        let Extent::Glob(tail) = &self.extent else { return None };
+        let Component::Name(tokens) = tail.last()? else { return None };
+        fn text(token: Option<&Token>) -> &[u8] {
+            match token {
+                Some(Token::Literal(text)) => text,
+                _ => &[],
+            }
+        }
+        Some((text(tokens.first()), text(tokens.last())))
+    }
+
     /// The longest text that stands in every path that matches a glob.
     pub(crate) fn longest_text(&self) -> Option<&[u8]> {
         let Extent::Glob(tail) = &self.extent else { return None };

@@ -389,6 +389,14 @@ impl Facts {
         let at = line.timestamp;
         let start = match known {
             Some(start) => start,
+            // Of a command, beside which no agent runs.
+            None if matches!(
+                line.event.action,
+                Action::BaselineAccepted | Action::BaselineCreated
+            ) =>
+            {
+                return;
+            }
             None => {
                 if self.starts.len() >= LISTED {
                     self.starts.remove(0);

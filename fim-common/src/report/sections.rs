@@ -64,11 +64,13 @@ pub(super) fn coverage(facts: &Facts) -> Markup {
             @if facts.starts_left_out > 0 { p.note { "The first " (facts.starts_left_out) " are left out." } }
             div.scroll { table {
                 thead { tr { th { "From" } th { "To" } th.n { "For" } th { "Ended" } th { "Version" } th { "Said" } } }
-                tbody { @for start in &facts.starts { tr {
+                tbody { @for (start, later) in facts.starts.iter().zip(1..) { tr {
                     td.t { (at(start.from)) }
                     td.t { (at(start.to)) }
                     td.n { (duration(start.to.since(start.from))) }
-                    td { @if start.is_stopped { "in order" } @else { "no end is told: it runs, or was killed" } }
+                    td { @if start.is_stopped { "in order" }
+                        @else if later < facts.starts.len() { "no end is told: it was killed" }
+                        @else { "no end is told: it runs, or was killed" } }
                     td { (text(&start.version)) }
                     td { (text(&start.message)) }
                 } } }
@@ -82,7 +84,7 @@ pub(super) fn coverage(facts: &Facts) -> Markup {
                 div.scroll { table {
                     thead { tr { th { "Time" } th { "Event" } th { "Said" } } }
                     tbody { @for said in &facts.said { tr {
-                        td.t { (at(said.at)) } td { code { (said.action.as_str()) } } td { (text(&said.text)) }
+                        td.t { (at(said.at)) } td.t { code { (said.action.as_str()) } } td { (text(&said.text)) }
                     } } }
                 } }
             }
@@ -257,11 +259,18 @@ pub(super) fn who(event: &Event) -> Markup {
 fn difference(event: &Event) -> Markup {
     let nothing = Side::default();
     let before = event.fim.before.as_ref().unwrap_or(&nothing);
-    let after = event.fim.after.as_ref().unwrap_or(&nothing);
+    let mut after = event.fim.after.clone().unwrap_or_default();
+    if before.path.is_some() && after.path.is_none() {
+        after.path = event.file.as_ref().map(|file| file.path.clone());
+    }
+    let after = &after;
     let rows: Vec<_> = rows(before)
         .into_iter()
         .zip(rows(after))
-        .filter(|((_, before), (_, after))| before != after)
+        // None, and not known, look the same.
+        .filter(|((_, before), (_, after))| {
+            before.as_deref().unwrap_or_default() != after.as_deref().unwrap_or_default()
+        })
         .map(|((name, before), (_, after))| (name, before, after))
         .collect();
     html! {

@@ -185,6 +185,31 @@ fn nothing_in_an_event_is_markup_or_turns_text_round() {
 }
 
 #[test]
+fn a_move_shows_both_names_and_nothing_that_is_not_there() {
+    let mut moved = event(3, Action::Moved);
+    moved.event.kind = Kind::Alert;
+    moved.fim.before = Some(Side { path: Some("/etc/x+".to_owned()), ..Side::default() });
+    moved.fim.after =
+        Some(Side { acl: Some(Vec::new()), capabilities: Some(String::new()), ..Side::default() });
+    moved.file = Some(File { path: "/etc/x".to_owned(), ..File::default() });
+    let html = made(&[moved], None).html;
+    assert!(html.contains("<td class=\"new mono\">/etc/x</td>"), "{html}");
+    assert!(!html.contains(">ACL</th>") && !html.contains(">capabilities</th>"));
+}
+
+/// A command that accepts what differs writes an event beside no agent.
+#[test]
+fn a_command_is_no_start_of_the_agent() {
+    let mut accepted = own(2, Action::BaselineAccepted, Fim::default());
+    accepted.agent = (Agent { ephemeral_id: "command".to_owned(), ..Agent::default() }).into();
+    let mut again = own(3, Action::AgentStarted, Fim::default());
+    again.agent = (Agent { ephemeral_id: "again".to_owned(), ..Agent::default() }).into();
+    let html = made(&[own(1, Action::AgentStarted, Fim::default()), accepted, again], None).html;
+    let ends = html.matches("no end is told").count();
+    assert_eq!((ends, html.matches("it was killed").count()), (2, 1));
+}
+
+#[test]
 fn only_the_period_counts() {
     let since = Some(Timestamp::from_unix(1_700_000_000 + 9 * 60, 0));
     let report = made(&sample(), since);

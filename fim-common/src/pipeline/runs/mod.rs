@@ -20,11 +20,12 @@ use super::verdict::{Judged, Lineage, judge};
 use super::verifier::{Answer, Facts, Job, Verifier};
 use crate::event::actor::Actor;
 use crate::event::{
-    Action, Event, FoldedOperation, Kind, Outcome, PackageChange, PackageRun, RunFiles, Verdict,
-    exact_path, path_text,
+    Action, Event, FoldedOperation, Kind, Manager, Outcome, PackageChange, PackageRun, RunFiles,
+    Verdict, exact_path, path_text,
 };
 use crate::packages::Databases;
 use crate::packages::programs::{Program, final_path};
+use crate::state::ObjectKind;
 use crate::time::Timestamp;
 
 mod attributes;
@@ -101,6 +102,9 @@ struct Run {
     /// Told as unknown before the end: judged again then.
     early: HashSet<PathBuf>,
     packages: Option<Vec<PackageChange>>,
+    /// Packages of apk whose files it wrote, with their version: apk does not say what it installed
+    /// again.
+    written: BTreeMap<String, String>,
 }
 
 struct Held {
@@ -276,6 +280,7 @@ impl Runs {
                     operations: Vec::new(),
                     early: HashSet::new(),
                     packages: None,
+                    written: BTreeMap::new(),
                 },
             );
         }
@@ -453,6 +458,15 @@ impl Runs {
         if reason != "temporary" {
             note(&mut run.paths, counted, verdict);
         }
+        let is_placed =
+            matches!(event.event.action, Action::Created | Action::Updated | Action::Moved)
+                && event.file.as_ref().is_some_and(|file| file.kind != Some(ObjectKind::Dir));
+        if reason == "as_packaged"
+            && is_placed
+            && let Some(package) = event.fim.package.as_ref().filter(|p| p.manager == Manager::Apk)
+        {
+            run.written.insert(package.name.clone(), package.version.clone());
+        }
         if verdict == Verdict::Expected {
             *run.actions.entry(event.event.action.as_str().to_owned()).or_default() += 1;
             merge(&mut run.operations, &event.fim.operations);
@@ -604,6 +618,13 @@ impl Runs {
 
     fn summarise(&mut self, id: String, run: Run) {
         let mut packages = run.packages.unwrap_or_default();
+        for (name, version) in run.written {
+            let known = |known: &PackageChange| known.manager == Manager::Apk && known.name == name;
+            if !packages.iter().any(known) {
+                let (before, after) = (Some(version.clone()), Some(version));
+                packages.push(PackageChange { name, manager: Manager::Apk, before, after });
+            }
+        }
         let omitted = packages.len().saturating_sub(PACKAGES_MAX) as u64;
         packages.truncate(PACKAGES_MAX);
         let mut actions = run.actions;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::whole::{Told, told};
 use super::{Bundle, Step};
+use crate::baseline::LastChange;
 use crate::event::Event;
 use crate::ledger::Stage;
 use crate::pipeline::{Pipeline, change};
@@ -54,6 +55,7 @@ impl Pipeline {
     }
 
     fn tell_bundle(&mut self, bundle: Bundle) {
+        let of = bundle.path().map(Path::to_owned);
         let (policy, alert_severity) = (&self.policy, self.alert_severity);
         let all = told(bundle, &mut |event: &mut Event, step: &Step| {
             change::judge_again(
@@ -75,7 +77,20 @@ impl Pipeline {
             {
                 follows.replace(&event);
             }
+            if let Some(path) = of.as_ref().filter(|_| !absorbed.is_empty()) {
+                self.remember(path, &event);
+            }
             self.tell_now(*event, count);
+        }
+    }
+
+    /// The baseline says who changed the object last by what was told, not by one step of it.
+    fn remember(&self, path: &Path, event: &Event) {
+        let last = LastChange::of(event).filter(|_| !event.fim.unasked);
+        if let Some(last) = last
+            && let Err(error) = self.baseline.set_last_change(path, &last)
+        {
+            tracing::error!(%error, "the baseline cannot be written");
         }
     }
 

@@ -175,9 +175,22 @@ impl Chain {
 
     /// Whether the step is about the object that the chain made.
     fn has_object(&self, step: &Step) -> bool {
+        self.object().zip(step.inode).is_none_or(|(made, moved)| made == moved)
+    }
+
+    /// It made an object of the step's name, and the step is about another one.
+    fn made_another(&self, step: &Step) -> bool {
+        self.state == State::Made
+            && self.name == step.path
+            && !self.renamed
+            && self.is_of(step)
+            && self.object().zip(step.inode).is_some_and(|(made, new)| made != new)
+    }
+
+    /// The inode of what it made.
+    fn object(&self) -> Option<u64> {
         let mut own = self.steps.iter().rev().filter(|known| known.role == Role::Main);
-        let made = own.find_map(|known| known.inode);
-        made.zip(step.inode).is_none_or(|(made, moved)| made == moved)
+        own.find_map(|known| known.inode)
     }
 
     /// Something of this name came and went beside it.
@@ -191,11 +204,17 @@ impl Chain {
         self.steps.iter().any(|step| step.role == Role::Aside)
     }
 
+    /// What it made went once, and was made anew.
+    fn was_spent(&self) -> bool {
+        let mut own = self.steps.iter().filter(|step| step.role == Role::Main);
+        own.any(|step| step.action() == Action::Deleted && step.path == self.name)
+    }
+
     /// It is complete as far as it goes: one change, and not just a part of one.
     fn is_whole(&self) -> bool {
         match self.state {
             State::Replaced => true,
-            State::Made => self.renamed || self.has_asides(),
+            State::Made => self.renamed || self.has_asides() || self.was_spent(),
             State::InPlace => self.has_asides(),
             State::Spent | State::Away => false,
         }
@@ -228,6 +247,13 @@ pub(super) struct Bundle {
     steps: Vec<Step>,
     /// One change of this path; `None`: they are told as they are.
     whole: Option<Whole>,
+}
+
+impl Bundle {
+    /// What the one change is of.
+    fn path(&self) -> Option<&Path> {
+        self.whole.as_ref().map(|whole| &*whole.path)
+    }
 }
 
 /// What the steps of a bundle come to.
@@ -468,6 +494,23 @@ impl Steps {
         ids.filter(|id| self.chains.get(id).is_some_and(|chain| chain.is_of(step)))
             .copied()
             .collect()
+    }
+
+    /// The chain that made the very object of a rename at the place where it was: not always the
+    /// latest of that name, since a rename may wait for its hash.
+    fn maker(&self, from: &Path, step: &Step) -> Option<u64> {
+        let latest = self.names.get(from).copied()?;
+        let is_maker = |id: &u64| {
+            self.chains.get(id).is_some_and(|chain| {
+                chain.state == State::Made
+                    && chain.name == *from
+                    && chain.is_of_kin(step)
+                    && chain.object().is_some_and(|made| step.inode == Some(made))
+            })
+        };
+        let ids = from.parent().and_then(|directory| self.directories.get(directory));
+        let ids = ids.into_iter().flatten().rev().take(LOOKED_AT).copied();
+        ids.filter(is_maker).last().or(Some(latest))
     }
 
     /// A change has got a step further: takes what came and went beside it along, and waits for what

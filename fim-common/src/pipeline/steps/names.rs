@@ -9,13 +9,17 @@ fn bare(name: &[u8]) -> &[u8] {
 }
 
 /// Whether `temporary` is named after `name`: the same with something before that is no letter, or
-/// with something behind that does not begin with one.
+/// with something behind that does not begin with one. And what vim makes beside its swap file to
+/// learn how long names may be: `.x.swpx`.
 pub(super) fn stands_for(temporary: &Path, name: &Path) -> bool {
     let (Some(temporary), Some(name)) = (temporary.file_name(), name.file_name()) else {
         return false;
     };
     let (temporary, name) = (temporary.as_encoded_bytes(), name.as_encoded_bytes());
     let (of, bare_name) = (bare(temporary), bare(name));
+    if name.ends_with(b".swp") && temporary.strip_prefix(name) == Some(b"x") {
+        return true;
+    }
     !bare_name.is_empty()
         && temporary != name
         && of.strip_prefix(bare_name).is_some_and(|rest| {
@@ -41,9 +45,11 @@ mod tests {
             assert!(named(temporary, "x"), "{temporary}");
         }
         assert!(named(".bashrc.swp", ".bashrc"));
+        assert!(named(".x.swpx", ".x.swp"));
         for temporary in ["x", "xy", "yx", "y", "x2.tmp", "xé"] {
             assert!(!named(temporary, "x"), "{temporary}");
         }
+        assert!(!named(".x.swpy", ".x.swp") && !named("y.swpx", "x.swp"));
         assert!(!named("evil", "sshd_config") && !named("passwd~", "passwd-"));
         assert!(is_probe(Path::new("/w/4913")) && !is_probe(Path::new("/w/4913a")));
     }

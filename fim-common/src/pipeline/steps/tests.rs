@@ -285,6 +285,68 @@ fn a_probe_beside_a_swap_file_is_part_of_the_change() {
     }
 }
 
+/// What vim does when it opens a file at which somebody then looks for a while.
+#[test]
+fn a_swap_file_is_one_creation() {
+    let mut script = Script::new();
+    script.created(EDITOR, ".x.swp", "", 8);
+    script.created(EDITOR, ".x.swpx", "", 9);
+    script.deleted(EDITOR, ".x.swpx", "", 9);
+    script.deleted(EDITOR, ".x.swp", "", 8);
+    script.created(EDITOR, ".x.swp", "swap", 8);
+    assert_eq!(script.end(), ["created .x.swp"]);
+    let all = ["create *", "create .x.swpx", "delete .x.swpx", "delete *"];
+    assert_eq!(script.operations(), all, "the second creation is counted with the first");
+}
+
+#[test]
+fn what_is_made_removed_and_made_anew_is_one_creation() {
+    let mut script = Script::new();
+    script.created(EDITOR, "lock", "first", 2);
+    script.deleted(EDITOR, "lock", "first", 2);
+    script.created(EDITOR, "lock", "second", 3);
+    assert_eq!(script.end(), ["created lock"]);
+    assert_eq!(script.operations(), ["create * first", "delete *", "create *"]);
+
+    let mut script = Script::new();
+    script.created(EDITOR, "lock", "first", 2);
+    script.deleted(EDITOR, "lock", "first", 2);
+    script.created(STRANGER, "lock", "second", 3);
+    assert_eq!(script.end(), ["created lock", "deleted lock", "created lock"]);
+}
+
+/// A rename waits for its hash, and the name that it left is used anew meanwhile.
+#[test]
+fn a_file_that_is_replaced_again_and_again_by_the_same_temporary_name() {
+    let mut script = Script::new();
+    script.created(EDITOR, "x.tmp", "one", 2);
+    script.created(EDITOR, "x.tmp", "two", 3);
+    script.moved(EDITOR, "x.tmp", "x", "one", 2);
+    script.created(EDITOR, "x.tmp", "three", 4);
+    script.moved_over(EDITOR, "x.tmp", "x", "two", 3);
+    script.moved_over(EDITOR, "x.tmp", "x", "three", 4);
+    assert_eq!(script.end(), ["created x", "updated x", "updated x"]);
+    assert_eq!(script.operations(), ["create x.tmp", "rename x.tmp->*"]);
+
+    // A loop of a script: `sort x > t; mv t x`.
+    let mut script = Script::new();
+    script.created(EDITOR, "t", "one", 2);
+    script.created(EDITOR, "t", "two", 3);
+    script.moved(SIBLING, "t", "x", "one", 2);
+    script.moved_over(By(13, 5), "t", "x", "two", 3);
+    assert_eq!(script.end(), ["created x", "updated x"]);
+
+    // To other names: none of them is the backup of another.
+    let mut script = Script::new();
+    script.created(EDITOR, "tmp", "one", 2);
+    script.created(EDITOR, "tmp", "two", 3);
+    script.moved(EDITOR, "tmp", "b", "two", 3);
+    script.moved(EDITOR, "tmp", "a", "one", 2);
+    let mut all = script.end();
+    all.sort();
+    assert_eq!(all, ["created a", "created b"]);
+}
+
 #[test]
 fn a_backup_that_stays_is_a_file_that_was_made() {
     let mut script = Script::new();

@@ -23,6 +23,8 @@ impl Steps {
                     self.push(id, step);
                     return None;
                 }
+                // The first one has another name by now, and the event that says so waits for its hash.
+                _ if chain.made_another(&step) => {}
                 // Of something beside a change there was one before, which is part of that already.
                 _ if chain.has_aside(&step) => {}
                 _ => self.release(id),
@@ -36,7 +38,7 @@ impl Steps {
     /// An object got another name.
     pub(super) fn moved(&mut self, step: Step, now: Instant) -> Option<Step> {
         if let Some(from) = &step.from
-            && let Some(id) = self.names.get(from).copied()
+            && let Some(id) = self.maker(from, &step)
             && let Some(chain) = self.chains.get(&id)
         {
             if chain.state == State::Made && chain.name == *from && chain.is_of_kin(&step) {
