@@ -78,7 +78,7 @@ pub(crate) unsafe fn attributes_set(dentry: *const u8, iattr: *const u8, ret: i3
             draft.actor();
             (*draft.body).after = attrs::<Typed>(inode);
             if let Some(written) = WRITTEN.get(inode as u64)
-                && written.ino == pending.object.ino
+                && written.is_of(&pending.object)
             {
                 (*draft.body).writers = written.writers;
             }

@@ -9,10 +9,11 @@ use fim_common::record::{
 };
 
 use crate::{
+    inside,
     maps::{ATTEMPTS, Pending, SCRATCH, Scratch},
     mem::{self, Memory, Probed, Typed},
     offsets as off, process, record,
-    scope::{self, Walk, walk},
+    scope::{self, Walk, walk, walk_anew},
 };
 
 /// A failure of another kind is that of a program which looks whether something is there, or asks
@@ -53,6 +54,8 @@ pub(crate) struct Draft {
     pub(crate) body: *mut FileBody,
     generation: u64,
     hook: Hook,
+    /// When it was, if the program asked: nanoseconds since boot.
+    pub(crate) time: Option<u64>,
 }
 
 impl Draft {
@@ -68,7 +71,7 @@ impl Draft {
             mem::zero(body);
             (*body).op = op as u32;
             Scratch::set_cursor(scratch, TAIL);
-            Some(Self { scratch, bytes, body, generation, hook })
+            Some(Self { scratch, bytes, body, generation, hook, time: None })
         }
     }
 
@@ -141,8 +144,15 @@ impl Draft {
     pub(crate) unsafe fn path_of_pending(&mut self, dentry: *const u8, pending: &Pending) -> bool {
         // SAFETY: of the caller.
         unsafe {
-            if self.path::<Typed>(dentry).is_outside() {
-                let Attrs { nlink, mode, .. } = pending.before;
+            let Attrs { nlink, mode, .. } = pending.before;
+            let file = !scope::is_directory_mode(mode);
+            // A name that was removed leads to nothing, and is where it was.
+            let walk = match inside::path::<Typed>(dentry, self.scratch, file) {
+                Some(walk) => walk,
+                None => walk_anew::<true, false>(dentry, self.scratch, self.generation),
+            };
+            self.account(walk);
+            if walk.is_outside() {
                 if !scope::is_linked_object(pending.object, nlink, mode) {
                     return false;
                 }
@@ -256,7 +266,8 @@ impl Draft {
         // SAFETY: everything up to the cursor is filled.
         unsafe {
             let len = Scratch::cursor(self.scratch);
-            record::send(self.scratch, self.generation, self.hook, Kind::File, len);
+            let time = self.time.unwrap_or_else(|| bpf_ktime_get_boot_ns());
+            record::send_of(self.scratch, self.generation, self.hook, Kind::File, time, len);
         }
     }
 }

@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
 use crate::{
-    maps::{CURSOR_MASK, INSIDE, INSIDE_PATH, Inside, SCRATCH, Scratch},
+    maps::{CURSOR_MASK, INSIDE, INSIDE_PATH, Inside, LAST_INSIDE, SCRATCH, Scratch},
     mem::{self, Memory, Probed},
     offsets as off,
     scope::{Walk, device, is_directory, settings},
@@ -54,19 +54,23 @@ pub extern "C" fn fim_remember(root: u64, generation: u64) -> u64 {
 }
 
 /// The path of an object that is no directory by what is known of its directory, copied to the
-/// scratch.
+/// scratch. `file`: it is known to be none, though its name may lead to it no more.
 ///
 /// # Safety
 /// `dentry` is a dentry in the sense of `M`, and `scratch` a map value.
 #[inline(always)]
-pub(crate) unsafe fn path<M: Memory>(dentry: *const u8, scratch: *mut Scratch) -> Option<Walk> {
+pub(crate) unsafe fn path<M: Memory>(
+    dentry: *const u8,
+    scratch: *mut Scratch,
+    file: bool,
+) -> Option<Walk> {
     let epoch = settings()?.epoch;
     // SAFETY: of the caller; a name fits behind any cursor, and so do `INSIDE_PATH` bytes.
     unsafe {
         let fields = M::dentry(dentry);
         // A directory may be a root itself.
         let inode = fields.inode;
-        if inode.is_null() || is_directory::<M>(inode) {
+        if !file && (inode.is_null() || is_directory::<M>(inode)) {
             return None;
         }
         let parent = fields.parent;
@@ -92,6 +96,9 @@ pub(crate) unsafe fn path<M: Memory>(dentry: *const u8, scratch: *mut Scratch) -
         {
             Scratch::set_cursor(scratch, at);
             return None;
+        }
+        if let Some(last) = LAST_INSIDE.get_ptr_mut(0) {
+            last.write_volatile(parent_inode as u64);
         }
         let end = cursor + len as usize;
         Scratch::set_cursor(scratch, end);

@@ -41,6 +41,10 @@ pub(crate) static OUTSIDE: LruHashMap<u64, Outside> = LruHashMap::with_max_entri
 #[map]
 pub(crate) static INSIDE: LruHashMap<u64, Inside> = LruHashMap::with_max_entries(8_192, 0);
 
+/// Inode address of the one of them that this CPU met last.
+#[map]
+pub(crate) static LAST_INSIDE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Files in scope that have more than one name, by identity (without generation); the value means
 /// nothing. User space keeps it.
 #[map]
@@ -60,11 +64,12 @@ pub(crate) static PENDING: LruHashMap<PendingKey, Pending> =
 #[map]
 pub(crate) static RENAMES: HashMap<u64, PendingRename> = HashMap::with_max_entries(1_024, 0);
 
-/// File descriptions open for writing in scope, by file address.
+/// File descriptions open for writing in scope, by file address. Each leaves when it is released.
 #[map]
-pub(crate) static FILES: LruHashMap<u64, OpenFile> = LruHashMap::with_max_entries(65_536, 0);
+pub(crate) static FILES: HashMap<u64, OpenFile> = HashMap::with_max_entries(65_536, 0);
 
-/// Inodes in scope that are open for writing or were just changed, by inode address.
+/// Inodes in scope that are or were open for writing, or were changed, by inode address. They stay
+/// until there is no room: to put one in costs more than all that is written into it.
 #[map]
 pub(crate) static WRITTEN: LruHashMap<u64, Written> = LruHashMap::with_max_entries(65_536, 0);
 
@@ -147,7 +152,6 @@ pub(crate) struct PendingRename {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct OpenFile {
-    pub(crate) inode: u64,
     pub(crate) mtime: i64,
     pub(crate) mtime_nsec: u32,
     /// 1: only a comparison can tell whether it was changed.
@@ -155,21 +159,38 @@ pub(crate) struct OpenFile {
     pub(crate) start: u64,
     pub(crate) tgid: u32,
     pub(crate) tid: u32,
+    pub(crate) size: u64,
     pub(crate) exec_id: u32,
     pub(crate) reserved: u32,
-    pub(crate) size: u64,
 }
 
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Written {
     pub(crate) ino: u64,
+    pub(crate) generation: u32,
+    pub(crate) reserved: u32,
     /// When a modification was last reported, nanoseconds since boot.
     pub(crate) reported: u64,
     /// Descriptions open for writing.
     pub(crate) writers: u32,
     /// Process of the last reported modification.
     pub(crate) tgid: u32,
+}
+
+impl Written {
+    /// Not reported yet.
+    #[inline(always)]
+    pub(crate) fn new(identity: &Object, writers: u32) -> Self {
+        let Object { ino, generation, .. } = *identity;
+        Self { ino, generation, reserved: 0, reported: 0, writers, tgid: 0 }
+    }
+
+    /// Whether it is about this object, and not about another that had its address.
+    #[inline(always)]
+    pub(crate) fn is_of(&self, identity: &Object) -> bool {
+        self.ino == identity.ino && self.generation == identity.generation
+    }
 }
 
 #[repr(C)]

@@ -166,7 +166,10 @@ pub(crate) unsafe fn linked(old: *const u8, new: *const u8, ret: i32) {
                 draft.flag(flag::NAMELESS);
             }
             (*draft.body).after = after;
-            if let Some(written) = WRITTEN.get(inode as u64) {
+            let identity = object::<Typed>(inode);
+            if let Some(written) = WRITTEN.get(inode as u64)
+                && written.is_of(&identity)
+            {
                 (*draft.body).writers = written.writers;
             }
         }

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::{
     bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str,
 };
-use fim_common::record::{Attrs, Hook, ID_UNSET, NAME_MAX, Op, flag, maps::Armed};
+use fim_common::record::{Attrs, Hook, ID_UNSET, NAME_MAX, Object, Op, flag, maps::Armed};
 
 use crate::{
     atomic, count,
@@ -183,21 +183,22 @@ pub(crate) unsafe fn opened(file: *const u8) {
         let now = attrs::<Typed>(inode);
         let identity = object::<Typed>(inode);
         if writable {
-            let unsure = mode & FMODE_NOCMTIME != 0 || just_changed(&now);
+            let time = bpf_ktime_get_boot_ns();
+            draft.time = Some(time);
+            let unsure = mode & FMODE_NOCMTIME != 0 || just_changed(&now, time);
             let open = OpenFile {
-                inode: inode as u64,
                 mtime: now.mtime,
                 mtime_nsec: now.mtime_nsec,
                 doubtful: if unsure { TIMES_UNSURE } else { 0 },
                 start: (*actor).start,
                 tgid: (*actor).tgid,
                 tid: (*actor).tid,
+                size: now.size,
                 exec_id: (*actor).exec_id,
                 reserved: 0,
-                size: now.size,
             };
             let _ = FILES.insert(file as u64, open, 0);
-            (*draft.body).writers = one_more_writer(inode, identity.ino);
+            (*draft.body).writers = one_more_writer(inode, &identity);
             if created {
                 draft.flag(flag::OPENED_WRITE);
             }
@@ -214,28 +215,31 @@ pub(crate) unsafe fn opened(file: *const u8) {
     }
 }
 
-/// Whether the file was changed so recently that a further write may leave the same time stamp.
+/// Whether the file was changed so shortly before `time` that a further write may leave the same
+/// time stamp. Nanoseconds since boot.
 #[inline(always)]
-fn just_changed(attrs: &Attrs) -> bool {
+fn just_changed(attrs: &Attrs, time: u64) -> bool {
     let Some(settings) = scope::settings() else { return true };
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_boot_ns() } as i64 + settings.realtime_offset;
+    let now = time as i64 + settings.realtime_offset;
     let changed = attrs.mtime.wrapping_mul(1_000_000_000) + i64::from(attrs.mtime_nsec);
     now - changed < TICK
 }
 
 #[inline(always)]
-unsafe fn one_more_writer(inode: *const u8, ino: u64) -> u32 {
+unsafe fn one_more_writer(inode: *const u8, identity: &Object) -> u32 {
     if let Some(written) = WRITTEN.get_ptr_mut(inode as u64) {
         // SAFETY: a map value; two CPUs may open the file at once, hence atomic.
         unsafe {
-            if (*written).ino == ino {
+            if (*written).is_of(identity) {
                 atomic::add_u32(&raw mut (*written).writers, 1);
-                return (*written).writers;
+            } else {
+                // Another object has the address now.
+                written.write(Written::new(identity, 1));
             }
+            return (*written).writers;
         }
     }
-    let _ = WRITTEN.insert(inode as u64, Written { ino, reported: 0, writers: 1, tgid: 0 }, 0);
+    let _ = WRITTEN.insert(inode as u64, Written::new(identity, 1), 0);
     1
 }
 
@@ -266,13 +270,14 @@ pub(crate) unsafe fn released(file: *const u8) {
         let now = attrs::<Typed>(inode);
         let mut writers = 0;
         if let Some(written) = WRITTEN.get_ptr_mut(inode as u64)
-            && (*written).ino == identity.ino
+            && (*written).is_of(&identity)
         {
             atomic::add_u32(&raw mut (*written).writers, u32::MAX);
             writers = (*written).writers;
-            if writers == 0 || writers > u32::MAX / 2 {
+            if writers > u32::MAX / 2 {
+                // One was opened before the entry was made.
+                (&raw mut (*written).writers).write_volatile(0);
                 writers = 0;
-                let _ = WRITTEN.remove(inode as u64);
             }
         }
         if (*actor).tgid != open.tgid {
@@ -309,13 +314,13 @@ pub(crate) unsafe fn time_updated(inode: *const u8) {
             return;
         }
         count::seen(hook);
-        let ino: u64 = Typed::read(inode, off::inode_ino());
+        let identity = object::<Typed>(inode);
         let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         let now = bpf_ktime_get_boot_ns();
         let mut writers = 0;
         let mut known = false;
         match WRITTEN.get_ptr_mut(inode as u64) {
-            Some(written) if (*written).ino == ino => {
+            Some(written) if (*written).is_of(&identity) => {
                 if (*written).tgid == tgid
                     && now.wrapping_sub((*written).reported) < MODIFY_INTERVAL
                 {
@@ -337,7 +342,7 @@ pub(crate) unsafe fn time_updated(inode: *const u8) {
         if dentry.is_null() {
             return count::filtered(hook);
         }
-        // What is open for writing in scope was so when it was opened.
+        // What has an entry was in scope when it got it.
         if !known && scope::is_cached_outside::<Probed>(dentry) {
             return count::filtered(hook);
         }
@@ -346,12 +351,12 @@ pub(crate) unsafe fn time_updated(inode: *const u8) {
             return count::filtered(hook);
         }
         draft.actor();
-        if writers == 0 {
-            let written = Written { ino, reported: now, writers: 0, tgid };
-            let _ = WRITTEN.insert(inode as u64, written, 1);
+        if !known {
+            let written = Written { reported: now, tgid, ..Written::new(&identity, 0) };
+            let _ = WRITTEN.insert(inode as u64, written, 0);
         }
         (*draft.body).writers = writers;
-        (*draft.body).object = object::<Typed>(inode);
+        (*draft.body).object = identity;
         (*draft.body).after = attrs::<Typed>(inode);
         if (*draft.body).after.nlink == 0 {
             draft.flag(flag::NAMELESS);

@@ -42,6 +42,23 @@ pub(crate) unsafe fn send(
     kind: Kind,
     len: usize,
 ) -> bool {
+    // SAFETY: of the caller; a helper without arguments.
+    unsafe { send_of(scratch, generation, hook, kind, bpf_ktime_get_boot_ns(), len) }
+}
+
+/// The same of what was at `time`, nanoseconds since boot.
+///
+/// # Safety
+/// As for [`send`].
+#[inline(always)]
+pub(crate) unsafe fn send_of(
+    scratch: *mut Scratch,
+    generation: u64,
+    hook: Hook,
+    kind: Kind,
+    time: u64,
+    len: usize,
+) -> bool {
     let Some(sequence) = SEQUENCE.get_ptr_mut(0) else { return false };
     // SAFETY: map values; the length is checked against the scratch for the verifier.
     unsafe {
@@ -59,18 +76,18 @@ pub(crate) unsafe fn send(
         (*header).len = len as u32;
         (*header).version = VERSION;
         (*header).kind = kind as u16;
-        (*header).time = bpf_ktime_get_boot_ns();
+        (*header).time = time;
         (*header).sequence = number;
         (*header).cpu = bpf_get_smp_processor_id();
         (*header).hook = hook as u32;
 
         let ring = (&raw const EVENTS).cast_mut().cast();
         // One wake-up costs as much as thirty records: the reader polls, and is only woken when
-        // the ring fills faster than that.
-        let wake = match settings() {
-            Some(settings) => bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= settings.wake_bytes,
-            None => true,
-        };
+        // the ring fills faster than that, which a record in eight finds out.
+        let wake = number & 7 == 0
+            && settings().is_none_or(|settings| {
+                bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= settings.wake_bytes
+            });
         let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
         if bpf_ringbuf_output(ring, bytes.cast(), len, flags) < 0 {
             count::lost(hook);

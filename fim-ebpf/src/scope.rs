@@ -15,7 +15,7 @@ use fim_common::record::{
 
 use crate::{
     atomic, inside,
-    maps::{FILTERS, LINKED, OUTSIDE, Outside, ROOTS, SCRATCH, SETTINGS, Scratch},
+    maps::{FILTERS, LAST_INSIDE, LINKED, OUTSIDE, Outside, ROOTS, SCRATCH, SETTINGS, Scratch},
     mem::{Memory, Probed, Typed},
     offsets as off, record,
 };
@@ -121,7 +121,12 @@ pub(crate) unsafe fn mode<M: Memory>(inode: *const u8) -> u32 {
 #[inline(always)]
 pub(crate) unsafe fn is_directory<M: Memory>(inode: *const u8) -> bool {
     // SAFETY: of the caller.
-    unsafe { mode::<M>(inode) & S_IFMT == S_IFDIR }
+    is_directory_mode(unsafe { mode::<M>(inode) })
+}
+
+#[inline(always)]
+pub(crate) fn is_directory_mode(mode: u32) -> bool {
+    mode & S_IFMT == S_IFDIR
 }
 
 /// The first name of an inode, which is the only one of a directory; null without any.
@@ -221,6 +226,9 @@ pub(crate) unsafe fn is_cached_outside<M: Memory>(dentry: *const u8) -> bool {
     unsafe {
         let fields = M::dentry(dentry);
         let parent_inode: *const u8 = M::read(fields.parent, off::dentry_inode());
+        if is_last_inside(parent_inode) {
+            return false;
+        }
         let Some(outside) = OUTSIDE.get(parent_inode as u64) else { return false };
         if outside.epoch != settings.epoch
             || outside.ino != M::read::<u64>(parent_inode, off::inode_ino())
@@ -240,6 +248,14 @@ pub(crate) unsafe fn is_cached_outside<M: Memory>(dentry: *const u8) -> bool {
         }
         !is_linked::<M>(inode)
     }
+}
+
+/// Whether the directory was in scope when this CPU met it last, which was just now. One word, so
+/// that no half of another's is taken for it; that it still is, [`inside::path`] makes sure of.
+#[inline(always)]
+fn is_last_inside(inode: *const u8) -> bool {
+    // SAFETY: a map value.
+    LAST_INSIDE.get_ptr_mut(0).is_some_and(|last| unsafe { last.read_volatile() } == inode as u64)
 }
 
 /// Whether a dentry without a parent is that of a file which was found by its handle
@@ -412,10 +428,26 @@ pub(crate) unsafe fn walk<M: Memory, const COPY: bool, const BELOW: bool>(
     unsafe {
         if COPY
             && !BELOW
-            && let Some(walk) = inside::path::<M>(dentry, scratch)
+            && let Some(walk) = inside::path::<M>(dentry, scratch, false)
         {
             return walk;
         }
+        walk_anew::<COPY, BELOW>(dentry, scratch, generation)
+    }
+}
+
+/// The same, by walking.
+///
+/// # Safety
+/// As for [`walk`].
+#[inline(always)]
+pub(crate) unsafe fn walk_anew<const COPY: bool, const BELOW: bool>(
+    dentry: *const u8,
+    scratch: *mut Scratch,
+    generation: u64,
+) -> Walk {
+    // SAFETY: of the caller.
+    unsafe {
         let at = Scratch::cursor(scratch);
         let walk = &raw mut (*scratch).walk;
         (&raw mut (*walk).here).write_volatile(dentry as u64);

@@ -485,7 +485,7 @@ table! {
         enabled: bool {
             values: "`true` or `false`",
             default: "true",
-            cost: "memory: 16 bytes for each path of an installed package; reading each file that a package manager changes twice"
+            cost: "memory: 12 bytes for each path of an installed package; reading each file that a package manager changes twice"
         }
         /// How long an event of a run may wait for its end. What cannot be verified by then is told
         /// as `unknown`, and judged again at the end.

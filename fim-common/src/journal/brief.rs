@@ -1,5 +1,8 @@
 //! As much of an event as it takes to find it.
 
+use std::borrow::Cow;
+use std::ops::Deref;
+
 use base64::Engine as _;
 use serde::Deserialize;
 
@@ -7,23 +10,24 @@ use crate::event::{Action, Kind};
 
 /// The part of an event that filters look at. Times are compared as the line has them.
 #[derive(Debug, Deserialize)]
-pub(super) struct Brief {
+pub(super) struct Brief<'l> {
     /// `event.*`.
     pub(super) event: Meta,
     /// `rule.*`.
-    #[serde(default)]
-    pub(super) rule: Named,
+    #[serde(borrow, default)]
+    pub(super) rule: Named<'l>,
     /// `file.*`.
-    #[serde(default)]
-    pub(super) file: Path,
+    #[serde(borrow, default)]
+    pub(super) file: Path<'l>,
     /// `process.*`.
-    #[serde(default)]
-    pub(super) process: Process,
+    #[serde(borrow, default)]
+    pub(super) process: Process<'l>,
     /// `user.*`.
-    #[serde(default)]
-    pub(super) user: User,
+    #[serde(borrow, default)]
+    pub(super) user: User<'l>,
     /// `fim.*`.
-    pub(super) fim: Fim,
+    #[serde(borrow)]
+    pub(super) fim: Fim<'l>,
 }
 
 /// `event.*`.
@@ -38,79 +42,110 @@ pub(super) struct Meta {
 /// An object with a name.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Named {
+pub(super) struct Named<'l> {
     /// The name.
-    pub(super) name: Option<String>,
+    #[serde(borrow)]
+    pub(super) name: Option<Text<'l>>,
 }
 
 /// An object with a path.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Path {
+pub(super) struct Path<'l> {
     /// The path.
-    pub(super) path: Option<String>,
+    #[serde(borrow)]
+    pub(super) path: Option<Text<'l>>,
 }
 
 /// `process.*`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Process {
+pub(super) struct Process<'l> {
     /// Its name.
-    pub(super) name: Option<String>,
+    #[serde(borrow)]
+    pub(super) name: Option<Text<'l>>,
     /// Its executable.
-    pub(super) executable: Option<String>,
+    #[serde(borrow)]
+    pub(super) executable: Option<Text<'l>>,
 }
 
 /// `user.*`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct User {
-    /// Real user.
-    #[serde(flatten)]
-    pub(super) real: UserId,
+pub(super) struct User<'l> {
+    /// Number of the real user.
+    #[serde(borrow)]
+    id: Option<Text<'l>>,
+    /// Its name.
+    #[serde(borrow)]
+    name: Option<Text<'l>>,
     /// Effective user.
-    pub(super) effective: UserId,
+    #[serde(borrow)]
+    effective: UserId<'l>,
     /// Login user.
-    pub(super) audit: UserId,
+    #[serde(borrow)]
+    audit: UserId<'l>,
 }
 
 /// A user.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct UserId {
+pub(super) struct UserId<'l> {
     /// Its number.
-    pub(super) id: Option<String>,
+    #[serde(borrow)]
+    pub(super) id: Option<Text<'l>>,
     /// Its name.
-    pub(super) name: Option<String>,
+    #[serde(borrow)]
+    pub(super) name: Option<Text<'l>>,
 }
 
 /// `fim.*`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Fim {
+pub(super) struct Fim<'l> {
     /// Exact bytes of `file.path`.
-    pub path_b64: Option<String>,
+    #[serde(borrow)]
+    pub path_b64: Option<Text<'l>>,
     /// The name that is not watched.
-    pub(super) link_path: Option<String>,
+    #[serde(borrow)]
+    pub(super) link_path: Option<Text<'l>>,
     /// The state before.
-    pub(super) before: Path,
+    #[serde(borrow)]
+    pub(super) before: Path<'l>,
 }
 
-impl Brief {
+/// Text as the line has it, unless it is written with escapes: most of an event is not copied.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Text<'l>(#[serde(borrow)] Cow<'l, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Brief<'_> {
     /// Every path that it is about, as bytes.
-    pub(super) fn paths(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        let decode = |text: &String| base64::engine::general_purpose::STANDARD.decode(text).ok();
+    pub(super) fn paths(&self) -> impl Iterator<Item = Cow<'_, [u8]>> {
+        let decode =
+            |text: &Text<'_>| base64::engine::general_purpose::STANDARD.decode(&**text).ok();
         let exact = self.fim.path_b64.as_ref().and_then(decode);
-        let path = exact.or_else(|| self.file.path.clone().map(String::into_bytes));
+        let path = match exact {
+            Some(exact) => Some(Cow::Owned(exact)),
+            None => self.file.path.as_ref().map(|path| Cow::Borrowed(path.as_bytes())),
+        };
         let others = [&self.fim.before.path, &self.fim.link_path].into_iter().flatten();
-        path.into_iter().chain(others.map(|path| path.clone().into_bytes()))
+        path.into_iter().chain(others.map(|path| Cow::Borrowed(path.as_bytes())))
     }
 
     /// Names and numbers of every user that it is about.
     pub(super) fn users(&self) -> impl Iterator<Item = &str> {
-        let User { real, effective, audit } = &self.user;
-        let ids = [real, effective, audit].into_iter().flat_map(|user| [&user.id, &user.name]);
-        ids.flatten().map(String::as_str)
+        let User { id, name, effective, audit } = &self.user;
+        let ids = [id, name, &effective.id, &effective.name, &audit.id, &audit.name];
+        ids.into_iter().flatten().map(Deref::deref)
     }
 
     /// Name, executable and the executable's last component.

@@ -1,4 +1,4 @@
-//! Which package a path belongs to: kept in memory, 16 bytes a path.
+//! Which package a path belongs to: kept in memory, 12 bytes a path.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -12,7 +12,9 @@ use super::{DatabaseError, Databases, Package};
 pub struct Index {
     key: RandomState,
     /// Sorted.
-    paths: Vec<(u64, u32)>,
+    paths: Vec<u64>,
+    /// In the same order: the number of the package.
+    owners: Vec<u32>,
     packages: Vec<Package>,
 }
 
@@ -22,8 +24,8 @@ impl Index {
     /// # Errors
     /// When one that is there cannot be read.
     pub fn read(databases: &Databases) -> Result<Self, DatabaseError> {
-        let mut index = Self::default();
-        let Self { key, paths, packages } = &mut index;
+        let key = RandomState::default();
+        let (mut packages, mut paths): (Vec<Package>, Vec<(u64, u32)>) = Default::default();
         databases.each_path(&mut |package, path| {
             if packages.last() != Some(package) {
                 packages.push(package.clone());
@@ -32,15 +34,17 @@ impl Index {
             paths.push((key.hash_one(path), number));
         })?;
         paths.sort_unstable();
-        paths.shrink_to_fit();
-        Ok(index)
+        let owners = paths.iter().map(|(_, number)| *number).collect();
+        let paths = paths.iter().map(|(hash, _)| *hash).collect();
+        Ok(Self { key, paths, owners, packages })
     }
 
     /// The packages that have the canonical `path`; several share directories.
     pub fn owners(&self, path: &Path) -> impl Iterator<Item = &Package> {
         let hash = self.key.hash_one(path);
-        let first = self.paths.partition_point(|(other, _)| *other < hash);
-        let same = self.paths.iter().skip(first).take_while(move |(other, _)| *other == hash);
+        let first = self.paths.partition_point(|other| *other < hash);
+        let rest = self.paths.iter().zip(&self.owners).skip(first);
+        let same = rest.take_while(move |(other, _)| **other == hash);
         same.filter_map(|(_, number)| self.packages.get(*number as usize))
     }
 

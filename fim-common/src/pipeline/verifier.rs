@@ -69,14 +69,16 @@ pub(super) struct Verifier {
 type Shared = Arc<RwLock<Option<Arc<Index>>>>;
 
 impl Verifier {
-    /// Starts it. Files with more than `limit` bytes are not compared.
-    pub(super) fn start(databases: Databases, limit: u64) -> std::io::Result<Self> {
+    /// Starts it. Files with more than `limit` bytes are not compared; `freed` is called when what
+    /// reading the databases took of memory is free.
+    pub(super) fn start(databases: Databases, limit: u64, freed: fn()) -> std::io::Result<Self> {
         let (jobs, inbox) = std_mpsc::channel();
         let (sender, answers) = mpsc::unbounded_channel();
         let index: Shared = Arc::default();
         let mut worker = Worker {
             databases,
             limit,
+            freed,
             sender,
             index: Arc::clone(&index),
             fingerprint: None,
@@ -117,6 +119,7 @@ impl Drop for Verifier {
 struct Worker {
     databases: Databases,
     limit: u64,
+    freed: fn(),
     sender: mpsc::UnboundedSender<Answer>,
     index: Shared,
     /// Of what the index was made of.
@@ -174,6 +177,7 @@ impl Worker {
                 // If it was written to meanwhile, the next look will differ.
                 self.fingerprint = Some(fingerprint);
                 self.problem = None;
+                (self.freed)();
             }
             Err(error) => self.failed(error.to_string()),
         }

@@ -137,13 +137,16 @@ fn link(program: &mut Program) -> Result<FdLink, ProgramError> {
     }
 }
 
+/// What the verifier's log ends with, whatever came of it.
+const SUMS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+
 fn refusal(program: &str, target: &str, error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else { return describe(error) };
     let log = verifier_log.to_string();
     tracing::trace!(program, target, %log, "verifier log");
     // The last lines say what the verifier did not like; the rest is what it saw before.
-    let tail: Vec<&str> =
-        log.lines().rev().filter(|line| !line.starts_with("processed ")).take(2).collect();
+    let is_sum = |line: &&str| SUMS.iter().any(|sum| line.starts_with(sum));
+    let tail: Vec<&str> = log.lines().rev().filter(|line| !is_sum(line)).take(2).collect();
     let tail = tail.into_iter().rev().collect::<Vec<_>>().join("; ");
     if tail.is_empty() {
         format!("the kernel refuses it: {io_error}")

@@ -311,6 +311,7 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
             details: config.packages.details,
             alert_severity: config.packages.alert_severity,
             limit: config.hash.max_size,
+            freed: memory::give_back,
         }),
     })
     .map_err(Failure::runtime)?;

@@ -126,6 +126,7 @@ fn extras(plan: &Plan, here: &Path, results: &mut Results) -> Result<()> {
     agent.drain()?;
     let resident = |line: &&str| line.starts_with("process_resident_memory_bytes");
     results.resident = Some(sum(&agent.metrics()?, resident) as u64);
+    results.ring_resident = process::ring_bytes(agent.pid())?;
     drop(agent);
     if plan.backend != "bpf" {
         say("bench: a replay");

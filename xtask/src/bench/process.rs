@@ -25,6 +25,32 @@ pub(crate) fn cpu_us(pid: u32) -> Result<u64> {
     Ok(sum / 1000)
 }
 
+/// Bytes of maps of eBPF that a process has resident: those of a ring count twice, since its pages
+/// are mapped twice in a row.
+pub(crate) fn ring_bytes(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps")).context("reading smaps")?;
+    Ok(ring_kib(&text) * 1024)
+}
+
+fn ring_kib(smaps: &str) -> u64 {
+    let mut is_ring = false;
+    let mut sum = 0;
+    for line in smaps.lines() {
+        match line.strip_prefix("Rss:") {
+            Some(size) if is_ring => {
+                sum += size.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0);
+            }
+            Some(_) => {}
+            // proc_pid_smaps(5): what begins with a range of addresses begins a mapping.
+            None if line.split(' ').next().is_some_and(|range| range.contains('-')) => {
+                is_ring = line.ends_with("anon_inode:bpf-map");
+            }
+            None => {}
+        }
+    }
+    sum
+}
+
 /// Asks a child to end, and makes it after a while. Both fail only where it has ended.
 pub(crate) fn end(child: &mut Child) {
     Command::new("kill").arg(child.id().to_string()).status().ok();
@@ -37,4 +63,18 @@ pub(crate) fn end(child: &mut Child) {
     }
     child.kill().ok();
     child.wait().ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ring_kib;
+
+    #[test]
+    fn the_ring_is_what_maps_take() {
+        let smaps = "7f00-7f10 rw-p 00000000 00:00 0 \nRss:     12 kB\nVmFlags: rd wr\n\
+            7f20-7f30 r--s 00001000 00:10 1038 anon_inode:bpf-map\nSize: 4 kB\nRss:   4100 kB\n\
+            7f40-7f50 rw-s 00000000 00:10 1038 anon_inode:bpf-map\nRss:   4 kB\n\
+            7f60-7f70 r-xp 00000000 00:10 1038 /usr/bin/fim\nRss:   900 kB\n";
+        assert_eq!(ring_kib(smaps), 4104);
+    }
 }

@@ -122,6 +122,9 @@ pub(crate) struct Results {
     pub(crate) samples: Vec<Sample>,
     /// fim's resident memory with 10,000 watched files, in bytes.
     pub(crate) resident: Option<u64>,
+    /// What of that is the ring's, which counts twice.
+    #[serde(default)]
+    pub(crate) ring_resident: u64,
     /// Operations that the default ring took while nobody read it.
     pub(crate) ring_holds: Option<u64>,
     pub(crate) hooks: Vec<Hook>,

@@ -68,6 +68,8 @@ pub struct PackageOptions {
     pub alert_severity: u8,
     /// Larger files are not compared with the database; bytes.
     pub limit: u64,
+    /// Called when what reading the databases took of memory is free.
+    pub freed: fn(),
 }
 
 /// Where a run is.
@@ -157,7 +159,7 @@ pub(super) struct Summary {
 impl Runs {
     pub(super) fn new(options: PackageOptions) -> std::io::Result<Self> {
         let databases = Databases::new(options.databases.root());
-        let verifier = Verifier::start(databases, options.limit)?;
+        let verifier = Verifier::start(databases, options.limit, options.freed)?;
         Ok(Self {
             options,
             verifier,
