@@ -58,6 +58,13 @@ offsets! {
     task_nsproxy OFF_TASK_NSPROXY;
     task_signal OFF_TASK_SIGNAL;
     task_comm OFF_TASK_COMM;
+    task_cgroups OFF_TASK_CGROUPS;
+    css_set_default OFF_CSS_SET_DEFAULT;
+    css_set_first OFF_CSS_SET_FIRST;
+    css_cgroup OFF_CSS_CGROUP;
+    cgroup_node OFF_CGROUP_NODE;
+    kernfs_name OFF_KERNFS_NAME;
+    kernfs_parent OFF_KERNFS_PARENT;
     task_flags OFF_TASK_FLAGS;
     task_thread_pid OFF_TASK_THREAD_PID;
     cred_uid OFF_CRED_UID;

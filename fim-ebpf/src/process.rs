@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
-    bpf_get_current_task_btf, bpf_probe_read_user,
+    bpf_get_current_task_btf, bpf_probe_read_kernel_str, bpf_probe_read_user,
 };
 use fim_common::record::{
     ANCESTORS_MAX, ARGS_MAX, Actor, Ancestor, COMM_LEN, Header, Hook, ID_UNSET, Kind, PATH_MAX,
@@ -17,6 +17,11 @@ use crate::{
 };
 
 const PF_KTHREAD: u32 = 0x0020_0000;
+/// Longest name of a control group, with its NUL.
+const GROUP_NAME: usize = 256;
+/// Control groups above each other that are told: a container of a pod has four, one of a cluster in
+/// containers eight.
+const GROUPS: usize = 12;
 /// Components and mounts of the path of an executable or a working directory: this many times
 /// this many.
 const STRIDE: u32 = 16;
@@ -275,6 +280,45 @@ unsafe fn fill_ancestors(task: *const u8, body: *mut ProcessBody) {
     }
 }
 
+/// Appends the path of the task's control group, leaf first, and returns its bytes. By the time that
+/// somebody reads the record a container may be gone with its group, and then nothing else tells.
+#[inline(always)]
+unsafe fn fill_group(task: *const u8, scratch: *mut Scratch) -> u32 {
+    // SAFETY: Probed reads check addresses; 512 bytes lie behind each cursor.
+    unsafe {
+        let at = Scratch::cursor(scratch);
+        let groups: *const u8 = Probed::read(task, off::task_cgroups());
+        let default: *const u8 = Probed::read(groups, off::css_set_default());
+        let mut node: *const u8 = Probed::read(default, off::cgroup_node());
+        let above: *const u8 = Probed::read(node, off::kernfs_parent());
+        // With cgroup v1 a container shows in the hierarchies of the controllers only.
+        if above.is_null() {
+            let state: *const u8 = Probed::read(groups, off::css_set_first());
+            let first: *const u8 = Probed::read(state, off::css_cgroup());
+            node = Probed::read(first, off::cgroup_node());
+        }
+        let mut left = GROUPS;
+        while left > 0 {
+            let parent: *const u8 = Probed::read(node, off::kernfs_parent());
+            // The root of the hierarchy, which has no name.
+            if parent.is_null() {
+                break;
+            }
+            let name: *const u8 = Probed::read(node, off::kernfs_name());
+            let cursor = Scratch::cursor(scratch);
+            let target = Scratch::bytes(scratch).add(cursor);
+            let len = bpf_probe_read_kernel_str(target.cast(), GROUP_NAME as u32, name.cast());
+            if len <= 1 || len > GROUP_NAME as i64 {
+                break;
+            }
+            Scratch::set_cursor(scratch, cursor + len as usize);
+            node = parent;
+            left -= 1;
+        }
+        (Scratch::cursor(scratch) - at) as u32
+    }
+}
+
 /// Appends the arguments; returns flags.
 #[inline(always)]
 unsafe fn fill_args(mm: *const u8, body: *mut ProcessBody, scratch: *mut Scratch) -> u32 {
@@ -357,7 +401,6 @@ pub(crate) fn describe_now(start: u64, tgid: u32, exec_id: u32) -> u32 {
         let bytes = (&raw mut (*scratch).bytes).cast::<u8>();
         fill_actor(bytes.add(size_of::<Header>()).cast());
         let body: *mut ProcessBody = bytes.add(BODY).cast();
-        (*body).reserved = 0;
         (*body).cgroup = bpf_get_current_cgroup_id();
         write_comm(&raw mut (*body).comm, task);
         (*body).tty = terminal(task);
@@ -400,6 +443,8 @@ pub(crate) fn describe_now(start: u64, tgid: u32, exec_id: u32) -> u32 {
             cwd_len = len;
         }
         (*body).cwd_len = cwd_len as u16;
+
+        (*body).group_len = fill_group(task, scratch) as u16;
 
         (*body).args_total = 0;
         (*body).args_len = 0;

@@ -46,6 +46,15 @@ struct InFlight {
     end: Position,
     /// Lines dealt with up to there.
     done: u64,
+    sent: Sent,
+    filtered: u64,
+}
+
+/// What a receiver took.
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    events: u64,
+    bytes: u64,
 }
 
 /// What became of a batch.
@@ -63,6 +72,8 @@ pub(crate) struct Worker {
     backoff: Backoff,
     rate: Option<Rate>,
     in_flight: VecDeque<InFlight>,
+    /// Of the batch at hand: what was sent, and is not known to have arrived.
+    sent: Sent,
     /// Everything before has arrived, or needs not to.
     confirmed: Position,
     confirmed_done: u64,
@@ -85,6 +96,7 @@ impl Worker {
             backoff: Backoff::new(parts.config.max_retry_wait),
             rate: parts.config.rate.map(Rate::new),
             in_flight: VecDeque::new(),
+            sent: Sent::default(),
             confirmed,
             confirmed_done: 0,
             saved: Instant::now(),
@@ -189,13 +201,13 @@ impl Worker {
                 Outcome::Stopped => return Outcome::Stopped,
             }
         }
-        self.parts.metrics.filtered(filtered);
         self.done += lines;
         self.parts.progress.set_done(self.done);
         if is_end {
             self.parts.progress.set_oldest(None);
         }
-        self.in_flight.push_back(InFlight { delivered: Instant::now(), end, done: self.done });
+        let (delivered, sent) = (Instant::now(), std::mem::take(&mut self.sent));
+        self.in_flight.push_back(InFlight { delivered, end, done: self.done, sent, filtered });
         Outcome::Dealt
     }
 
@@ -215,7 +227,10 @@ impl Worker {
                         }
                     }
                     if again.is_empty() {
-                        self.worked();
+                        // One that confirms nothing takes anything, and may refuse it a moment later.
+                        if self.parts.sink.confirmation().is_none() || !self.is_down {
+                            self.worked();
+                        }
                         continue;
                     }
                     self.parts.metrics.retried(again.len() as u64);
@@ -286,14 +301,21 @@ impl Worker {
         }
     }
 
-    fn arrived(&self, part: &[Item], rejected: &[(usize, String)], again: &[usize]) {
+    fn arrived(&mut self, part: &[Item], rejected: &[(usize, String)], again: &[usize]) {
         let missing = |index: &usize| {
             again.contains(index) || rejected.iter().any(|(rejected, _)| rejected == index)
         };
         let items = part.iter().enumerate().filter(|(index, _)| !missing(index));
-        let (count, bytes) = items
-            .fold((0, 0), |(count, bytes), (_, item)| (count + 1, bytes + item.payload().len()));
-        self.parts.metrics.sent(count, bytes as u64);
+        let sent = items.fold(Sent::default(), |sent, (_, item)| Sent {
+            events: sent.events + 1,
+            bytes: sent.bytes + item.payload().len() as u64,
+        });
+        if self.parts.sink.confirmation().is_none() {
+            self.parts.metrics.sent(sent.events, sent.bytes);
+        } else {
+            self.sent.events += sent.events;
+            self.sent.bytes += sent.bytes;
+        }
     }
 
     /// Sets an event aside; where that is not possible, tries until it is. `false`: stopped.
@@ -413,24 +435,37 @@ impl Worker {
 
     fn confirmation_due(&self) -> Option<Instant> {
         let window = self.parts.sink.confirmation().unwrap_or_default();
-        self.in_flight.front().map(|first| first.delivered + window)
+        // Of what is not for this sink there is nothing to wait for.
+        let first = self.in_flight.front()?;
+        Some(if first.sent.events > 0 { first.delivered + window } else { first.delivered })
     }
 
     /// Takes note of what has arrived.
     fn confirm(&mut self) {
         while self.confirmation_due().is_some_and(|due| due <= Instant::now()) {
-            if let Err(reason) = self.parts.sink.check() {
+            let was_sent = self.in_flight.front().is_some_and(|first| first.sent.events > 0);
+            if was_sent && let Err(reason) = self.parts.sink.check() {
                 self.parts.sink.reset();
                 self.failed(&reason);
                 self.rewind();
                 return;
             }
             let Some(first) = self.in_flight.pop_front() else { return };
-            self.confirmed = first.end;
+            self.count(&first);
             self.confirmed_done = first.done;
             self.parked.retain(|end| *end > first.end);
-            self.is_unsaved = true;
+            if was_sent {
+                self.worked();
+            }
         }
+    }
+
+    /// This has arrived, with all before it.
+    fn count(&mut self, arrived: &InFlight) {
+        self.parts.metrics.sent(arrived.sent.events, arrived.sent.bytes);
+        self.parts.metrics.filtered(arrived.filtered);
+        self.confirmed = arrived.end;
+        self.is_unsaved = true;
     }
 
     /// Goes back to where everything before has arrived.
@@ -445,6 +480,7 @@ impl Worker {
             self.parts.metrics.retried(count);
         }
         self.in_flight.clear();
+        self.sent = Sent::default();
         self.parts.reader.seek(self.confirmed);
         self.done = self.confirmed_done;
         self.parts.progress.set_done(self.done);
@@ -469,11 +505,10 @@ impl Worker {
     async fn finish(mut self) {
         let until = (*self.parts.stop.borrow()).unwrap_or_else(Instant::now);
         let closed = tokio::time::timeout_at(until, self.parts.sink.close()).await;
-        if let Some(last) = self.in_flight.pop_back()
-            && closed.unwrap_or(false)
-        {
-            self.confirmed = last.end;
-            self.is_unsaved = true;
+        if closed.unwrap_or(false) {
+            for arrived in std::mem::take(&mut self.in_flight) {
+                self.count(&arrived);
+            }
         }
         if self.is_unsaved {
             self.save().await;

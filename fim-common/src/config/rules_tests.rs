@@ -200,6 +200,36 @@ fn each_error_says_where_and_what_is_allowed() {
 
 #[cfg(unix)]
 #[test]
+fn a_file_that_others_can_replace_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+    let directory = tempfile::tempdir().unwrap();
+    let (above, links) = (directory.path().join("above"), directory.path().join("links"));
+    std::fs::create_dir_all(above.join("below")).unwrap();
+    std::fs::create_dir(&links).unwrap();
+    let (file, link) = (above.join("below/fim.toml"), links.join("fim.toml"));
+    std::fs::write(&file, RULE).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let refused = |path: &Path| match Config::load(Some(path)) {
+        Ok(_) => false,
+        Err(Error::Writable { .. }) => true,
+        Err(error) => panic!("{error}"),
+    };
+    set(&file, 0o644);
+    for (mode, expected) in [(0o755, false), (0o1777, false), (0o775, true), (0o757, true)] {
+        set(&above, mode);
+        assert_eq!((refused(&file), refused(&link)), (expected, expected), "{mode:o}");
+    }
+    set(&above, 0o755);
+    set(&links, 0o777);
+    assert_eq!((refused(&file), refused(&link)), (false, true));
+}
+
+#[cfg(unix)]
+#[test]
 fn a_file_that_others_can_write_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     let temp = tempfile::tempdir().unwrap();

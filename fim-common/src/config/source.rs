@@ -57,6 +57,9 @@ fn read(file: &Path) -> Result<Vec<u8>, Error> {
     if let Some(why) = platform::writable(&open).map_err(failed)? {
         return Err(Error::Writable { file: file.into(), why });
     }
+    if let Some(why) = platform::replaceable(file).map_err(failed)? {
+        return Err(Error::Writable { file: file.into(), why });
+    }
     let mut bytes = Vec::new();
     open.read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)

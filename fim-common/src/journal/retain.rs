@@ -79,6 +79,13 @@ impl End {
             );
             notices.push(Notice::Truncated { message });
         }
+        if is_closed && notices.is_empty() {
+            let message = format!(
+                "segment {next} of the journal is not there, and was begun before segment {number} \
+                 was closed: it was removed"
+            );
+            notices.push(Notice::Truncated { message });
+        }
         let fresh = is_closed;
         Ok(Self {
             previous: if fresh { head } else { previous },

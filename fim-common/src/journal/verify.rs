@@ -179,6 +179,7 @@ pub fn verify(journal: &Path, request: &Request) -> Result<Verification, Journal
         },
         oldest: None,
         last: None,
+        is_closed: false,
     };
     for &number in &found {
         let is_last = only.is_none() && Some(&number) == found.last();
@@ -199,12 +200,15 @@ struct Verifier<'r> {
     oldest: Option<u64>,
     /// The number and the last chain of the segment before.
     last: Option<(u64, Option<Head>)>,
+    /// That one is signed as complete.
+    is_closed: bool,
 }
 
 impl Verifier<'_> {
     fn segment(&mut self, directory: &Path, number: u64, is_last: bool, alone: bool) {
         let path = segment_path(directory, number);
         // Before the events: these may grow meanwhile.
+        self.is_closed = false;
         let seal = self.seal(&path, number, is_last);
         let before = match self.last {
             Some((last, chain)) if last + 1 == number => chain,
@@ -371,6 +375,7 @@ impl Verifier<'_> {
             ));
         }
         self.oldest = self.oldest.max(Some(seal.statement.oldest));
+        self.is_closed = seal.statement.state == SegmentState::Closed;
         Some(seal)
     }
 
@@ -398,8 +403,17 @@ impl Verifier<'_> {
                 self.fault(Kind::SegmentMissing, before + 1, message);
             }
         }
-        let sealed = numbers(directory, SEAL).unwrap_or_default();
-        for number in sealed.into_iter().filter(|number| *number > last) {
+        let mut sealed = numbers(directory, SEAL).unwrap_or_default();
+        sealed.retain(|number| *number > last);
+        // A running agent may have begun it after the others were listed.
+        if self.is_closed && sealed.is_empty() && !segment_path(directory, last + 1).exists() {
+            let number = last + 1;
+            let message = format!(
+                "segment {number} is not there: it was begun before segment {last} was closed"
+            );
+            self.fault(Kind::SegmentMissing, number, message);
+        }
+        for number in sealed {
             let message = format!("segment {number} is not there, and its seal is");
             self.fault(Kind::SegmentMissing, number, message);
         }

@@ -149,6 +149,26 @@ fn a_cut_at_every_byte_is_a_truncation() {
 }
 
 #[test]
+fn a_journal_does_not_end_with_a_closed_segment() {
+    let directory = written();
+    let last = segments(directory.path()).unwrap().pop().unwrap();
+    for ending in ["jsonl", "seal"] {
+        fs::remove_file(last.with_extension(ending)).unwrap();
+    }
+    let number = number_of(&last).unwrap();
+    let fault = fault(directory.path());
+    assert_eq!((fault.kind, fault.segment), (Kind::SegmentMissing, number), "{fault:?}");
+    let mut journal = Journal::open(directory.path(), options()).unwrap();
+    let notices = journal.take_notices();
+    assert!(matches!(&notices[..], [Notice::Truncated { .. }]), "{notices:?}");
+    drop(journal);
+    // Told once; and the journal goes on.
+    let mut journal = Journal::open(directory.path(), options()).unwrap();
+    assert!(journal.take_notices().is_empty());
+    journal.append(&event(21)).unwrap();
+}
+
+#[test]
 fn missing_segments_are_named() {
     let directory = written();
     let all = segments(directory.path()).unwrap();

@@ -30,13 +30,19 @@ impl Vectors {
             "Age of the oldest event that the sink has not sent; 0: there is none.",
         );
         Ok(Self {
-            up: gauge("fim_sink_up", "1: the last attempt to send worked; 0: it did not.")?,
+            up: gauge(
+                "fim_sink_up",
+                "1: the last attempt to send worked; 0: it did not, or nothing has arrived since.",
+            )?,
             lag_events: gauge(
                 "fim_sink_lag_events",
                 "Events of the journal that the sink has not come to yet.",
             )?,
             lag_seconds: register(registry, GaugeVec::new(seconds, &["sink"])?)?,
-            sent: counter("fim_sink_sent_total", "Events that the receiver took.")?,
+            sent: counter(
+                "fim_sink_sent_total",
+                "Events that have arrived; syslog: the connection outlived them.",
+            )?,
             bytes: counter("fim_sink_sent_bytes_total", "Bytes of them, as they were formatted.")?,
             retried: counter("fim_sink_retried_total", "Events that had to be sent again.")?,
             failed: counter("fim_sink_failed_total", "Attempts to send that failed.")?,

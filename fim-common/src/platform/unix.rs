@@ -150,6 +150,38 @@ pub(crate) fn writable(file: &File) -> io::Result<Option<String>> {
     Ok(foreign.then(|| format!("it belongs to user {owner} (chown root)")))
 }
 
+/// Who else can put another configuration in its place, and what to do about it: whoever can write to
+/// a directory above it, or to one above a link to it, can rename and replace what is in it.
+pub(crate) fn replaceable(path: &Path) -> io::Result<Option<String>> {
+    let us = rustix::process::geteuid().as_raw();
+    let foreign = |owner: u32| owner != 0 && owner != us;
+    let named = std::path::absolute(path)?;
+    let owner = std::fs::symlink_metadata(&named)?.uid();
+    if foreign(owner) {
+        return Ok(Some(format!("it is a link of user {owner} (chown -h root)")));
+    }
+    let real = named.canonicalize()?;
+    for directory in named.ancestors().skip(1).chain(real.ancestors().skip(1)) {
+        let metadata = std::fs::metadata(directory)?;
+        let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
+        let shown = directory.display();
+        let why = match () {
+            () if foreign(owner) => format!("belongs to user {owner} (chown root)"),
+            // In one like /tmp nobody renames what is somebody else's.
+            () if mode & 0o022 != 0 && mode & 0o1000 == 0 => {
+                format!("has the mode {mode:04o} (chmod go-w)")
+            }
+            () => continue,
+        };
+        // That of a ConfigMap is for everybody to write, and mounted so that nobody can.
+        let volume = rustix::fs::statvfs(directory)?;
+        if !volume.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+            return Ok(Some(format!("others can put another file in its place: {shown} {why}")));
+        }
+    }
+    Ok(None)
+}
+
 /// A path as the disk spells it: Linux knows one spelling only.
 pub(crate) fn spelled(path: PathBuf) -> PathBuf {
     path

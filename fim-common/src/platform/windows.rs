@@ -152,6 +152,11 @@ pub(crate) fn writable(file: &File) -> io::Result<Option<String>> {
     }))
 }
 
+/// Who else can put another configuration in its place. Not looked at.
+pub(crate) fn replaceable(_: &Path) -> io::Result<Option<String>> {
+    Ok(None)
+}
+
 /// Whom the DACL lets write, beside administrators, the system and us.
 fn strangers(file: &File) -> io::Result<Option<String>> {
     let own = fim_win32::security::own_sid()?;

@@ -103,6 +103,8 @@ pub struct Process<'a> {
     pub exe: &'a [u8],
     /// Working directory.
     pub cwd: &'a [u8],
+    /// Its control group below the root of its hierarchy, leaf first.
+    pub group: &'a [u8],
     /// Arguments, each ended by NUL.
     pub args: &'a [u8],
 }
@@ -179,7 +181,7 @@ wire! {
     ProcessBody {
         cgroup: u64, comm: bytes, flags: u32, ancestors_len: u32, tty: u32, ns_pid: u32,
         mnt_ns: u32, pid_ns: u32, user_ns: u32, args_total: u32, ancestors: ancestors,
-        exe_len: u16, cwd_len: u16, args_len: u16, reserved: u16,
+        exe_len: u16, cwd_len: u16, args_len: u16, group_len: u16,
     }
     ForkBody { start: u64, tgid: u32, exec_id: u32 }
 }
@@ -224,8 +226,9 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
             if fixed.ancestors_len as usize > ANCESTORS_MAX {
                 return Err(DecodeError::Tail);
             }
-            let [exe, cwd, args] = tail(cursor.0, [fixed.exe_len, fixed.cwd_len, fixed.args_len])?;
-            Body::Process(Process { fixed, exe, cwd, args })
+            let lens = [fixed.exe_len, fixed.cwd_len, fixed.group_len, fixed.args_len];
+            let [exe, cwd, group, args] = tail(cursor.0, lens)?;
+            Body::Process(Process { fixed, exe, cwd, group, args })
         }
         Kind::Fork => {
             if left != size_of::<ForkBody>() {

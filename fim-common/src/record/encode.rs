@@ -30,15 +30,16 @@ pub fn encode(record: &Record<'_>) -> Vec<u8> {
             fixed.put(&mut bytes);
             [path, path2, extra].into_iter().for_each(|part| bytes.extend_from_slice(part));
         }
-        Body::Process(Process { fixed, exe, cwd, args }) => {
+        Body::Process(Process { fixed, exe, cwd, group, args }) => {
             let fixed = ProcessBody {
                 exe_len: exe.len() as u16,
                 cwd_len: cwd.len() as u16,
                 args_len: args.len() as u16,
+                group_len: group.len() as u16,
                 ..*fixed
             };
             fixed.put(&mut bytes);
-            [exe, cwd, args].into_iter().for_each(|part| bytes.extend_from_slice(part));
+            [exe, cwd, group, args].into_iter().for_each(|part| bytes.extend_from_slice(part));
         }
         Body::Fork(fork) => fork.put(&mut bytes),
         Body::Exit => {}
@@ -66,7 +67,8 @@ mod tests {
         let mut fixed = ProcessBody { cgroup: 15, comm: [16; 16], ..ProcessBody::default() };
         (fixed.ancestors[7], fixed.ancestors_len) =
             (Ancestor { tgid: 17, ..Ancestor::default() }, 8);
-        let process = Process { fixed, exe: b"sh\0bin\0", cwd: b"", args: b"sh\0-c\0" };
+        let (exe, group, args) = (&b"sh\0bin\0"[..], &b"b.scope\0a.slice\0"[..], &b"sh\0-c\0"[..]);
+        let process = Process { fixed, exe, cwd: b"", group, args };
         let fork = ForkBody { start: 18, tgid: 19, exec_id: 20 };
         for body in [Body::File(file), Body::Process(process), Body::Fork(fork), Body::Exit] {
             let bytes = encode(&Record { header, hook: Hook::Rename, actor, body });
@@ -88,8 +90,8 @@ mod tests {
                 }
                 (Body::Process(read), Body::Process(process)) => {
                     assert_eq!(
-                        (read.exe, read.cwd, read.args),
-                        (process.exe, process.cwd, process.args)
+                        (read.exe, read.cwd, read.group, read.args),
+                        (process.exe, process.cwd, process.group, process.args)
                     );
                     assert_eq!(read.fixed.ancestors, process.fixed.ancestors);
                 }

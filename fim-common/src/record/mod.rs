@@ -512,8 +512,8 @@ pub struct ProcessBody {
     pub cwd_len: u16,
     /// Bytes of the arguments, each ended by NUL.
     pub args_len: u16,
-    /// 0.
-    pub reserved: u16,
+    /// Bytes of the path of its control group, in the tail before the arguments.
+    pub group_len: u16,
 }
 const _: () = assert!(size_of::<ProcessBody>() == 8 + 16 + 32 + 256 + 8);
 

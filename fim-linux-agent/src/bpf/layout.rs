@@ -69,6 +69,14 @@ const FIELDS: &[Field] = fields! {
     needed OFF_TASK_SIGNAL task_struct "signal";
     needed OFF_TASK_COMM task_struct "comm";
     needed OFF_TASK_FLAGS task_struct "flags";
+    // CONFIG_CGROUPS.
+    extra OFF_TASK_CGROUPS task_struct "cgroups";
+    extra OFF_CSS_SET_DEFAULT css_set "dfl_cgrp";
+    extra OFF_CSS_SET_FIRST css_set "subsys";
+    extra OFF_CSS_CGROUP cgroup_subsys_state "cgroup";
+    extra OFF_CGROUP_NODE cgroup "kn";
+    extra OFF_KERNFS_NAME kernfs_node "name";
+    extra OFF_KERNFS_PARENT kernfs_node "__parent" | "parent";
     extra OFF_TASK_THREAD_PID task_struct "thread_pid";
     needed OFF_CRED_UID cred "uid";
     needed OFF_CRED_GID cred "gid";
@@ -194,6 +202,13 @@ mod tests {
         ("OFF_TASK_SIGNAL", [2832, 3072, 3072, 3344, 3520]),
         ("OFF_TASK_COMM", [2736, 2976, 2976, 3248, 3408]),
         ("OFF_TASK_FLAGS", [36, 44, 44, 44, 44]),
+        ("OFF_TASK_CGROUPS", [3328, 3600, 3584, 3880, 4072]),
+        ("OFF_CSS_SET_DEFAULT", [120, 128, 128, 128, 128]),
+        ("OFF_CSS_SET_FIRST", [0, 0, 0, 0, 0]),
+        ("OFF_CSS_CGROUP", [0, 0, 0, 0, 0]),
+        ("OFF_CGROUP_NODE", [248, 248, 256, 256, 296]),
+        ("OFF_KERNFS_NAME", [16, 16, 16, 16, 16]),
+        ("OFF_KERNFS_PARENT", [8, 8, 8, 8, 8]),
         ("OFF_TASK_THREAD_PID", [2336, 2520, 2536, 2808, 2976]),
         ("OFF_CRED_UID", [8, 8, 8, 8, 8]),
         ("OFF_CRED_GID", [12, 12, 12, 12, 12]),
@@ -201,9 +216,9 @@ mod tests {
         ("OFF_CRED_EGID", [28, 28, 28, 28, 28]),
         ("OFF_CRED_FSUID", [32, 32, 32, 32, 32]),
         ("OFF_CRED_USER_NS", [136, 136, 144, 144, 144]),
-        ("OFF_MM_EXE_FILE", [928, 944, 1160, 1280, 1536]),
-        ("OFF_MM_ARG_START", [312, 312, 368, 480, 728]),
-        ("OFF_MM_ARG_END", [320, 320, 376, 488, 736]),
+        ("OFF_MM_EXE_FILE", [928, 944, 1168, 1280, 1536]),
+        ("OFF_MM_ARG_START", [312, 312, 376, 480, 728]),
+        ("OFF_MM_ARG_END", [320, 320, 384, 488, 736]),
         ("OFF_FS_PWD_MNT", [40, 40, 40, 40, 40]),
         ("OFF_FS_PWD_DENTRY", [40 + 8, 40 + 8, 40 + 8, 40 + 8, 40 + 8]),
         ("OFF_NSPROXY_MNT_NS", [24, 24, 24, 24, 24]),

@@ -39,6 +39,8 @@ fn description(key: Key, credentials: Credentials, process: &Process<'_>) -> Des
     }
     (description.args, description.args_state) = arguments(process, description.kernel_thread);
     description.cgroup_id = fixed.cgroup;
+    description.cgroup_path =
+        path(process.group, false).map(|path| path.to_string_lossy().into_owned());
     description.tty = Tty::from_kernel(fixed.tty);
     description.namespaces =
         Namespaces { mnt: fixed.mnt_ns, pid: fixed.pid_ns, user: fixed.user_ns };

@@ -189,8 +189,9 @@ impl Writer {
             fixed.ancestors_len += 1;
         }
         let (exe, cwd) = (&b"install\0bin\0usr\0"[..], &b"root\0"[..]);
+        let group = b"session-1.scope\0user-0.slice\0user.slice\0";
         let args = b"install\0-m\x000644\0source\0destination\0";
-        self.record(Hook::Exec, Body::Process(Process { fixed, exe, cwd, args }));
+        self.record(Hook::Exec, Body::Process(Process { fixed, exe, cwd, group, args }));
     }
 
     fn directory(&mut self, directory: &Path) -> std::io::Result<()> {

@@ -155,6 +155,8 @@ pub struct Description {
     pub credentials: Credentials,
     /// Inode number of the cgroup v2 directory; 0 when it is not known.
     pub cgroup_id: u64,
+    /// Where its control group was when it was described, of cgroup v1 in the first hierarchy.
+    pub cgroup_path: Option<String>,
     /// The content of `/proc/<pid>/cgroup`, where it was read.
     pub cgroup: Option<String>,
     /// Controlling terminal.
@@ -186,6 +188,7 @@ impl Description {
             args_state: ArgsState::Unreadable,
             credentials,
             cgroup_id: 0,
+            cgroup_path: None,
             cgroup: None,
             tty: None,
             namespaces: Namespaces::default(),

@@ -220,6 +220,7 @@ impl Table {
             return container.clone();
         }
         let (key, id, live) = (entry.key(), entry.description.cgroup_id, entry.ended.is_none());
+        let recorded = entry.description.cgroup_path.clone();
         let file = entry.description.cgroup.clone().or_else(|| {
             // With cgroup v1 the container shows in other hierarchies than the numbered one.
             let directory = self.options.proc.join(key.tgid.to_string());
@@ -227,13 +228,19 @@ impl Table {
             (live && stat.start_ticks == key.start / TICK)
                 .then(|| fs::read_to_string(directory.join("cgroup")).ok())?
         });
-        let container = match file {
-            Some(file) => {
-                self.cgroups.learn(&file);
-                cgroup::container_of_file(&file)
+        let mut container = match (&file, &recorded) {
+            (Some(file), _) => {
+                self.cgroups.learn(file);
+                cgroup::container_of_file(file)
             }
-            None => self.cgroups.path(id).map(cgroup::container).unwrap_or_default(),
+            (None, Some(_)) => (None, None),
+            (None, None) => self.cgroups.path(id).map(cgroup::container).unwrap_or_default(),
         };
+        // It is gone, and its control group perhaps too: then /proc has nothing, or the root while
+        // somebody has still to wait for it.
+        if let (None, None, Some(path)) = (&container.0, &container.1, recorded) {
+            container = cgroup::container(&path);
+        }
         let entries = self.entries.get_mut(&key.tgid).into_iter().flatten();
         if let Some(entry) = entries.rev().find(|entry| entry.key() == key) {
             entry.container = Some(container.clone());

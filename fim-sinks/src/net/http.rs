@@ -35,6 +35,16 @@ impl Answered {
         Some(Duration::from_secs(seconds))
     }
 
+    /// Whether this is for people to look at.
+    pub(crate) fn is_page(&self) -> bool {
+        self.field("content-type").is_some_and(|kind| {
+            kind.trim_start()
+                .as_bytes()
+                .get(..9)
+                .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
+        })
+    }
+
     /// A header of the answer, or one behind it.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.trailers.get(name).or_else(|| self.headers.get(name))?.to_str().ok()

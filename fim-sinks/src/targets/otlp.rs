@@ -257,6 +257,8 @@ pub(super) fn judge(
     let message = match version {
         HttpVersion::One => {
             match answered.status.as_u16() {
+                // A proxy or a portal on the way: no collector answers with a page.
+                200..=299 if answered.is_page() => return Err(super::http::refused(answered)),
                 200..=299 => {}
                 400 | 413 => return Err(Failure::Refused { reason: answered.text() }),
                 _ => return Err(super::http::refused(answered)),

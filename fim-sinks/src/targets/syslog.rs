@@ -122,6 +122,10 @@ fn channel(stream: Box<dyn Stream>, framing: Framing) -> Connection {
             match reader.read(&mut buffer).await {
                 Ok(0) => break "the receiver has closed the connection".to_owned(),
                 Ok(_) => {}
+                // With TLS one that is killed ends so.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    break "the receiver has closed the connection without a word".to_owned();
+                }
                 Err(error) => break error.to_string(),
             }
         };

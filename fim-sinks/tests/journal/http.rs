@@ -50,7 +50,8 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
     });
     let mut body = vec![0; length?.parse().unwrap()];
     reader.read_exact(&mut body).unwrap();
-    Some(Request { head, body: String::from_utf8(body).unwrap() })
+    // That of OTLP is binary.
+    Some(Request { head, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 fn empty(status: u16) -> (u16, String) {
@@ -133,6 +134,34 @@ async fn a_server_that_is_busy_or_forbids_it_loses_and_parks_nothing() {
         (bench.metric("retried_total", "a"), bench.metric("parked_total", "a")),
         (50.0, 0.0)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_no_answer_of_a_collector() {
+    let mut bench = Bench::new(JournalOptions::default());
+    let count = Arc::new(Mutex::new(0));
+    let address = serve({
+        let count = Arc::clone(&count);
+        move |_| {
+            let mut count = count.lock().unwrap();
+            *count += 1;
+            match *count {
+                1 => (
+                    200,
+                    "content-type: Text/HTML; charset=utf-8\r\ncontent-length: 6\r\n\r\n<html>"
+                        .into(),
+                ),
+                _ => empty(200),
+            }
+        }
+    });
+    bench.write(events(10));
+    let more = "protocol='http'";
+    let running = bench.start(&sinks(&bench, &sink(address, "otlp", more)));
+    bench.wait_metric("sent_total", "a", |count| count == 10.0).await;
+    running.stop(PATIENCE).await;
+    assert_eq!(*count.lock().unwrap(), 2, "sent again");
+    assert_eq!((bench.metric("failed_total", "a"), bench.metric("parked_total", "a")), (1.0, 0.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -201,3 +201,39 @@ fn a_rule_for_every_container() {
     }
     assert!(!agent.log().contains("ERROR"), "{}", agent.log());
 }
+
+/// A container with one command, which is gone with its control group before anybody has read of it.
+#[test]
+fn a_container_that_is_gone_is_named() {
+    const NAME: &str = "policy::containers (gone)";
+    const COMMAND: &str = r#"echo $$ > "$1/cgroup.procs"; exec sh -c 'echo > "$1"' sh "$2""#;
+    if !is_ready(NAME) {
+        return;
+    }
+    let _guard = beside_others();
+    let mut scratch = Scratch::new("containers gone");
+    let groups = match scratch.mount("groups", &["-t", "cgroup2", "none"]) {
+        Ok(groups) => groups,
+        Err(error) => return skip(NAME, &format!("no control groups: {error}")),
+    };
+    let host = scratch.directory("host");
+    let (agent, _) = start(&scratch, &rule("host", &host, ""));
+    let containers: Vec<(String, PathBuf)> =
+        (1..=20).map(|n| (format!("{n:064x}"), host.join(n.to_string()))).collect();
+    for (id, file) in &containers {
+        // As Docker does it with systemd's help.
+        let slice = groups.join("fim-e2e.slice");
+        let group = slice.join(format!("docker-{id}.scope"));
+        fs::create_dir_all(&group).unwrap();
+        let done = Command::new("sh").args(["-c", COMMAND, "sh"]).args([&group, file]).status();
+        assert!(done.unwrap().success());
+        fs::remove_dir(&group).unwrap();
+        fs::remove_dir(&slice).unwrap();
+    }
+    for (id, file) in &containers {
+        let event = event(&agent, file, "created");
+        assert_eq!(event.text("container.id"), Some(id.as_str()), "{event}");
+        assert_eq!(event.text("container.runtime"), Some("docker"), "{event}");
+    }
+    agent.stop();
+}
