@@ -85,9 +85,18 @@ pub(crate) fn problems(cells: &[Cell]) -> Vec<String> {
     cells.iter().filter_map(problem).collect()
 }
 
+/// Whether it is worse than the list says.
+pub(crate) fn is_worse(cell: &Cell) -> bool {
+    problem(cell).is_some() && cell.grade < expected(cell)
+}
+
+fn expected(cell: &Cell) -> Grade {
+    find(&cell.place).map_or(Grade::Exact, |known| known.grade)
+}
+
 fn problem(cell: &Cell) -> Option<String> {
     let known = find(&cell.place);
-    let expected = known.map_or(Grade::Exact, |known| known.grade);
+    let expected = expected(cell);
     if cell.grade == expected || known.is_some_and(|known| known.allows(cell.grade)) {
         return None;
     }
@@ -126,6 +135,7 @@ mod tests {
         };
         assert_eq!(problem(&cell(Grade::Exact)), None);
         assert!(problem(&cell(Grade::Missed)).unwrap().contains("worse"));
+        assert!(is_worse(&cell(Grade::Missed)) && !is_worse(&cell(Grade::Exact)));
         let listed = Known {
             grade: Grade::Missed,
             backends: "bpf",

@@ -9,7 +9,7 @@ mod list;
 mod machine;
 mod page;
 
-use std::{collections::BTreeMap, fs, time::Instant};
+use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
@@ -165,8 +165,11 @@ fn run(
             None => machine::recorded(ws, kernel, *backend),
         };
         let cells = match results {
-            Ok(machine::Results { cells, failure }) => {
+            Ok(machine::Results { mut cells, failure }) => {
                 problems.extend(failure.map(|failure| format!("{what}: {failure}")));
+                if let (Some(program), true) = (&program, check) {
+                    try_again(ws, (kernel, *backend), program, &mut cells)?;
+                }
                 cells
             }
             Err(error) => {
@@ -189,6 +192,34 @@ fn run(
     }
     if !problems.is_empty() {
         bail!("{} problems:\n  {}", problems.len(), problems.join("\n  "));
+    }
+    Ok(())
+}
+
+/// Does once more, in a machine of their own, what came out worse than the list says, if that is
+/// little: a kernel that takes the processor from a program loses an operation now and then, which
+/// is told, and no fault of the operation (docs/limitations.md). What is worse again, is.
+fn try_again(
+    ws: &Workspace,
+    (kernel, backend): (&'static Kernel, Backend),
+    program: &Path,
+    cells: &mut [Cell],
+) -> Result<()> {
+    const MOST: usize = 3;
+    let again: Vec<&mut Cell> = cells.iter_mut().filter(|cell| known::is_worse(cell)).collect();
+    if again.is_empty() || again.len() > MOST {
+        return Ok(());
+    }
+    let selection = Selection {
+        file_systems: again.iter().map(|cell| cell.place.fs.clone()).collect(),
+        operations: again.iter().map(|cell| cell.place.op.clone()).collect(),
+    };
+    let second = machine::guest(ws, kernel, backend, &selection, program)?.cells;
+    for cell in again {
+        say(format!("conformance: a second try decides: {cell}"));
+        if let Some(second) = second.iter().find(|second| second.place == cell.place) {
+            cell.clone_from(second);
+        }
     }
     Ok(())
 }
