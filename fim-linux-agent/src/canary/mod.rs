@@ -29,6 +29,9 @@ pub(crate) use place::{Place, make, places};
 
 /// After this an operation counts as not seen. A collector that is behind gets a second chance.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two rounds at least: of what a process writes to one file again and again the bpf programs
+/// tell every 250 ms.
+const APART: Duration = Duration::from_millis(500);
 /// What an agent with a problem is unhealthy by.
 const PART: &str = "canary";
 
@@ -225,12 +228,22 @@ impl Options {
             } else {
                 self.health.failed(PART, problems.join("; "));
             }
-            match moves.recv_timeout(self.interval) {
-                Ok(moved) => self.move_to(moved),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+            let ended = Instant::now();
+            let mut next = ended + self.interval;
+            loop {
+                match moves.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                    Ok(moved) => {
+                        self.move_to(moved);
+                        next = next.min(ended + APART);
+                    }
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return self.tear_down(),
+                }
             }
         }
+    }
+
+    fn tear_down(&self) {
         for place in &self.places {
             place.tear_down();
         }

@@ -155,7 +155,8 @@ fn it_goes_where_the_policy_goes() {
         at(&agent, "rounds on the other file system", |counts| {
             of_disk(counts) >= before + OPERATIONS.len() as u64
         });
-        assert_eq!(canaries(&disk).len(), 1);
+        // The round may be that of one which was on its way out.
+        at(&agent, "the canary is there", |_| canaries(&disk).len() == 1);
         replace(&[&watched]);
         at(&agent, "the canary has left", |_| canaries(&disk).is_empty());
     }
