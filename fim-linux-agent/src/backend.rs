@@ -253,10 +253,13 @@ fn start_fanotify(request: &Request<'_>, reason: &str) -> Result<Running, Fanoti
         tracing::warn!(%error, "/proc cannot be listed");
     }
     let (scope, watch_paths) = fanotify::scope_of(request.policy, &request.post);
-    let sync = feed.map(|mut feed| {
-        let table = Arc::clone(table);
-        Box::new(move || feed.drain(&mut lock(&table))) as fanotify::TakeIn
-    });
+    let sync: Box<dyn FnMut() + Send> = match feed {
+        Some(mut feed) => {
+            let table = Arc::clone(table);
+            Box::new(move || feed.drain(&mut lock(&table)))
+        }
+        None => Box::new(|| ()),
+    };
     let collector = FanotifyCollector::start(fanotify::Options {
         scope,
         watch_paths,

@@ -64,9 +64,6 @@ const REPLY: Duration = Duration::from_secs(10);
 #[cfg(test)]
 const SPILL: usize = 262_144;
 
-/// Applies what the process records have told so far to the table.
-pub type TakeIn = Box<dyn FnMut() + Send>;
-
 /// What a [`FanotifyCollector`] needs.
 pub struct Options {
     /// What is watched.
@@ -78,9 +75,9 @@ pub struct Options {
     pub ignore: Ignored,
     /// Whether what the agent's own process does is left out.
     pub ignore_self: bool,
-    /// Called before the processes of events are looked up in the table; `None`: nothing records
-    /// what processes do, and they have to be looked at while they are there.
-    pub sync: Option<TakeIn>,
+    /// Applies what the process records have told so far to the table; called before the
+    /// processes of events are looked up there.
+    pub sync: Box<dyn FnMut() + Send>,
     /// The processes.
     pub table: Arc<Mutex<Table>>,
     /// Into the pipeline.

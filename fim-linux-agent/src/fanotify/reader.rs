@@ -28,7 +28,7 @@ use super::marks::Marks;
 use super::outlet::Counters;
 use super::sys::{Group, MarkOn};
 use super::translate::{Patience, Translator};
-use super::{Scope, Standing, TakeIn};
+use super::{Scope, Standing};
 use crate::mounts::{self, MOUNTINFO, Mount};
 use crate::process::clock::Boot;
 
@@ -54,9 +54,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// A batch of nothing but writes is followed by a pause: the kernel merges the writes of one
 /// process to one file that come meanwhile, and a loop of small writes costs a handful of events.
 const WRITES_PAUSE: Duration = Duration::from_millis(5);
-/// Between taking in what is queued and waiting for more. Whoever does something to a file has to wake
-/// this thread if it waits, which costs several times what queueing the event does.
-const GATHER: Duration = Duration::from_millis(2);
 /// How often the process records are taken in while there are no events: their ring is small.
 const SYNC: Duration = Duration::from_millis(500);
 /// While the pipeline does not take everything, it is asked again after this long.
@@ -114,7 +111,7 @@ pub(super) struct Reader {
     pub(super) group: Group,
     pub(super) mask: u64,
     pub(super) translator: Translator,
-    pub(super) sync: Option<TakeIn>,
+    pub(super) sync: Box<dyn FnMut() + Send>,
     pub(super) commands: Commands,
     pub(super) standing: Arc<Mutex<Standing>>,
     pub(super) counters: Arc<Counters>,
@@ -125,8 +122,6 @@ pub(super) struct Reader {
     mounts: Vec<Mount>,
     /// When everything before had been read.
     complete: Timestamp,
-    /// When something was taken in last.
-    taken: Instant,
     /// The fence that was asked for last, and when it is due.
     fence: Option<(u64, Instant)>,
     /// The marks as they were set, where the kernel shows them; when they were there last, and are to
@@ -141,7 +136,7 @@ impl Reader {
         group: Group,
         mask: u64,
         translator: Translator,
-        sync: Option<TakeIn>,
+        sync: Box<dyn FnMut() + Send>,
         commands: Commands,
         standing: Arc<Mutex<Standing>>,
         counters: Arc<Counters>,
@@ -159,7 +154,6 @@ impl Reader {
             mountinfo: File::open(MOUNTINFO)?,
             mounts: mounts::all()?,
             complete: Timestamp::now(),
-            taken: Instant::now(),
             fence: None,
             marks: None,
             marked: Timestamp::now(),
@@ -270,7 +264,7 @@ impl Reader {
             let (readable, mounts) = self.wait(timeout);
             if !readable {
                 // What processes do is recorded although they do nothing to files.
-                self.sync();
+                (self.sync)();
             }
             while let Some(command) = self.next_command() {
                 match command {
@@ -301,13 +295,8 @@ impl Reader {
                     tracing::error!(%error, "mounts cannot be listed: new ones are not watched");
                 }
             }
-            if readable {
-                self.gather();
-                let only_writes = self.take_in();
-                self.taken = Instant::now();
-                if only_writes {
-                    self.pause(WRITES_PAUSE);
-                }
+            if readable && self.take_in() {
+                self.pause(WRITES_PAUSE);
             }
             self.look_after_marks();
             if self.translator.outlet.is_closed() {
@@ -339,22 +328,6 @@ impl Reader {
         (!group.is_empty(), mounts.intersects(PollFlags::PRI | PollFlags::ERR))
     }
 
-    /// Takes in what the process records tell.
-    fn sync(&mut self) {
-        if let Some(sync) = &mut self.sync {
-            sync();
-        }
-    }
-
-    /// Leaves more to gather if there was something just now. Not where processes have to be looked at
-    /// before they end.
-    fn gather(&self) {
-        let since = self.taken.elapsed();
-        if self.sync.is_some() && since < GATHER {
-            self.pause(GATHER - since);
-        }
-    }
-
     fn pause(&self, time: Duration) {
         let mut fds = [PollFd::new(&*self.commands.wake, PollFlags::IN)];
         let _ = poll_for(&mut fds, Some(time));
@@ -381,7 +354,7 @@ impl Reader {
             let end = self.raw.events();
             self.settle(end);
             // Processes first: who made these events has been recorded before them.
-            self.sync();
+            (self.sync)();
             let batch = self.raw.batch();
             let within = |limit| waiting.is_none_or(|since: Instant| since.elapsed() < limit);
             let patience = Patience {

@@ -130,7 +130,7 @@ impl Watch {
             watch_paths: vec![root.clone()],
             ignore: fim_common::ignored::Ignored::default(),
             ignore_self: false,
-            sync: None,
+            sync: Box::new(|| {}),
             table: Arc::new(Mutex::new(Table::new(process::Options::default()))),
             sender,
             losses: losses.clone(),

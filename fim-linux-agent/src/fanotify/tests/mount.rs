@@ -207,7 +207,7 @@ fn what_the_kernel_makes_up_is_not_watchable() {
         watch_paths: vec!["/proc/sys".into()],
         ignore: fim_common::ignored::Ignored::default(),
         ignore_self: true,
-        sync: None,
+        sync: Box::new(|| {}),
         table: Arc::new(Mutex::new(Table::new(process::Options::default()))),
         sender,
         losses: Losses::default(),

@@ -79,7 +79,7 @@ fn a_process_that_is_gone_is_named_by_its_records() {
     let mut watch = Watch::with(&tmpfs.path(), |options| {
         options.table = table;
         // What the ring would tell: an execution and an exit.
-        options.sync = Some(Box::new(move || {
+        options.sync = Box::new(move || {
             let tgid = loop {
                 match shared.load(std::sync::atomic::Ordering::Acquire) {
                     0 => std::thread::yield_now(),
@@ -103,7 +103,7 @@ fn a_process_that_is_gone_is_named_by_its_records() {
             let mut table = records.lock().unwrap();
             table.describe(description);
             table.exit(key, process::clock::Boot::now(), credentials);
-        }));
+        });
     });
     let file = tmpfs.path().join("f");
     let script = format!(": > {}", file.display());
