@@ -252,19 +252,17 @@ pub(super) fn event(
             }),
         };
         let covered = policy.covers(&draft.path).is_some();
-        let was_known = stored.is_some();
-        let stale = stored.as_ref().filter(|_| draft.action == Action::AttributesModified).cloned();
-        let stored_before = stored.clone();
-        let known = draft.known.clone().or(stored);
+        let nothing = ObjectState::default();
+        let known = draft.known.as_ref().or(stored.as_ref()).unwrap_or(&nothing);
         let before = match draft.action {
             Action::Created | Action::Linked | Action::Mounted | Action::Unmounted => None,
             // A rename changes none of these: the kernel's word is newer than the baseline's,
             // which does not follow the times of directories.
             Action::Moved => {
                 let unchanged = ObjectState { ctime: None, ..draft.after.clone() };
-                Some(overlay(&unchanged, &known.unwrap_or_default()))
+                Some(overlay(&unchanged, known))
             }
-            _ => Some(overlay(&draft.before, &known.unwrap_or_default())),
+            _ => Some(overlay(&draft.before, known)),
         };
         let (mut after, hash_state) = after(&draft, outcome, before.as_ref(), observer);
         if draft.action == Action::Moved
@@ -283,21 +281,21 @@ pub(super) fn event(
         if covered && !only_linked && !(draft.being_written && draft.action == Action::Updated) {
             let gone = hash_state == Some(HashState::Gone);
             if gone {
-                *to_know = doubt::left_of_gone(&draft, stored_before.as_ref(), &after);
+                *to_know = doubt::left_of_gone(&draft, stored.as_ref(), &after);
                 if to_know.is_none()
                     && let Err(error) = baseline.remove(&draft.path)
                 {
                     tracing::error!(%error, "the baseline cannot be written");
                 }
             } else {
-                let stale = stale.as_ref();
+                let stale = stored.as_ref().filter(|_| draft.action == Action::AttributesModified);
                 let state = doubt::to_store(&draft, before.as_ref(), stale, &after, hash_state);
                 *to_know = state.map(Cow::into_owned);
             }
         }
         if hash_state == Some(HashState::Gone)
             && draft.action == Action::Updated
-            && !was_known
+            && stored.is_none()
             && is_nameless(&draft.path)
         {
             return None;

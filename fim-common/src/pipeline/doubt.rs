@@ -63,41 +63,30 @@ pub(super) fn left_of_gone(
     stored: Option<&ObjectState>,
     after: &ObjectState,
 ) -> Option<ObjectState> {
-    // What had the name before, and is done to still: the baseline has what took the name.
-    let another = |stored: &&ObjectState| {
-        let object = draft.object.map(|object| object.inode);
-        object.zip(stored.inode).is_some_and(|(object, stored)| object != stored)
-    };
-    if matches!(draft.action, Action::Updated | Action::AttributesModified)
-        && let Some(stored) = stored.filter(another)
-    {
-        return Some(stored.clone());
-    }
     match draft.action {
-        // Nobody knows that anything was written, and nothing is told.
-        Action::Updated if draft.content == Content::Doubtful => stored.cloned(),
-        Action::Updated => {
-            let unknown = ObjectState {
-                size: None,
-                mtime: None,
-                ctime: None,
-                sha256: None,
-                ..stored?.clone()
-            };
-            Some(overlay(&draft.after, &unknown))
-        }
-        Action::AttributesModified => {
-            let unknown = ObjectState {
-                mode: None,
-                uid: None,
-                gid: None,
-                mtime: None,
-                ctime: None,
-                acl: None,
-                xattrs: None,
-                capabilities: None,
-                attributes: None,
-                ..stored?.clone()
+        Action::Updated | Action::AttributesModified => {
+            let stored = stored?;
+            // What had the name before, and is done to still: the baseline has what took the name.
+            let object = draft.object.map(|object| object.inode);
+            let another = object.zip(stored.inode).is_some_and(|(object, stored)| object != stored);
+            let is_content = draft.action == Action::Updated;
+            // Or nobody knows that anything was written, and nothing is told.
+            if another || (is_content && draft.content == Content::Doubtful) {
+                return Some(stored.clone());
+            }
+            let unknown = ObjectState { mtime: None, ctime: None, ..stored.clone() };
+            let unknown = match is_content {
+                true => ObjectState { size: None, sha256: None, ..unknown },
+                false => ObjectState {
+                    mode: None,
+                    uid: None,
+                    gid: None,
+                    acl: None,
+                    xattrs: None,
+                    capabilities: None,
+                    attributes: None,
+                    ..unknown
+                },
             };
             Some(overlay(&draft.after, &unknown))
         }
