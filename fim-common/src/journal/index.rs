@@ -3,7 +3,8 @@
 //! is missing or does not fit. The journal is the truth: an index only says where not to look.
 //!
 //! Of each block of 256 KiB of lines: its times, and a Bloom filter over what its events have:
-//! paths with all their parents, their last components and how those begin and end, users, processes, actions, rules, alerts.
+//! paths with all their parents, their last components and how those begin and end, users,
+//! processes, actions, rules, alerts.
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -87,21 +87,18 @@ impl Search {
             filter.processes.iter().map(|name| (Term::Process(name).hash(), end(name))).collect(),
             true,
         );
-        let paths: Option<Vec<u64>> = filter.paths.iter().map(path_term).collect();
-        terms.extend(paths.filter(|paths| !paths.is_empty()));
-        let texts: Option<Vec<String>> = filter.paths.iter().map(path_text).collect();
-        if let Some(texts) = texts.filter(|texts| !texts.is_empty()) {
+        // What every path that matches has, where there is something of each pattern.
+        for term in [path_term, name_term] {
+            let found: Option<Vec<u64>> = filter.paths.iter().map(term).collect();
+            terms.extend(found.filter(|found| !found.is_empty()));
+        }
+        for text in [path_text, name_text] {
+            let texts: Option<Vec<String>> = filter.paths.iter().map(text).collect();
+            let Some(texts) = texts.filter(|texts| !texts.is_empty()) else { continue };
             // Exact bytes in base64 have no text that could be looked for.
             let encoded = Finder::new("\"path_b64\"").into_owned();
             let texts = texts.iter().map(|text| Finder::new(text).into_owned());
             needles.push(texts.chain([encoded]).collect());
-        }
-        let names: Option<Vec<u64>> = filter.paths.iter().map(name_term).collect();
-        terms.extend(names.filter(|names| !names.is_empty()));
-        let texts: Option<Vec<String>> = filter.paths.iter().map(name_text).collect();
-        if let Some(texts) = texts.filter(|texts| !texts.is_empty()) {
-            let texts = texts.iter().map(|text| Finder::new(text).into_owned());
-            needles.push(texts.chain([Finder::new("\"path_b64\"").into_owned()]).collect());
         }
         if filter.alerts {
             terms.push(vec![Term::Alert.hash()]);
@@ -180,8 +177,7 @@ fn name_term(pattern: &Pattern) -> Option<u64> {
 /// What stands in a line with a path that matches below a base, as JSON has it.
 fn name_text(pattern: &Pattern) -> Option<String> {
     let text = pattern.longest_text().filter(|_| !cfg!(windows))?;
-    let text = quoted(std::str::from_utf8(text).ok()?);
-    Some(text.trim_start_matches('"').trim_end_matches('"').to_owned())
+    Some(part_of_quoted(std::str::from_utf8(text).ok()?))
 }
 
 /// What stands in a line with a path that matches, as JSON has it.
@@ -190,7 +186,12 @@ fn path_text(pattern: &Pattern) -> Option<String> {
         base if base == Path::new("/") => std::str::from_utf8(pattern.longest_text()?).ok()?,
         base => base.to_str()?,
     };
-    Some(quoted(text).trim_start_matches('"').trim_end_matches('"').to_owned())
+    Some(part_of_quoted(text))
+}
+
+/// As JSON has it in the middle of a text.
+fn part_of_quoted(text: &str) -> String {
+    quoted(text).trim_start_matches('"').trim_end_matches('"').to_owned()
 }
 
 /// As JSON has it.
