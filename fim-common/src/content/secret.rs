@@ -32,7 +32,7 @@ pub(super) fn has_private_key(bytes: &[u8]) -> bool {
 /// Whether a file is secret although no rule says anything: password hashes, private keys,
 /// credentials.
 pub fn is_secret_by_default(path: &Path) -> bool {
-    const NAMES: [&str; 22] = [
+    const NAMES: [&str; 18] = [
         "shadow",
         "shadow-",
         "gshadow",
@@ -44,10 +44,6 @@ pub fn is_secret_by_default(path: &Path) -> bool {
         "master.passwd",
         "krb5.keytab",
         "sudo.key",
-        "id_rsa",
-        "id_dsa",
-        "id_ecdsa",
-        "id_ed25519",
         ".netrc",
         ".pgpass",
         ".my.cnf",
@@ -88,7 +84,7 @@ pub fn is_secret_by_default(path: &Path) -> bool {
     .iter()
     .find_map(|ending| name.strip_suffix(ending))
     .unwrap_or(name);
-    // `id_ed25519_work`, but not what is public of it.
+    // `id_ed25519`, `id_ed25519_work`, but not what is public of it.
     let is_ssh_key = ["id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"]
         .iter()
         .any(|known| stem.starts_with(known) && !stem.ends_with(".pub"));

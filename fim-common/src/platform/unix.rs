@@ -145,19 +145,20 @@ pub(crate) fn writable(file: &File) -> io::Result<Option<String>> {
         )));
     }
     let owner = metadata.uid();
-    // Whoever may run fim may write to their own configuration.
-    let foreign = owner != 0 && owner != rustix::process::geteuid().as_raw();
-    Ok(foreign.then(|| format!("it belongs to user {owner} (chown root)")))
+    Ok(is_foreign(owner).then(|| format!("it belongs to user {owner} (chown root)")))
+}
+
+/// Whoever may run fim may write to their own configuration.
+fn is_foreign(owner: u32) -> bool {
+    owner != 0 && owner != rustix::process::geteuid().as_raw()
 }
 
 /// Who else can put another configuration in its place, and what to do about it: whoever can write to
 /// a directory above it, or to one above a link to it, can rename and replace what is in it.
 pub(crate) fn replaceable(path: &Path) -> io::Result<Option<String>> {
-    let us = rustix::process::geteuid().as_raw();
-    let foreign = |owner: u32| owner != 0 && owner != us;
     let named = std::path::absolute(path)?;
     let owner = std::fs::symlink_metadata(&named)?.uid();
-    if foreign(owner) {
+    if is_foreign(owner) {
         return Ok(Some(format!("it is a link of user {owner} (chown -h root)")));
     }
     let real = named.canonicalize()?;
@@ -166,7 +167,7 @@ pub(crate) fn replaceable(path: &Path) -> io::Result<Option<String>> {
         let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
         let shown = directory.display();
         let why = match () {
-            () if foreign(owner) => format!("belongs to user {owner} (chown root)"),
+            () if is_foreign(owner) => format!("belongs to user {owner} (chown root)"),
             // In one like /tmp nobody renames what is somebody else's.
             () if mode & 0o022 != 0 && mode & 0o1000 == 0 => {
                 format!("has the mode {mode:04o} (chmod go-w)")
