@@ -228,19 +228,19 @@ impl Table {
             (live && stat.start_ticks == key.start / TICK)
                 .then(|| fs::read_to_string(directory.join("cgroup")).ok())?
         });
-        let mut container = match (&file, &recorded) {
-            (Some(file), _) => {
-                self.cgroups.learn(file);
-                cgroup::container_of_file(file)
-            }
-            (None, Some(_)) => (None, None),
-            (None, None) => self.cgroups.path(id).map(cgroup::container).unwrap_or_default(),
-        };
+        let in_file = file.as_deref().map(|file| {
+            self.cgroups.learn(file);
+            cgroup::container_of_file(file)
+        });
         // It is gone, and its control group perhaps too: then /proc has nothing, or the root while
         // somebody has still to wait for it.
-        if let (None, None, Some(path)) = (&container.0, &container.1, recorded) {
-            container = cgroup::container(&path);
-        }
+        let elsewhere = || match &recorded {
+            Some(path) => Some(cgroup::container(path)),
+            None if file.is_none() => self.cgroups.path(id).map(cgroup::container),
+            None => None,
+        };
+        let is_named = |found: &(Option<_>, Option<_>)| found.0.is_some() || found.1.is_some();
+        let container = in_file.filter(is_named).or_else(elsewhere).unwrap_or_default();
         let entries = self.entries.get_mut(&key.tgid).into_iter().flatten();
         if let Some(entry) = entries.rev().find(|entry| entry.key() == key) {
             entry.container = Some(container.clone());
