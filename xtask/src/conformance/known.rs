@@ -87,19 +87,19 @@ pub(crate) fn problems(cells: &[Cell]) -> Vec<String> {
 
 /// Whether it is worse than the list says.
 pub(crate) fn is_worse(cell: &Cell) -> bool {
-    problem(cell).is_some() && cell.grade < expected(cell)
+    otherwise(cell).is_some_and(|expected| cell.grade < expected)
 }
 
-fn expected(cell: &Cell) -> Grade {
-    find(&cell.place).map_or(Grade::Exact, |known| known.grade)
+/// What the list says, where that is not what the cell is.
+fn otherwise(cell: &Cell) -> Option<Grade> {
+    let known = find(&cell.place);
+    let expected = known.map_or(Grade::Exact, |known| known.grade);
+    let fits = cell.grade == expected || known.is_some_and(|known| known.allows(cell.grade));
+    (!fits).then_some(expected)
 }
 
 fn problem(cell: &Cell) -> Option<String> {
-    let known = find(&cell.place);
-    let expected = expected(cell);
-    if cell.grade == expected || known.is_some_and(|known| known.allows(cell.grade)) {
-        return None;
-    }
+    let expected = otherwise(cell)?;
     let direction = if cell.grade < expected { "worse" } else { "better" };
     Some(format!("{cell}; {direction} than the list says, which is {}", expected.name()))
 }
