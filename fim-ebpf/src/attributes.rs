@@ -6,7 +6,7 @@ use fim_common::record::{Hook, Op, flag};
 use crate::{
     count,
     draft::{self, Draft, NO_ATTRS, attrs},
-    maps::{PENDING, Pending, PendingKey, WRITTEN},
+    maps::{PENDING, Pending, PendingKey},
     mem::{Memory, Typed},
     names::take,
     offsets as off,
@@ -77,11 +77,6 @@ pub(crate) unsafe fn attributes_set(dentry: *const u8, iattr: *const u8, ret: i3
         } else {
             draft.actor();
             (*draft.body).after = attrs::<Typed>(inode);
-            if let Some(written) = WRITTEN.get(inode as u64)
-                && written.is_of(&pending.object)
-            {
-                (*draft.body).writers = written.writers;
-            }
         }
         draft.send();
     }

@@ -5,7 +5,7 @@ use fim_common::record::{Hook, Op, flag};
 use crate::{
     count,
     draft::{self, Draft, attrs, copy_name},
-    maps::{PENDING, Pending, PendingKey, PendingRename, RENAMES, SCRATCH, Scratch, WRITTEN},
+    maps::{PENDING, Pending, PendingKey, PendingRename, RENAMES, SCRATCH, Scratch},
     mem::{self, Memory, Typed},
     offsets as off, record,
     scope::{self, object},
@@ -166,12 +166,6 @@ pub(crate) unsafe fn linked(old: *const u8, new: *const u8, ret: i32) {
                 draft.flag(flag::NAMELESS);
             }
             (*draft.body).after = after;
-            let identity = object::<Typed>(inode);
-            if let Some(written) = WRITTEN.get(inode as u64)
-                && written.is_of(&identity)
-            {
-                (*draft.body).writers = written.writers;
-            }
         }
         (*draft.body).object = object::<Typed>(inode);
         draft.send();

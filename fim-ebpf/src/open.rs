@@ -198,7 +198,7 @@ pub(crate) unsafe fn opened(file: *const u8) {
                 reserved: 0,
             };
             let _ = FILES.insert(file as u64, open, 0);
-            (*draft.body).writers = one_more_writer(inode, &identity);
+            one_more_writer(inode, &identity);
             if created {
                 draft.flag(flag::OPENED_WRITE);
             }
@@ -226,21 +226,20 @@ fn just_changed(attrs: &Attrs, time: u64) -> bool {
 }
 
 #[inline(always)]
-unsafe fn one_more_writer(inode: *const u8, identity: &Object) -> u32 {
-    if let Some(written) = WRITTEN.get_ptr_mut(inode as u64) {
-        // SAFETY: a map value; two CPUs may open the file at once, hence atomic.
-        unsafe {
-            if (*written).is_of(identity) {
-                atomic::add_u32(&raw mut (*written).writers, 1);
-            } else {
-                // Another object has the address now.
-                written.write(Written::new(identity, 1));
-            }
-            return (*written).writers;
+unsafe fn one_more_writer(inode: *const u8, identity: &Object) {
+    let Some(written) = WRITTEN.get_ptr_mut(inode as u64) else {
+        let _ = WRITTEN.insert(inode as u64, Written::new(identity, 1), 0);
+        return;
+    };
+    // SAFETY: a map value; two CPUs may open the file at once, hence atomic.
+    unsafe {
+        if (*written).is_of(identity) {
+            atomic::add_u32(&raw mut (*written).writers, 1);
+        } else {
+            // Another object has the address now.
+            written.write(Written::new(identity, 1));
         }
     }
-    let _ = WRITTEN.insert(inode as u64, Written::new(identity, 1), 0);
-    1
 }
 
 /// When a file description ends: __fput().
@@ -317,7 +316,6 @@ pub(crate) unsafe fn time_updated(inode: *const u8) {
         let identity = object::<Typed>(inode);
         let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         let now = bpf_ktime_get_boot_ns();
-        let mut writers = 0;
         let mut known = false;
         match WRITTEN.get_ptr_mut(inode as u64) {
             Some(written) if (*written).is_of(&identity) => {
@@ -328,7 +326,6 @@ pub(crate) unsafe fn time_updated(inode: *const u8) {
                 }
                 (*written).tgid = tgid;
                 (*written).reported = now;
-                writers = (*written).writers;
                 known = true;
             }
             _ => {}
@@ -355,7 +352,6 @@ pub(crate) unsafe fn time_updated(inode: *const u8) {
             let written = Written { reported: now, tgid, ..Written::new(&identity, 0) };
             let _ = WRITTEN.insert(inode as u64, written, 0);
         }
-        (*draft.body).writers = writers;
         (*draft.body).object = identity;
         (*draft.body).after = attrs::<Typed>(inode);
         if (*draft.body).after.nlink == 0 {

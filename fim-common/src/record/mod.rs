@@ -427,8 +427,8 @@ pub struct FileBody {
     pub root: u32,
     /// The same for `path2`.
     pub root2: u32,
-    /// Descriptions still open for writing on this object, this one not counted. Of a failed
-    /// attempt: how many of the same process were not told before it.
+    /// CloseWrite: descriptions still open for writing on this object, this one not counted. Of a
+    /// failed attempt: how many of the same process were not told before it. Else 0.
     pub writers: u32,
     /// The object operated on.
     pub object: Object,
