@@ -6,7 +6,7 @@ use std::ops::Deref;
 use base64::Engine as _;
 use serde::Deserialize;
 
-use crate::event::{Action, Kind};
+use crate::event::{Action, Event, Kind, actor};
 
 /// The part of an event that filters look at. Times are compared as the line has them.
 #[derive(Debug, Deserialize)]
@@ -19,6 +19,9 @@ pub(super) struct Brief<'l> {
     /// `file.*`.
     #[serde(borrow, default)]
     pub(super) file: Path<'l>,
+    /// `registry.*`.
+    #[serde(borrow, default)]
+    pub(super) registry: Path<'l>,
     /// `process.*`.
     #[serde(borrow, default)]
     pub(super) process: Process<'l>,
@@ -127,6 +130,51 @@ impl Deref for Text<'_> {
     }
 }
 
+impl<'l> Text<'l> {
+    fn of(text: &'l str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+
+    fn some(text: Option<&'l String>) -> Option<Self> {
+        text.map(|text| Self::of(text))
+    }
+}
+
+impl<'l> Brief<'l> {
+    /// Of an event: what its line says.
+    pub(super) fn of(event: &'l Event) -> Self {
+        let user = event.user.as_deref();
+        let id = |user: Option<&'l actor::UserId>| UserId {
+            id: user.map(|user| Text::of(&user.id)),
+            name: Text::some(user.and_then(|user| user.name.as_ref())),
+        };
+        let process = event.process.as_deref();
+        Self {
+            event: Meta { action: event.event.action, kind: event.event.kind },
+            rule: Named { name: event.rule.as_ref().map(|rule| Text::of(&rule.name)) },
+            file: Path { path: event.file.as_ref().map(|file| Text::of(&file.path)) },
+            registry: Path { path: event.registry.as_ref().map(|key| Text::of(&key.path)) },
+            process: Process {
+                name: Text::some(process.and_then(|process| process.name.as_ref())),
+                executable: Text::some(process.and_then(|process| process.executable.as_ref())),
+            },
+            user: User {
+                id: Text::some(user.and_then(|user| user.id.as_ref())),
+                name: Text::some(user.and_then(|user| user.name.as_ref())),
+                effective: id(user.and_then(|user| user.effective.as_ref())),
+                audit: id(user.and_then(|user| user.audit.as_ref())),
+            },
+            fim: Fim {
+                path_b64: Text::some(event.fim.path_b64.as_ref()),
+                link_path: Text::some(event.fim.link_path.as_ref()),
+                before: Path {
+                    path: Text::some(event.fim.before.as_ref().and_then(|side| side.path.as_ref())),
+                },
+            },
+        }
+    }
+}
+
 impl Brief<'_> {
     /// Every path that it is about, as bytes.
     pub(super) fn paths(&self) -> impl Iterator<Item = Cow<'_, [u8]>> {
@@ -137,7 +185,8 @@ impl Brief<'_> {
             Some(exact) => Some(Cow::Owned(exact)),
             None => self.file.path.as_ref().map(|path| Cow::Borrowed(path.as_bytes())),
         };
-        let others = [&self.fim.before.path, &self.fim.link_path].into_iter().flatten();
+        let others = [&self.fim.before.path, &self.fim.link_path, &self.registry.path];
+        let others = others.into_iter().flatten();
         path.into_iter().chain(others.map(|path| Cow::Borrowed(path.as_bytes())))
     }
 

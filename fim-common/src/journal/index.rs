@@ -1,6 +1,7 @@
 //! What may be in each block of a closed segment, so that most of a journal need not be read: a
-//! file beside the segment (`journal-000000000001.index`), made when it is closed, and anew when it
-//! is missing or does not fit. The journal is the truth: an index only says where not to look.
+//! file beside the segment (`journal-000000000001.index`), gathered as its events are written, and made
+//! anew when it is missing or does not fit. The journal is the truth: an index only says where not to
+//! look.
 //!
 //! Of each block of 256 KiB of lines: its times, and a Bloom filter over what its events have:
 //! paths with all their parents, their last components and how those begin and end, users,
@@ -8,6 +9,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +19,7 @@ use super::brief::Brief;
 use super::recover::MAXIMUM_LINE;
 use crate::durable::write_beside;
 use crate::event::Kind;
-use crate::platform;
+use crate::{platform, policy};
 
 /// Bytes of lines in a block. A block has some 170 events.
 const BLOCK: u64 = 256 * 1024;
@@ -25,7 +27,7 @@ const BLOCK: u64 = 256 * 1024;
 /// is read in vain.
 const BITS: usize = 10;
 const PROBES: u32 = 7;
-const MAGIC: &[u8; 8] = b"fimidx03";
+const MAGIC: &[u8; 8] = b"fimidx04";
 /// `2026-11-22T19:50:01.393327336Z`.
 const TIME: usize = 30;
 
@@ -176,7 +178,7 @@ impl Reader<'_> {
     }
 }
 
-/// Makes the index of a closed segment.
+/// Makes the index of a closed segment from its lines.
 ///
 /// # Errors
 /// What the system says; then there is none, and the segment is read.
@@ -184,9 +186,7 @@ pub(super) fn build(segment: &Path) -> io::Result<Vec<Block>> {
     let file = File::open(segment)?;
     let before = fit(&file)?;
     let mut reader = BufReader::with_capacity(1 << 20, &file);
-    let mut blocks = Vec::new();
-    let mut building = Building::default();
-    let mut offset = 0;
+    let mut gathered = Gathered::default();
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -194,25 +194,37 @@ pub(super) fn build(segment: &Path) -> io::Result<Vec<Block>> {
         if length == 0 {
             break;
         }
-        building.line(line.trim_ascii_end());
-        building.length += length;
-        if building.length >= BLOCK {
-            let length = building.length;
-            blocks.push(building.block(offset));
-            offset += length;
-        }
-    }
-    if building.length > 0 {
-        blocks.push(building.block(offset));
+        let brief = serde_json::from_slice::<Brief>(line.trim_ascii_end()).ok();
+        gathered.line(brief.as_ref(), &line, length);
     }
     if fit(&file)? != before {
         return Err(io::Error::other("the segment was changed meanwhile"));
     }
+    let blocks = gathered.blocks();
+    write(segment, before, &blocks)?;
+    Ok(blocks)
+}
+
+/// Keeps what was gathered of a segment while it was written.
+///
+/// # Errors
+/// What the system says, and when it is not all that the segment has.
+pub(super) fn keep(segment: &Path, gathered: Gathered) -> io::Result<()> {
+    let fit = fit(&File::open(segment)?)?;
+    let blocks = gathered.blocks();
+    let [length, ..] = fit;
+    if blocks.last().map_or(0, |block| block.offset + block.length) != length {
+        return Err(io::Error::other("the segment has other lines than were gathered"));
+    }
+    write(segment, fit, &blocks)
+}
+
+fn write(segment: &Path, fit: [u64; 3], blocks: &[Block]) -> io::Result<()> {
     let mut bytes = MAGIC.to_vec();
-    for number in before.into_iter().chain([blocks.len() as u64]) {
+    for number in fit.into_iter().chain([blocks.len() as u64]) {
         bytes.extend(number.to_le_bytes());
     }
-    for block in &blocks {
+    for block in blocks {
         bytes.extend(block.offset.to_le_bytes());
         bytes.extend(block.length.to_le_bytes());
         bytes.extend(block.times.0);
@@ -222,8 +234,69 @@ pub(super) fn build(segment: &Path) -> io::Result<Vec<Block>> {
     }
     let sum = Sha256::digest(&bytes);
     bytes.extend(sum);
-    write_beside(&path(segment), &bytes, 0o600, false)?;
-    Ok(blocks)
+    write_beside(&path(segment), &bytes, 0o600, false)
+}
+
+/// Blocks of a segment so far.
+#[derive(Default)]
+pub(super) struct Gathered {
+    blocks: Vec<Block>,
+    building: Building,
+    /// Where the block that is gathered begins.
+    offset: u64,
+}
+
+impl std::fmt::Debug for Gathered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gathered").field("blocks", &self.blocks.len()).finish_non_exhaustive()
+    }
+}
+
+impl Gathered {
+    /// The next line, of `length` bytes with its newline; `None`: it is no event.
+    pub(super) fn line(&mut self, brief: Option<&Brief<'_>>, line: &[u8], length: u64) {
+        match brief.zip(time_of(line)) {
+            Some((brief, time)) => self.building.event(brief, time),
+            None => self.building.is_opaque = true,
+        }
+        self.building.length += length;
+        if self.building.length >= BLOCK {
+            self.end_block();
+        }
+    }
+
+    fn end_block(&mut self) {
+        let block = self.building.block(self.offset);
+        self.offset += block.length;
+        self.blocks.push(block);
+    }
+
+    fn blocks(mut self) -> Vec<Block> {
+        if self.building.length > 0 {
+            self.end_block();
+        }
+        self.blocks
+    }
+}
+
+/// Leaves a number that is a hash already as it is.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
 }
 
 /// A block that is gathered.
@@ -231,17 +304,15 @@ pub(super) fn build(segment: &Path) -> io::Result<Vec<Block>> {
 struct Building {
     length: u64,
     times: Option<(TimeText, TimeText)>,
-    terms: HashSet<u64>,
+    terms: HashSet<u64, BuildHasherDefault<AsItIs>>,
+    /// The directory that was met last: of it and those above it there are terms.
+    directory: Vec<u8>,
     /// A line of it is no event, or has no time: it may have everything.
     is_opaque: bool,
 }
 
 impl Building {
-    fn line(&mut self, line: &[u8]) {
-        let (Ok(brief), Some(time)) = (serde_json::from_slice::<Brief>(line), time_of(line)) else {
-            self.is_opaque = true;
-            return;
-        };
+    fn event(&mut self, brief: &Brief<'_>, time: TimeText) {
         let (first, last) = self.times.unwrap_or((time, time));
         self.times = Some((first.min(time), last.max(time)));
         self.terms.insert(Term::Action(brief.event.action.as_str()).hash());
@@ -252,16 +323,29 @@ impl Building {
         self.terms.extend(brief.users().map(|name| Term::User(name).hash()));
         self.terms.extend(brief.process_names().map(|name| Term::Process(name).hash()));
         for path in brief.paths() {
-            self.terms.insert(Term::Path(&path).hash());
-            let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-            self.terms.insert(Term::Name(last).hash());
-            let starts = STARTS.iter().filter_map(|&length| last.get(..length));
-            self.terms.extend(starts.map(|start| Term::Start(start).hash()));
-            self.terms.extend(end(last).map(Term::hash));
-            for slash in memchr::memchr_iter(b'/', &path).filter(|at| *at > 0) {
-                self.terms.insert(Term::Path(path.get(..slash).unwrap_or_default()).hash());
-            }
+            let path = platform::os_str(&path);
+            self.path(&policy::subject(Path::new(&path)));
         }
+    }
+
+    fn path(&mut self, path: &[u8]) {
+        self.terms.insert(Term::Path(path).hash());
+        let slash = memchr::memrchr(b'/', path);
+        let last = path.get(slash.map_or(0, |slash| slash + 1)..).unwrap_or_default();
+        self.terms.insert(Term::Name(last).hash());
+        let starts = STARTS.iter().filter_map(|&length| last.get(..length));
+        self.terms.extend(starts.map(|start| Term::Start(start).hash()));
+        self.terms.extend(end(last).map(Term::hash));
+        let directory = path.get(..slash.unwrap_or(0)).unwrap_or_default();
+        if directory.is_empty() || directory == self.directory {
+            return;
+        }
+        let slashes = memchr::memchr_iter(b'/', directory).filter(|at| *at > 0);
+        for end in slashes.chain([directory.len()]) {
+            self.terms.insert(Term::Path(path.get(..end).unwrap_or_default()).hash());
+        }
+        self.directory.clear();
+        self.directory.extend_from_slice(directory);
     }
 
     fn block(&mut self, offset: u64) -> Block {

@@ -38,6 +38,7 @@ pub mod seal;
 mod sync;
 pub mod verify;
 
+use brief::Brief;
 use chain::Head;
 pub use error::JournalError;
 pub use key::{Key, KeyError};
@@ -83,6 +84,8 @@ pub struct Journal {
     /// When the first line was written that is not synchronised yet.
     unsynced: Option<Instant>,
     syncer: Syncer,
+    /// What the index of the segment is to have; `None`: it has lines that are not in it.
+    index: Option<Box<index::Gathered>>,
     aged: Instant,
     full: bool,
 }
@@ -130,6 +133,7 @@ impl Journal {
             notices: std::mem::take(&mut end.notices),
             unsynced: None,
             syncer,
+            index: (end.length == 0).then(Box::default),
             aged: Instant::now(),
             full: false,
         };
@@ -156,6 +160,10 @@ impl Journal {
         self.buffer.push(b'\n');
         self.entries += 1;
         let line = self.buffer.len() - before;
+        if let Some(index) = &mut self.index {
+            let text = self.buffer.get(before..).unwrap_or_default();
+            index.line(Some(&Brief::of(event)), text, line as u64);
+        }
         let gathered = self.length + self.buffer.len() as u64;
         if self.buffer.len() >= WRITE_AT || gathered >= self.options.segment_bytes {
             match self.flush() {
@@ -169,6 +177,7 @@ impl Journal {
                     self.buffer.truncate(self.buffer.len().saturating_sub(line));
                     self.head = head;
                     self.entries -= 1;
+                    self.index = None;
                     return Err(error);
                 }
             }
@@ -373,7 +382,8 @@ impl Journal {
                 .close(&self.path, &statement, key)
                 .map_err(|source| JournalError::io(&self.path, source))?;
         }
-        self.syncer.ask(sync::Job::Index(self.path.clone()));
+        let gathered = self.index.replace(Box::default());
+        self.syncer.ask(sync::Job::Index(self.path.clone(), gathered));
         self.number += 1;
         self.path = path;
         self.file = file;

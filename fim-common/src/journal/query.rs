@@ -167,21 +167,24 @@ fn path_term(pattern: &Pattern) -> Option<u64> {
     }
 }
 
-/// What the index has of every path that matches, by its last component. (On Windows upper and lower
-/// case are the same, and a name has no such term.)
+/// What the index has of every path that matches, by its last component.
 fn name_term(pattern: &Pattern) -> Option<u64> {
-    let (start, end) = pattern.last_ends().filter(|_| !cfg!(windows))?;
+    let (start, end) = pattern.last_ends()?;
     Some(index::start(start).or_else(|| index::end(end))?.hash())
 }
 
-/// What stands in a line with a path that matches below a base, as JSON has it.
+/// What stands in a line with a path that matches below a base, as JSON has it. (A path of Windows can
+/// be spelt in many ways.)
 fn name_text(pattern: &Pattern) -> Option<String> {
-    let text = pattern.longest_text().filter(|_| !cfg!(windows))?;
+    let text = pattern.longest_text().filter(|_| !pattern.folds_case())?;
     Some(part_of_quoted(std::str::from_utf8(text).ok()?))
 }
 
 /// What stands in a line with a path that matches, as JSON has it.
 fn path_text(pattern: &Pattern) -> Option<String> {
+    if pattern.folds_case() {
+        return None;
+    }
     let text = match pattern.base() {
         base if base == Path::new("/") => std::str::from_utf8(pattern.longest_text()?).ok()?,
         base => base.to_str()?,

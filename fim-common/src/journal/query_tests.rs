@@ -7,7 +7,7 @@ use super::tests::event;
 use super::*;
 use crate::baseline::test_volume::tempdir;
 use crate::event::actor::{Process, User};
-use crate::event::{self, Action};
+use crate::event::{self, Action, Registry};
 use crate::policy::Pattern;
 
 /// 400 events in many segments, each different.
@@ -140,6 +140,66 @@ fn each_filter_finds_what_is_there_with_and_without_an_index() {
     assert!(index::read(&all[5]).is_none());
     let users = vec!["user9".to_owned()];
     assert!(!found(directory.path(), Filter { users, ..Filter::default() }).is_empty());
+}
+
+#[test]
+fn what_is_gathered_is_what_the_lines_have() {
+    let directory = written();
+    let all = segments(directory.path()).unwrap();
+    // A thread that is behind leaves some out.
+    let mut compared = 0;
+    for path in &all[..all.len() - 1] {
+        let Some(gathered) = index::read(path) else { continue };
+        assert_eq!(gathered, index::build(path).unwrap(), "{}", path.display());
+        compared += 1;
+    }
+    assert!(compared > 0);
+    // Of a segment that another run began, some lines were not seen.
+    let options = JournalOptions { segment_bytes: 8192, ..Default::default() };
+    let mut journal = Journal::open(directory.path(), options).unwrap();
+    let last = journal.path().to_owned();
+    for number in 1..=20 {
+        journal.append(&event(number)).unwrap();
+    }
+    journal.flush().unwrap();
+    assert_ne!(journal.path(), last);
+    drop(journal);
+    let index = index::read(&last).unwrap();
+    assert_eq!(index, index::build(&last).unwrap());
+    let blocks: u64 = index.iter().map(|block| block.length).sum();
+    assert_eq!(blocks, fs::metadata(&last).unwrap().len());
+}
+
+#[test]
+fn paths_of_windows_are_found_however_they_are_spelt() {
+    let directory = tempdir();
+    let options = JournalOptions { segment_bytes: 8192, ..Default::default() };
+    let mut journal = Journal::open(directory.path(), options).unwrap();
+    for number in 0..40 {
+        let mut event = event(number + 1);
+        if number % 2 == 0 {
+            let file = event.file.as_mut().unwrap();
+            file.path = format!("C:\\Windows\\System32\\Driver{number}.SYS");
+        } else {
+            event.file = None;
+            let path = format!("HKLM\\SOFTWARE\\Key {number}\\Value");
+            event.registry = Some(Box::new(Registry { path, ..Registry::default() }));
+        }
+        journal.append(&event).unwrap();
+    }
+    drop(journal);
+    assert!(segments(directory.path()).unwrap().len() > 2);
+    let found = |text: &str| {
+        let paths = Pattern::parse_windows(text).unwrap();
+        found(directory.path(), Filter { paths, ..Filter::default() })
+    };
+    assert_eq!(found("c:/windows/system32/driver4.sys"), [4]);
+    assert_eq!(found("C:\\Windows\\*\\driver1?.sys"), [10, 12, 14, 16, 18]);
+    assert_eq!(found("/**/driver30.SYS"), [30]);
+    assert_eq!(found("C:\\WINDOWS").len(), 20);
+    assert_eq!(found("HKLM\\Software\\Key 7"), [7]);
+    assert_eq!(found("HKLM\\Software\\*\\value").len(), 20);
+    assert!(found("C:\\Win").is_empty() && found("HKLM\\Software\\Key").is_empty());
 }
 
 #[test]

@@ -14,8 +14,8 @@ use super::{Key, index};
 pub(super) enum Job {
     /// To synchronise a segment.
     Sync(Box<Written>),
-    /// To make the index of a closed segment.
-    Index(PathBuf),
+    /// To make the index of a closed segment, of what was gathered of it, if that is all.
+    Index(PathBuf, Option<Box<index::Gathered>>),
 }
 
 /// What is to be synchronised and then said of it.
@@ -54,9 +54,13 @@ impl Syncer {
                 while let Ok(job) = inbox.recv() {
                     let job = match job {
                         Job::Sync(job) => job,
-                        Job::Index(path) => {
+                        Job::Index(path, gathered) => {
+                            let made = match gathered {
+                                Some(gathered) => index::keep(&path, *gathered),
+                                None => index::build(&path).map(drop),
+                            };
                             // It is made by whoever needs it, if not here.
-                            if let Err(error) = index::build(&path) {
+                            if let Err(error) = made {
                                 tracing::debug!(%error, "no index of a segment");
                             }
                             continue;

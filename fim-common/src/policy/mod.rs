@@ -47,7 +47,7 @@ pub use rule::{DEFAULT_MAX_HASH_SIZE, DEFAULT_SEVERITY, Operations, Rule};
 pub use sets::{BUILT_IN, BuiltIn, Platform, RegistryItem, Set, recommended, rules_of};
 pub use standing::{Circumstances, Expect, Standing};
 pub use watch::Watch;
-pub(crate) use windows::is_absolute as is_absolute_windows;
+pub(crate) use windows::{is_absolute as is_absolute_windows, subject};
 
 use pattern::trimmed;
 

@@ -27,6 +27,7 @@ pub struct Pattern {
     source: Arc<str>,
     base: PathBuf,
     extent: Extent,
+    folds_case: bool,
 }
 
 impl Pattern {
@@ -41,6 +42,7 @@ impl Pattern {
         let patterns = glob::parse(text)?.into_iter().map(|parsed| Self {
             source: Arc::clone(&source),
             base: parsed.base.into(),
+            folds_case: false,
             extent: match parsed.tail.is_empty() {
                 true => Extent::Tree,
                 false => Extent::Glob(parsed.tail),
@@ -60,7 +62,7 @@ impl Pattern {
         let parsed = Self::parse(&super::windows::key(text))?;
         Ok(parsed
             .into_iter()
-            .map(|pattern| Self { source: Arc::clone(&source), ..pattern })
+            .map(|pattern| Self { source: Arc::clone(&source), folds_case: true, ..pattern })
             .collect())
     }
 
@@ -78,7 +80,7 @@ impl Pattern {
             }
             source.push(c);
         }
-        Self { source: source.into(), base: path, extent: Extent::Tree }
+        Self { source: source.into(), base: path, extent: Extent::Tree, folds_case: false }
     }
 
     /// As it was written.
@@ -90,7 +92,7 @@ impl Pattern {
     pub fn literal_windows(path: &Path) -> Self {
         let text = path.to_string_lossy();
         let base = PathBuf::from(super::windows::key(&text));
-        Self { source: text.into(), base, extent: Extent::Tree }
+        Self { source: text.into(), base, extent: Extent::Tree, folds_case: true }
     }
 
     /// The literal directory or object with which it begins; symbolic links are resolved in a
@@ -101,6 +103,11 @@ impl Pattern {
 
     pub(super) fn extent(&self) -> &Extent {
         &self.extent
+    }
+
+    /// It is of Windows: upper and lower case are the same, and so are `/` and `\\`.
+    pub(crate) fn folds_case(&self) -> bool {
+        self.folds_case
     }
 
     /// It has no wildcards and matches all that is below it.
@@ -250,7 +257,7 @@ impl Pattern {
 
     /// What the same text means elsewhere.
     pub(super) fn with(&self, base: PathBuf, extent: Extent) -> Self {
-        Self { source: Arc::clone(&self.source), base, extent }
+        Self { source: Arc::clone(&self.source), base, extent, folds_case: self.folds_case }
     }
 
     /// The same extent: it matches the same, whatever it was written as.

@@ -12,7 +12,7 @@ use super::pattern::trimmed;
 
 /// What a path is matched by: on Linux itself, on Windows its key. The two cannot be taken for one
 /// another: a canonical path of Linux begins with a slash, and none of Windows does.
-pub(super) fn subject(path: &Path) -> Cow<'_, [u8]> {
+pub(crate) fn subject(path: &Path) -> Cow<'_, [u8]> {
     match trimmed(path) {
         plain @ [b'/', ..] => Cow::Borrowed(plain),
         _ => Cow::Owned(key(&path.to_string_lossy()).into_bytes()),
