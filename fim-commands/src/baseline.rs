@@ -253,7 +253,8 @@ impl<'a> Chronicle<'a> {
                 "accepted into the baseline: {created} new, {updated} changed, {deleted} gone"
             ),
         };
-        let fim = Fim { message: Some(message), baseline: Some(change), ..Fim::default() };
+        let fim =
+            Fim { message: Some(message), baseline: Some(Box::new(change)), ..Fim::default() };
         let mut event = own_event(action, fim, self.host.clone(), self.agent.clone());
         let actor = self.site.actor();
         event.process.clone_from(&actor.process);

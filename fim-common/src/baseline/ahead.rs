@@ -6,7 +6,8 @@
 //! a single path is asked for.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::Path;
 
 use rusqlite::Connection;
 
@@ -62,9 +63,9 @@ impl Change {
     }
 }
 
-/// By path.
+/// By the bytes of the path.
 #[derive(Default)]
-pub(super) struct Ahead(HashMap<PathBuf, Change>);
+pub(super) struct Ahead(HashMap<OsString, Change>);
 
 impl Ahead {
     pub(super) fn len(&self) -> usize {
@@ -73,12 +74,12 @@ impl Ahead {
 
     /// What is known of a path here; `None`: the database knows.
     pub(super) fn get(&self, path: &Path) -> Option<Option<&ObjectState>> {
-        Some(self.0.get(path)?.state())
+        Some(self.0.get(path.as_os_str())?.state())
     }
 
     /// Changes a path, and returns what was known before.
     pub(super) fn set(&mut self, path: &Path, change: Change) -> Option<Option<ObjectState>> {
-        match self.0.get_mut(path) {
+        match self.0.get_mut(path.as_os_str()) {
             Some(known) => {
                 let change = change.after(known);
                 match std::mem::replace(known, change) {
@@ -87,7 +88,7 @@ impl Ahead {
                 }
             }
             None => {
-                self.0.insert(path.to_owned(), change);
+                self.0.insert(path.as_os_str().to_owned(), change);
                 None
             }
         }
@@ -96,8 +97,9 @@ impl Ahead {
     /// Does it all to the database, in the order of its pages.
     pub(super) fn apply(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut changes: Vec<_> = self.0.iter().collect();
-        changes.sort_unstable_by_key(|(path, _)| path.as_os_str().as_encoded_bytes());
+        changes.sort_unstable_by_key(|(path, _)| path.as_encoded_bytes());
         for (path, change) in changes {
+            let path = Path::new(path);
             match change {
                 Change::Gone => delete(connection, path)?,
                 Change::Set { state, last, anew } => {

@@ -51,10 +51,10 @@ pub struct Event {
     pub threat: Option<Threat>,
     /// The object after the operation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub file: Option<File>,
+    pub file: Option<Box<File>>,
     /// The registry key or value after the operation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub registry: Option<Registry>,
+    pub registry: Option<Box<Registry>>,
     /// The initiating process at the moment of the operation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub process: Option<Shared<Process>>,
@@ -516,7 +516,7 @@ pub struct Fim {
     pub original_path: Option<String>,
     /// The rights with which the process runs (Windows).
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub token: Option<actor::Token>,
+    pub token: Option<Box<actor::Token>>,
     /// The other name of a watched file that was linked to where nothing is watched, or that a
     /// rename which failed would have given it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -526,13 +526,13 @@ pub struct Fim {
     pub errno: Option<String>,
     /// The known state before.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub before: Option<Side>,
+    pub before: Option<Box<Side>>,
     /// The known state after.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub after: Option<Side>,
+    pub after: Option<Box<Side>>,
     /// What a rename replaced at `file.path`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub replaced: Option<Side>,
+    pub replaced: Option<Box<Side>>,
     /// What differs.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub changes: Vec<Property>,
@@ -548,7 +548,7 @@ pub struct Fim {
     pub follows: Option<String>,
     /// What text changed, for rules with `content_diff`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub diff: Option<ContentDiff>,
+    pub diff: Option<Box<ContentDiff>>,
     /// The raw operations folded into this event.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub operations: Vec<FoldedOperation>,
@@ -564,16 +564,16 @@ pub struct Fim {
     pub unknown: BTreeMap<String, String>,
     /// `gap` and `gap_closed`: what was lost.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub gap: Option<Gap>,
+    pub gap: Option<Box<Gap>>,
     /// What the rule makes of who did it and when, where it says something of that.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub expectation: Option<Expectation>,
+    pub expectation: Option<Box<Expectation>>,
     /// `suppressed`: what was, by rule and entry.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub suppressed: Vec<Suppressed>,
     /// `config_changed`: from what to what.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub configuration: Option<Configuration>,
+    pub configuration: Option<Box<Configuration>>,
     /// Not of the JSON: no rule asks for the event as it is, but it may be a step of a change that one
     /// asks for.
     #[serde(skip)]
@@ -593,20 +593,20 @@ pub struct Fim {
     pub package: Option<Package>,
     /// The run of a package manager that the change is part of; in `package_run` all of it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub package_run: Option<PackageRun>,
+    pub package_run: Option<Box<PackageRun>>,
     /// When it was done, of what a comparison with the disk found; when nobody looked, of
     /// `agent_started`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub window: Option<Window>,
     /// `baseline_created` and `baseline_accepted`: what was taken into the baseline.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub baseline: Option<BaselineChange>,
+    pub baseline: Option<Box<BaselineChange>>,
     /// The agent's own events: what there is to say, for people.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
     /// `agent_started`, `heartbeat` and `journal_dropped`: where the journal stands.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub journal: Option<Journal>,
+    pub journal: Option<Box<Journal>>,
     /// Hash chain of the journal: of this event and all before it. The last member of the line.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub chain: Option<String>,

@@ -231,8 +231,8 @@ fn gap(line: &mut Line, fim: &Fim) {
 /// What changed, or what there is now.
 fn changes(event: &Event) -> Vec<String> {
     let nothing = Side::default();
-    let before = event.fim.before.as_ref().unwrap_or(&nothing);
-    let after = event.fim.after.as_ref().unwrap_or(&nothing);
+    let before = event.fim.before.as_deref().unwrap_or(&nothing);
+    let after = event.fim.after.as_deref().unwrap_or(&nothing);
     let mut words = Vec::new();
     for property in &event.fim.changes {
         match property {

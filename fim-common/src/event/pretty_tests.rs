@@ -32,8 +32,8 @@ fn event(action: Action) -> Event {
     }
 }
 
-fn file(path: &str) -> Option<File> {
-    Some(File { path: path.into(), ..File::default() })
+fn file(path: &str) -> Option<Box<File>> {
+    Some(Box::new(File { path: path.into(), ..File::default() }))
 }
 
 fn user(name: &str) -> Option<UserId> {
@@ -49,18 +49,18 @@ fn a_change_of_content_with_everything() {
     let mut event = event(Action::Updated);
     event.file = file("/etc/ssh/sshd_config");
     event.fim.changes = vec![Property::Content, Property::Size, Property::Mode, Property::Mtime];
-    event.fim.before = Some(Side {
+    event.fim.before = Some(Box::new(Side {
         size: Some(10),
         mode: Some("0644".into()),
         sha256: Some("0123456789abcdef".repeat(4)),
         ..Side::default()
-    });
-    event.fim.after = Some(Side {
+    }));
+    event.fim.after = Some(Box::new(Side {
         size: Some(12),
         mode: Some("0600".into()),
         sha256: Some("fedcba9876543210".repeat(4)),
         ..Side::default()
-    });
+    }));
     event.process = Some(
         Process {
             pid: 812,
@@ -84,13 +84,13 @@ fn a_change_of_content_with_everything() {
 #[test]
 fn objects_that_come_go_and_move() {
     let mut created = event(Action::Created);
-    created.file = Some(File {
+    created.file = Some(Box::new(File {
         path: "/tmp/w/a".into(),
         size: Some(2),
         mode: Some("0644".into()),
         hash: Some(Hash { sha256: "ab".repeat(32) }),
         ..File::default()
-    });
+    }));
     assert_eq!(
         utc(&created),
         "22:13:20.117 created    /tmp/w/a  mode 0644, 2 bytes, sha256 abababababab"
@@ -102,11 +102,11 @@ fn objects_that_come_go_and_move() {
     assert_eq!(utc(&deleted), "22:13:20.117 deleted    /tmp/w/a  by process 9 as 7");
     let mut moved = event(Action::Moved);
     moved.file = file("/b");
-    moved.fim.before = Some(Side { path: Some("/a".into()), ..Side::default() });
+    moved.fim.before = Some(Box::new(Side { path: Some("/a".into()), ..Side::default() }));
     moved.fim.changes = vec![Property::Path];
     assert_eq!(utc(&moved), "22:13:20.117 moved      /a -> /b");
     let mut link = event(Action::Created);
-    link.file = Some(File { target_path: Some("x y".into()), ..file("/l").unwrap() });
+    link.file = Some(Box::new(File { target_path: Some("x y".into()), ..*file("/l").unwrap() }));
     assert_eq!(utc(&link), "22:13:20.117 created    /l -> x y");
 }
 
@@ -124,20 +124,20 @@ fn attributes() {
     let xattrs = |pairs: &[(&str, &str)]| {
         Some(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
     };
-    event.fim.before = Some(Side {
+    event.fim.before = Some(Box::new(Side {
         uid: Some("0".into()),
         acl: Some(vec![]),
         xattrs: xattrs(&[("user.a", "1"), ("user.b", "1"), ("user.c", "1")]),
         capabilities: Some(String::new()),
         ..Side::default()
-    });
-    event.fim.after = Some(Side {
+    }));
+    event.fim.after = Some(Box::new(Side {
         uid: Some("7".into()),
         acl: Some(vec!["user::rw-".into(), "user:9:r--".into()]),
         xattrs: xattrs(&[("user.a", "1"), ("user.b", "2"), ("user.d", "1")]),
         capabilities: Some("cap_net_raw=ep".into()),
         ..Side::default()
-    });
+    }));
     assert_eq!(
         utc(&event),
         "22:13:20.117 attributes /f  uid 0 -> 7, acl none -> user::rw-,user:9:r--, \
@@ -191,13 +191,13 @@ fn the_agents_own() {
     started.fim.message = Some("bpf: 23 of 24 hooks".into());
     assert_eq!(utc(&started), "22:13:20.117 agent_started bpf: 23 of 24 hooks");
     let mut gap = event(Action::Gap);
-    gap.fim.gap = Some(Gap {
+    gap.fim.gap = Some(Box::new(Gap {
         from: Timestamp::from_unix(1, 0),
         to: Timestamp::from_unix(1, 250_000_000),
         count: Some(12),
         hooks: vec!["vfs_unlink".into()],
         scope: vec!["/etc".into()],
-    });
+    }));
     assert_eq!(
         utc(&gap),
         "22:13:20.117 gap        12 operations lost within 250 ms in vfs_unlink below /etc"

@@ -26,7 +26,10 @@ pub(super) fn event(sequence: u64) -> Event {
         tags: vec![],
         threat: None,
         registry: None,
-        file: Some(FileFields { path: format!("/tmp/ä/{sequence}"), ..FileFields::default() }),
+        file: Some(Box::new(FileFields {
+            path: format!("/tmp/ä/{sequence}"),
+            ..FileFields::default()
+        })),
         process: None,
         user: None,
         container: None,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::change::Draft;
 use super::{Pipeline, WAITING_MAX};
-use crate::event::{Action, Event, Hash, Kind, Property, Side, Type};
+use crate::event::{Action, Event, Hash, Kind, Property, Type};
 use crate::hash::{HashOutcome, Job};
 use crate::ledger::Stage;
 use crate::state::{HashState, ObjectState};
@@ -60,7 +60,7 @@ impl Pipeline {
             event.fim.hash_follows = false;
             event.fim.hash_state = Some(outcome.state);
             if let Some(sha256) = outcome.sha256 {
-                event.fim.after.get_or_insert_with(Side::default).sha256 = Some(sha256.clone());
+                event.fim.after.get_or_insert_default().sha256 = Some(sha256.clone());
                 if let Some(file) = &mut event.file {
                     file.hash = Some(Hash { sha256 });
                 }
@@ -70,7 +70,7 @@ impl Pipeline {
         // What was counted and not told is not told now.
         if told.event.fim.suppress.is_none() && !told.event.fim.unasked {
             let path = told.path.clone();
-            self.tell_alone(&path, event(*told.event, outcome), 0);
+            self.tell_alone(&path, event(told.event, outcome), 0);
         }
     }
 
@@ -103,7 +103,7 @@ impl Pipeline {
 }
 
 /// The event that brings the hash of what `told` told.
-fn event(told: Event, outcome: HashOutcome) -> Event {
+fn event(told: Box<Event>, outcome: HashOutcome) -> Box<Event> {
     let mut event = told;
     event.fim.follows = Some(std::mem::take(&mut event.event.id));
     event.fim.hash_follows = false;
@@ -119,7 +119,7 @@ fn event(told: Event, outcome: HashOutcome) -> Event {
         if before.is_some_and(|before| before != sha256) {
             event.fim.changes.push(Property::Content);
         }
-        event.fim.after.get_or_insert_with(Side::default).sha256 = Some(sha256.clone());
+        event.fim.after.get_or_insert_default().sha256 = Some(sha256.clone());
         if let Some(file) = &mut event.file {
             file.hash = Some(Hash { sha256 });
         }

@@ -226,7 +226,7 @@ pub(super) fn event(
     alert_severity: u8,
     steps: bool,
     to_know: &mut Option<ObjectState>,
-) -> Option<Event> {
+) -> Option<Box<Event>> {
     if !observer.observes() {
         return unobserved(draft, outcome, policy, names, alert_severity);
     }
@@ -352,7 +352,7 @@ pub(super) fn event(
     let mut event =
         assemble(draft, before, after, changes, hash_state, judged, names, alert_severity);
     // A file that came to be has nothing to differ from.
-    event.fim.diff = diff.filter(|diff| {
+    event.fim.diff = diff.map(Box::new).filter(|diff| {
         diff.from.as_deref() != Some(diff.to.as_str())
             && (diff.from.is_some() || event.event.action == Action::Updated)
     });
@@ -403,7 +403,7 @@ pub(super) fn attempt(
     observer: &dyn Observer,
     names: &mut dyn Names,
     alert_severity: u8,
-) -> Option<Event> {
+) -> Option<Box<Event>> {
     let judged = draft.judged(policy, false).filter(|judged| judged.rule.attempts)?;
     // What there is now is what there was.
     let now = observer.state(&draft.path).ok();
@@ -419,7 +419,7 @@ fn unobserved(
     policy: &Policy,
     names: &mut dyn Names,
     alert_severity: u8,
-) -> Option<Event> {
+) -> Option<Box<Event>> {
     let did = |name: &str| draft.operations.iter().any(|folded| folded.operation == name);
     let hash_state =
         draft.wants_hash().then(|| outcome.map_or(HashState::Skipped, |outcome| outcome.state));
@@ -454,7 +454,7 @@ pub(super) fn moved_along(
     policy: &Policy,
     names: &mut dyn Names,
     alert_severity: u8,
-) -> Option<Event> {
+) -> Option<Box<Event>> {
     let to = whole.path.as_deref()?;
     if difference.before.is_some() || difference.path == to {
         return self::difference(difference, policy, names, alert_severity);
@@ -483,7 +483,7 @@ pub(super) fn difference(
     policy: &Policy,
     names: &mut dyn Names,
     alert_severity: u8,
-) -> Option<Event> {
+) -> Option<Box<Event>> {
     let was_there = !difference.changes.contains(&Property::Existence);
     let action = match (&difference.before, &difference.after) {
         // It was changed before anybody had looked at it.
@@ -554,7 +554,7 @@ fn assemble(
     judged: Judged<'_>,
     names: &mut dyn Names,
     alert_severity: u8,
-) -> Event {
+) -> Box<Event> {
     let shown = after.as_ref().or(before.as_ref());
     let actor = &draft.actor;
     let primary = actor.process.as_ref();
@@ -580,23 +580,23 @@ fn assemble(
         link_path: draft.link_path.as_deref().map(path_text),
         errno: draft.failure.map(|failure| event::errno_name(failure.errno)),
         before: match (&before, moved) {
-            (Some(before), from) => Some(Side::new(before, from)),
-            (None, Some(from)) => Some(Side::new(&ObjectState::default(), Some(from))),
+            (Some(before), from) => Some(Box::new(Side::new(before, from))),
+            (None, Some(from)) => Some(Box::new(Side::new(&ObjectState::default(), Some(from)))),
             (None, None) => None,
         },
-        after: after.as_ref().map(|after| Side::new(after, None)),
-        replaced: draft.replaced.as_ref().map(|state| Side::new(state, None)),
+        after: after.as_ref().map(|after| Box::new(Side::new(after, None))),
+        replaced: draft.replaced.as_ref().map(|state| Box::new(Side::new(state, None))),
         changes,
         hash_state,
         operations: draft.operations,
         writers,
         ancestors: actor.ancestors.clone(),
         original_path: details.original_path,
-        token: actor.token.clone(),
+        token: actor.token.clone().map(Box::new),
         unknown,
         ..Fim::default()
     };
-    let mut event = Event {
+    let mut event = Box::new(Event {
         timestamp: draft.time,
         event: Meta {
             id: String::new(),
@@ -616,7 +616,7 @@ fn assemble(
         rule: None,
         tags: Vec::new(),
         threat: None,
-        file: Some(file(&draft.path, draft.provider, shown, names)),
+        file: Some(Box::new(file(&draft.path, draft.provider, shown, names))),
         registry: None,
         process: actor.process.clone(),
         user: actor.user.clone(),
@@ -625,7 +625,7 @@ fn assemble(
         host: HOST.clone(),
         agent: AGENT.clone(),
         fim,
-    };
+    });
     stamp(&mut event, &judged, alert_severity);
     event
 }

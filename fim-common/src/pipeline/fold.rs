@@ -2,6 +2,7 @@
 //! for writing and closing it, is told once.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,13 +88,14 @@ impl Session {
     }
 }
 
-/// All of them, by path, and when something has to be told.
+/// All of them, by path, and when something has to be told. Paths are looked up by their bytes:
+/// comparing them by components takes several times as long.
 #[derive(Default)]
 pub(super) struct Sessions {
-    by_path: HashMap<PathBuf, Session>,
-    due: BTreeSet<(Instant, PathBuf)>,
+    by_path: HashMap<OsString, Session>,
+    due: BTreeSet<(Instant, OsString)>,
     /// Operations on a path whose event waits for its hash.
-    held: HashMap<PathBuf, Vec<Operation>>,
+    held: HashMap<OsString, Vec<Operation>>,
     /// The first half of an exchange of names, already done to the baseline.
     pub(super) exchanged: Option<(PathBuf, PathBuf)>,
     /// Operations of sessions that ended with nothing to tell.
@@ -111,13 +113,13 @@ impl Sessions {
 
     /// Whether an event of this path is under way.
     pub(super) fn is_busy(&self, path: &Path) -> bool {
-        self.held.contains_key(path)
-            || self.by_path.get(path).is_some_and(|session| session.pending.is_some())
+        self.held.contains_key(path.as_os_str())
+            || self.by_path.get(path.as_os_str()).is_some_and(|session| session.pending.is_some())
     }
 
     /// Whether somebody has it open for writing, as far as is known.
     pub(super) fn is_open(&self, path: &Path) -> bool {
-        self.by_path.get(path).is_some_and(|session| session.open)
+        self.by_path.get(path.as_os_str()).is_some_and(|session| session.open)
     }
 
     /// Operations that wait, for the ledger.
@@ -158,16 +160,16 @@ impl Sessions {
     }
 
     fn set_due(&mut self, path: &Path, at: Option<Instant>) {
-        let Some(session) = self.by_path.get_mut(path) else { return };
+        let Some(session) = self.by_path.get_mut(path.as_os_str()) else { return };
         if session.due == at {
             return;
         }
         if let Some(old) = session.due {
-            self.due.remove(&(old, path.to_owned()));
+            self.due.remove(&(old, path.as_os_str().to_owned()));
         }
         session.due = at;
         if let Some(at) = at {
-            self.due.insert((at, path.to_owned()));
+            self.due.insert((at, path.as_os_str().to_owned()));
         }
     }
 
@@ -178,8 +180,8 @@ impl Sessions {
     }
 
     /// A session, to be put back or ended.
-    fn take(&mut self, path: &Path) -> Option<(PathBuf, Session)> {
-        let (path, mut session) = self.by_path.remove_entry(path)?;
+    fn take(&mut self, path: &Path) -> Option<(OsString, Session)> {
+        let (path, mut session) = self.by_path.remove_entry(path.as_os_str())?;
         let Some(due) = session.due.take() else { return Some((path, session)) };
         let key = (due, path);
         self.due.remove(&key);
@@ -194,7 +196,7 @@ impl Sessions {
     }
 
     /// One that is not there (any more), and when something has to be told of it.
-    fn put(&mut self, path: PathBuf, session: Session, due: Instant) {
+    fn put(&mut self, path: OsString, session: Session, due: Instant) {
         self.due.insert((due, path.clone()));
         self.by_path.insert(path, Session { due: Some(due), ..session });
     }
@@ -251,7 +253,7 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Box<Operation>) {
     }
     let removes = matches!(operation.kind, OperationKind::Delete | OperationKind::Rename { .. });
     if !removes && pipeline.tickets.contains_key(&path) {
-        pipeline.sessions.held.entry(path).or_default().push(*operation);
+        pipeline.sessions.held.entry(path.into()).or_default().push(*operation);
         return;
     }
     match &operation.kind {
@@ -271,7 +273,7 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Box<Operation>) {
         | OperationKind::SetEa
         | OperationKind::SetXattr { .. }
         | OperationKind::RemoveXattr { .. } => {
-            if let Some(session) = pipeline.sessions.by_path.get_mut(&path)
+            if let Some(session) = pipeline.sessions.by_path.get_mut(path.as_os_str())
                 && session.pending.is_some()
                 && (session.created || session.is_changed_by(&operation.actor))
             {
@@ -289,7 +291,7 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Box<Operation>) {
         OperationKind::Unmount => mounted(pipeline, Action::Unmounted, *operation, &path),
         OperationKind::EndGroup => {
             pipeline.ledger.add(Stage::Quiet, 1);
-            if pipeline.sessions.by_path.contains_key(&path) {
+            if pipeline.sessions.by_path.contains_key(path.as_os_str()) {
                 flush(pipeline, &path, true);
             }
         }
@@ -334,13 +336,13 @@ fn created(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
     session.created = true;
     session.content = Content::Changed;
     session.pending = Some(operation);
-    pipeline.sessions.put(path, session, now + pipeline.fold);
+    pipeline.sessions.put(path.into(), session, now + pipeline.fold);
 }
 
 fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
     let now = pipeline.now();
     let session =
-        pipeline.sessions.by_path.entry(path.clone()).or_insert_with(|| Session::new(now));
+        pipeline.sessions.by_path.entry(path.clone().into()).or_insert_with(|| Session::new(now));
     session.open = true;
     session.writer(&operation.actor);
     // Opening alone is nothing to tell; it is told with the modification that follows.
@@ -356,7 +358,7 @@ fn opened(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
 fn mapped(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
     opened(pipeline, path.clone(), operation);
     let hidden = pipeline.observer.hides_mapped_writes(&path);
-    if let Some(session) = pipeline.sessions.by_path.get_mut(&path) {
+    if let Some(session) = pipeline.sessions.by_path.get_mut(path.as_os_str()) {
         session.mapped = hidden.then_some(pipeline.settle.max(POLL));
     }
 }
@@ -365,7 +367,7 @@ fn mapped(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
 /// be no hook for it.
 fn poll(pipeline: &mut Pipeline, path: &Path) {
     let next = pipeline.now() + pipeline.settle.max(POLL) * pipeline.sessions.poll_factor();
-    let Some(session) = pipeline.sessions.by_path.get_mut(path) else { return };
+    let Some(session) = pipeline.sessions.by_path.get_mut(path.as_os_str()) else { return };
     let open = session.open;
     let seen = session.seen;
     let now = pipeline.observer.stat(path).ok().and_then(|state| state.mtime);
@@ -406,7 +408,7 @@ fn modified(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
     let now = pipeline.now();
     let (fold, settle) = (pipeline.fold, pipeline.settle);
     let session =
-        pipeline.sessions.by_path.entry(path.clone()).or_insert_with(|| Session::new(now));
+        pipeline.sessions.by_path.entry(path.clone().into()).or_insert_with(|| Session::new(now));
     note(&mut session.operations, &operation);
     session.writer(&operation.actor);
     session.content = Content::Changed;
@@ -436,11 +438,11 @@ fn closed(
 ) {
     let now = pipeline.now();
     let last = writers.is_none_or(|writers| writers == 0);
-    if modified == Modified::No && !pipeline.sessions.by_path.contains_key(&path) {
+    if modified == Modified::No && !pipeline.sessions.by_path.contains_key(path.as_os_str()) {
         return pipeline.ledger.add(Stage::Quiet, 1);
     }
     let session =
-        pipeline.sessions.by_path.entry(path.clone()).or_insert_with(|| Session::new(now));
+        pipeline.sessions.by_path.entry(path.clone().into()).or_insert_with(|| Session::new(now));
     note(&mut session.operations, &operation);
     session.writer(&operation.actor);
     if session.pending.is_none() {
@@ -510,7 +512,7 @@ fn flush(pipeline: &mut Pipeline, path: &Path, closed: bool) {
     if closed || !(session.open || unsure) {
         pipeline.sessions.end(&session);
     } else {
-        session.seen = pipeline.observer.stat(&path).ok().and_then(|state| state.mtime);
+        session.seen = pipeline.observer.stat(Path::new(&path)).ok().and_then(|state| state.mtime);
         let next = pipeline.now() + pipeline.settle.max(POLL);
         pipeline.sessions.put(path, session, next);
     }
@@ -526,11 +528,16 @@ impl Pipeline {
         while let Some((at, path)) = self.sessions.due.first()
             && *at <= now
         {
-            let path = path.clone();
+            let path = PathBuf::from(path.clone());
             if self.tickets.contains_key(&path) {
                 // Its turn comes when the event before it is complete.
                 self.sessions.set_due(&path, Some(now + Duration::from_millis(5)));
-            } else if self.sessions.by_path.get(&path).is_some_and(|s| s.pending.is_none()) {
+            } else if self
+                .sessions
+                .by_path
+                .get(path.as_os_str())
+                .is_some_and(|s| s.pending.is_none())
+            {
                 poll(self, &path);
             } else {
                 flush(self, &path, false);
@@ -545,8 +552,8 @@ impl Pipeline {
 
     /// Tells what is left of these paths.
     pub(super) fn flush_where(&mut self, wanted: impl Fn(&Path) -> bool) {
-        let paths = self.sessions.by_path.keys().filter(|path| wanted(path));
-        let mut paths: Vec<PathBuf> = paths.cloned().collect();
+        let paths = self.sessions.by_path.keys().map(Path::new);
+        let mut paths: Vec<PathBuf> = paths.filter(|path| wanted(path)).map(Into::into).collect();
         paths.sort_unstable();
         for path in paths {
             while self.tickets.contains_key(&path) {
@@ -558,7 +565,7 @@ impl Pipeline {
 
     /// Goes on with what came for a path while its event waited.
     pub(super) fn release(&mut self, path: &Path) {
-        let Some(held) = self.sessions.held.remove(path) else { return };
+        let Some(held) = self.sessions.held.remove(path.as_os_str()) else { return };
         for operation in held {
             // One that starts another wait makes the rest wait again.
             take(self, Box::new(operation));

@@ -572,7 +572,7 @@ impl Pipeline {
     }
 
     /// The event of a draft, and with it what the baseline has from now on.
-    fn event(&mut self, draft: Draft, outcome: Option<HashOutcome>) -> Option<Event> {
+    fn event(&mut self, draft: Draft, outcome: Option<HashOutcome>) -> Option<Box<Event>> {
         let path = draft.path.clone();
         let mut known = None;
         let mut event = change::event(
@@ -591,7 +591,7 @@ impl Pipeline {
         }
         if let Some(state) = known {
             // Who changed it last is remembered only with an event that was told.
-            let told = event.as_ref().filter(|event| !event.fim.unasked);
+            let told = event.as_deref().filter(|event| !event.fim.unasked);
             let result = match told.and_then(LastChange::of) {
                 Some(last) => self.baseline.put_by(&path, &state, last),
                 None => self.baseline.put(&path, &state),
@@ -629,7 +629,7 @@ impl Pipeline {
             None => change::difference(difference, policy, names, self.alert_severity),
         };
         if let Some(mut event) = event {
-            event.fim.diff = diff;
+            event.fim.diff = diff.map(Box::new);
             event.event.id = self.output.new_id();
             if event.event.provider == Some(Provider::Scan) {
                 event.fim.window = Some(window);
@@ -652,7 +652,7 @@ pub fn scan_event(
     policy: &Policy,
     names: &mut dyn Names,
     alert_severity: u8,
-) -> Option<Event> {
+) -> Option<Box<Event>> {
     change::difference(difference, policy, names, alert_severity)
 }
 

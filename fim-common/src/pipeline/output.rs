@@ -243,7 +243,7 @@ impl Output {
     }
 
     /// Writes an event about an object; its id, number, host and agent are filled in here.
-    pub(super) fn event(&mut self, mut event: Event) {
+    pub(super) fn event(&mut self, mut event: Box<Event>) {
         self.sequence += 1;
         self.ledger.add(Stage::Events, 1);
         event.event.sequence = self.sequence;
@@ -292,16 +292,16 @@ impl Output {
     }
 
     /// Where the journal stands: what an event carries away from this host.
-    fn position(&self) -> Option<event::Journal> {
+    fn position(&self) -> Option<Box<event::Journal>> {
         let journal = self.journal.as_ref()?;
         let (segment, entries) = journal.position();
-        Some(event::Journal {
+        Some(Box::new(event::Journal {
             segment,
             entries: Some(entries),
             head: Some(journal.head().to_string()),
             public_key: journal.key().map(|key| key.public().to_base64()),
             reason: None,
-        })
+        }))
     }
 
     /// Tells what the journal has to say of itself.
@@ -320,7 +320,7 @@ impl Output {
                         public_key: None,
                         reason: Some(dropped.reason.as_str().to_owned()),
                     };
-                    let fim = Fim { journal: Some(journal), ..Fim::default() };
+                    let fim = Fim { journal: Some(Box::new(journal)), ..Fim::default() };
                     self.own(Action::JournalDropped, fim);
                 }
                 Notice::Full { message } => self.agent(Action::JournalFull, message),
@@ -333,13 +333,13 @@ impl Output {
     /// Writes the beginning or the end of a gap.
     pub(super) fn gap(&mut self, action: Action, gap: &collector::Gap) {
         let fim = Fim {
-            gap: Some(event::Gap {
+            gap: Some(Box::new(event::Gap {
                 from: gap.from,
                 to: gap.to,
                 count: gap.count,
                 hooks: gap.hooks.clone(),
                 scope: gap.scope.iter().map(|path| path_text(path)).collect(),
-            }),
+            })),
             ..Fim::default()
         };
         self.own(action, fim);
@@ -363,7 +363,7 @@ impl Output {
     ) {
         let fim = Fim {
             message: Some(message),
-            configuration: Some(configuration),
+            configuration: Some(Box::new(configuration)),
             ancestors: actor.ancestors.clone(),
             unknown: actor.unknown.clone(),
             ..Fim::default()
@@ -390,7 +390,7 @@ impl Output {
     }
 
     /// Writes an event of the agent's own that somebody has caused.
-    fn by(&mut self, mut event: Event, actor: &Actor) {
+    fn by(&mut self, mut event: Box<Event>, actor: &Actor) {
         event.process = actor.process.clone();
         event.user = actor.user.clone();
         event.container = actor.container.clone();
@@ -411,7 +411,7 @@ impl Output {
             event.fim.unknown.clone_from(&actor.unknown);
         }
         event.fim.operations = summary.operations;
-        event.fim.package_run = Some(summary.run);
+        event.fim.package_run = Some(Box::new(summary.run));
         self.event(event);
         self.flush();
     }
@@ -422,10 +422,10 @@ impl Output {
         self.flush();
     }
 
-    fn own_event(&self, action: Action, fim: Fim) -> Event {
+    fn own_event(&self, action: Action, fim: Fim) -> Box<Event> {
         let event = own_event(action, fim, self.host.clone(), self.agent.clone());
         let timestamp = self.replayed.unwrap_or(event.timestamp);
-        Event { timestamp, ..event }
+        Box::new(Event { timestamp, ..event })
     }
 
     /// The journal's answer, with its head then; where it has no room and the operator wants that,

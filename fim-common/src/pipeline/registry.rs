@@ -55,7 +55,7 @@ fn event(
     action: Action,
     rule: &crate::policy::Rule,
     alert_severity: u8,
-) -> Event {
+) -> Box<Event> {
     let actor = &operation.actor;
     let details = operation.details.as_deref().cloned().unwrap_or_default();
     let mut unknown = actor.unknown.clone();
@@ -73,7 +73,7 @@ fn event(
             acl: acl.as_deref().map(sddl_parts),
             ..Side::default()
         };
-        (side != Side::default()).then_some(side)
+        (side != Side::default()).then(|| Box::new(side))
     };
     let failed = operation.failure.is_some();
     let changes = match registry.action {
@@ -90,7 +90,7 @@ fn event(
         false => name.clone(),
     });
     let path = operation.path.as_deref().map(event::path_text).unwrap_or_default();
-    Event {
+    Box::new(Event {
         timestamp: operation.time,
         event: Meta {
             id: String::new(),
@@ -112,13 +112,13 @@ fn event(
         threat: (!rule.techniques.is_empty())
             .then(|| Threat { technique: Technique { id: rule.techniques.clone() } }),
         file: None,
-        registry: Some(event::Registry {
+        registry: Some(Box::new(event::Registry {
             hive: registry.hive.clone(),
             key: (!registry.key.is_empty()).then(|| registry.key.clone()),
             value,
             path,
             data: registry.data.clone(),
-        }),
+        })),
         process: actor.process.clone(),
         user: actor.user.clone(),
         container: actor.container.clone(),
@@ -127,7 +127,7 @@ fn event(
         agent: Agent::default().into(),
         fim: Fim {
             original_path: details.original_path,
-            token: actor.token.clone(),
+            token: actor.token.clone().map(Box::new),
             errno: operation.failure.map(|failure| event::errno_name(failure.errno)),
             before: side(
                 registry.previous_size,
@@ -146,5 +146,5 @@ fn event(
             unknown,
             ..Fim::default()
         },
-    }
+    })
 }

@@ -14,22 +14,25 @@ const PATHS: usize = 32;
 const PROCESSES: usize = 16;
 
 /// What an event says of its standing.
-pub(super) fn said(standing: &Standing<'_>) -> (Option<Expectation>, Option<Suppress>) {
-    let expectation = |by, met| Expectation { by, met, window: None, allowed: None };
+pub(super) fn said(standing: &Standing<'_>) -> (Option<Box<Expectation>>, Option<Suppress>) {
+    let expectation =
+        |by, met, window, allowed| Some(Box::new(Expectation { by, met, window, allowed }));
     match standing {
         Standing::Plain => (None, None),
         Standing::Allowed(condition) => {
             let allowed = condition.reason.clone().unwrap_or_else(|| condition.describe());
             let allowed = Some(allowed);
-            (Some(Expectation { allowed, ..expectation(Expected::Allow, true) }), None)
+            (expectation(Expected::Allow, true, None, allowed), None)
         }
         Standing::InMaintenance(window) => {
             let window = Some(window.name.clone());
-            (Some(Expectation { window, ..expectation(Expected::Maintenance, true) }), None)
+            (expectation(Expected::Maintenance, true, window, None), None)
         }
-        Standing::Unexpected(Expect::Never) => (Some(expectation(Expected::Never, false)), None),
+        Standing::Unexpected(Expect::Never) => {
+            (expectation(Expected::Never, false, None, None), None)
+        }
         Standing::Unexpected(Expect::Maintenance) => {
-            (Some(expectation(Expected::Maintenance, false)), None)
+            (expectation(Expected::Maintenance, false, None, None), None)
         }
         Standing::Suppressed(condition) => {
             let (what, reason) = (condition.describe(), condition.reason.clone());
@@ -109,7 +112,7 @@ impl Suppression {
 
 impl Pipeline {
     /// Tells an event about `count` operations, or counts it where its rule says so.
-    pub(super) fn tell(&mut self, mut event: Event, count: u64) {
+    pub(super) fn tell(&mut self, mut event: Box<Event>, count: u64) {
         match event.fim.suppress.take() {
             None => {
                 self.ledger.add(Stage::Told, count);

@@ -258,7 +258,7 @@ pub(super) fn who(event: &Event) -> Markup {
 /// Before and after, of what differs and is known.
 fn difference(event: &Event) -> Markup {
     let nothing = Side::default();
-    let before = event.fim.before.as_ref().unwrap_or(&nothing);
+    let before = event.fim.before.as_deref().unwrap_or(&nothing);
     let mut after = event.fim.after.clone().unwrap_or_default();
     if before.path.is_some() && after.path.is_none() {
         after.path = event.file.as_ref().map(|file| file.path.clone());

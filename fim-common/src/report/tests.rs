@@ -30,7 +30,7 @@ fn event(sequence: u64, action: Action) -> Event {
         tags: vec!["pci_dss_11.5.2".to_owned()],
         threat: None,
         registry: None,
-        file: Some(File { path: HOSTILE.to_owned(), ..File::default() }),
+        file: Some(Box::new(File { path: HOSTILE.to_owned(), ..File::default() })),
         process: Some(
             Process {
                 pid: 7,
@@ -81,8 +81,8 @@ fn sample() -> Vec<Event> {
     let mut alert = event(10, Action::Updated);
     alert.event.kind = Kind::Alert;
     alert.event.severity = Some(90);
-    alert.fim.before = Some(Side { mode: Some("0600".to_owned()), ..Side::default() });
-    alert.fim.after = Some(Side { mode: Some("0666".to_owned()), ..Side::default() });
+    alert.fim.before = Some(Box::new(Side { mode: Some("0600".to_owned()), ..Side::default() }));
+    alert.fim.after = Some(Box::new(Side { mode: Some("0666".to_owned()), ..Side::default() }));
     alert.fim.verdict = Some(Verdict::Unexpected);
     alert.fim.verdict_reason = Some("content_differs".to_owned());
     alert.fim.package = Some(Package {
@@ -90,10 +90,10 @@ fn sample() -> Vec<Event> {
         version: "2".to_owned(),
         manager: Manager::Dpkg,
     });
-    alert.fim.diff = Some(ContentDiff {
+    alert.fim.diff = Some(Box::new(ContentDiff {
         unified: Some("@@ -1 +1 @@\n-<s>no\n+yes\n".to_owned()),
         ..ContentDiff::new("x", DiffState::Complete)
-    });
+    }));
     let packages = vec![PackageChange {
         name: "tool".to_owned(),
         manager: Manager::Dpkg,
@@ -113,7 +113,8 @@ fn sample() -> Vec<Event> {
         files: Some(files),
         ..PackageRun::default()
     };
-    let run = own(9, Action::PackageRun, Fim { package_run: Some(run), ..Fim::default() });
+    let run =
+        own(9, Action::PackageRun, Fim { package_run: Some(Box::new(run)), ..Fim::default() });
     let mut denied = event(11, Action::Deleted);
     denied.event.outcome = Outcome::Failure;
     denied.fim.errno = Some("EACCES".to_owned());
@@ -131,8 +132,8 @@ fn sample() -> Vec<Event> {
         run,
         alert,
         denied,
-        own(13, Action::Gap, Fim { gap: Some(gap.clone()), ..Fim::default() }),
-        own(14, Action::GapClosed, Fim { gap: Some(gap), ..Fim::default() }),
+        own(13, Action::Gap, Fim { gap: Some(Box::new(gap.clone())), ..Fim::default() }),
+        own(14, Action::GapClosed, Fim { gap: Some(Box::new(gap)), ..Fim::default() }),
         own(15, Action::AgentStopped, Fim::default()),
     ]
 }
@@ -188,10 +189,13 @@ fn nothing_in_an_event_is_markup_or_turns_text_round() {
 fn a_move_shows_both_names_and_nothing_that_is_not_there() {
     let mut moved = event(3, Action::Moved);
     moved.event.kind = Kind::Alert;
-    moved.fim.before = Some(Side { path: Some("/etc/x+".to_owned()), ..Side::default() });
-    moved.fim.after =
-        Some(Side { acl: Some(Vec::new()), capabilities: Some(String::new()), ..Side::default() });
-    moved.file = Some(File { path: "/etc/x".to_owned(), ..File::default() });
+    moved.fim.before = Some(Box::new(Side { path: Some("/etc/x+".to_owned()), ..Side::default() }));
+    moved.fim.after = Some(Box::new(Side {
+        acl: Some(Vec::new()),
+        capabilities: Some(String::new()),
+        ..Side::default()
+    }));
+    moved.file = Some(Box::new(File { path: "/etc/x".to_owned(), ..File::default() }));
     let html = made(&[moved], None).html;
     assert!(html.contains("<td class=\"new mono\">/etc/x</td>"), "{html}");
     assert!(!html.contains(">ACL</th>") && !html.contains(">capabilities</th>"));
@@ -227,7 +231,7 @@ fn the_page_has_a_bound() {
         let mut event = event(number + 1, Action::Updated);
         event.timestamp = Timestamp::from_unix(1_700_000_000 + number as i64, 0);
         event.event.kind = Kind::Alert;
-        event.file = Some(File { path: format!("/srv/{number}/x"), ..File::default() });
+        event.file = Some(Box::new(File { path: format!("/srv/{number}/x"), ..File::default() }));
         events.push(event);
     }
     let report = made(&events, None);

@@ -172,7 +172,7 @@ impl Extension {
         let changes: Vec<String> =
             event.fim.changes.iter().filter_map(|change: &Property| word(change)).collect();
         self.labelled("cs5", "changes", 4000, Some(&changes.join(",")));
-        let data = event.registry.as_ref().and_then(|registry| registry.data.as_ref());
+        let data = event.registry.as_deref().and_then(|registry| registry.data.as_ref());
         let data = data.and_then(|data| match &data.strings {
             Some(strings) => Some(strings.join("\n")),
             None => data.bytes.clone(),
@@ -189,7 +189,7 @@ fn message(event: &Event) -> Option<String> {
     if let Some(message) = &event.fim.message {
         return Some(message.clone());
     }
-    let run = event.fim.package_run.as_ref().filter(|run| !run.packages.is_empty())?;
+    let run = event.fim.package_run.as_deref().filter(|run| !run.packages.is_empty())?;
     let packages = run.packages.iter().map(|package| {
         let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "-".to_owned());
         format!("{} {} -> {}", package.name, version(&package.before), version(&package.after))

@@ -114,7 +114,7 @@ pub(crate) fn event(path: &str, severity: u8) -> Event {
         own_event(Action::Created, Fim::default(), Host::default().into(), Agent::default().into());
     event.event.kind = Kind::Event;
     event.event.severity = Some(severity);
-    event.file = Some(File { path: path.to_owned(), ..File::default() });
+    event.file = Some(Box::new(File { path: path.to_owned(), ..File::default() }));
     event
 }
 

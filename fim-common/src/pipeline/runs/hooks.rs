@@ -17,7 +17,7 @@ pub(in crate::pipeline) async fn answer(runs: &mut Option<Runs>) -> Option<Answe
 
 impl Pipeline {
     /// Tells of a change, at once or when it is known whether it was to be expected.
-    pub(in crate::pipeline) fn judge_then_tell(&mut self, event: Event) {
+    pub(in crate::pipeline) fn judge_then_tell(&mut self, event: Box<Event>) {
         let Some(runs) = &mut self.runs else { return self.output.event(event) };
         let time = event.timestamp;
         match runs.take(event) {

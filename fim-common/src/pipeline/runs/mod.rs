@@ -143,7 +143,7 @@ pub(super) struct Runs {
     /// The baseline has it that something is held.
     noted: bool,
     /// To be told, in order.
-    out: Vec<Event>,
+    out: Vec<Box<Event>>,
     /// Summaries to be told.
     summaries: Vec<(Option<Arc<Actor>>, Box<Summary>)>,
 }
@@ -180,7 +180,7 @@ impl Runs {
     }
 
     /// Takes an event; returns it if there is nothing to find out about it.
-    pub(super) fn take(&mut self, mut event: Event) -> Option<Event> {
+    pub(super) fn take(&mut self, mut event: Box<Event>) -> Option<Box<Event>> {
         if event.event.outcome != Outcome::Success {
             return Some(event);
         }
@@ -210,7 +210,7 @@ impl Runs {
             }
         }
         if let Some(run) = &run {
-            event.fim.package_run = Some(self.reference(run));
+            event.fim.package_run = Some(Box::new(self.reference(run)));
             if direct {
                 self.fold(run, &base, &path, from.as_deref(), &mut event);
                 if temporary.is_some() && event.event.action == Action::Deleted {
@@ -223,7 +223,7 @@ impl Runs {
         let now = Instant::now();
         let by_hand = run.is_none();
         let earlier = from.clone();
-        let held = Held { event: Box::new(event), path, from, run, direct, since: now };
+        let held = Held { event, path, from, run, direct, since: now };
         self.queues.entry(base.clone()).or_default().push(held);
         self.count += 1;
         if by_hand {
@@ -421,7 +421,7 @@ impl Runs {
         programs: &[&'static Program],
     ) {
         let Held { mut event, path, from, run, direct, .. } = held;
-        let Some(known) = facts.get(&path) else { return self.out.push(*event) };
+        let Some(known) = facts.get(&path) else { return self.out.push(event) };
         // The program may have been found not to be genuine since.
         let id = run.filter(|run| self.runs.contains_key(run));
         let run = id.as_ref().and_then(|id| self.runs.get_mut(id));
@@ -450,9 +450,9 @@ impl Runs {
         }
         if lineage.is_none() {
             event.fim.package_run = None;
-            return self.out.push(*event);
+            return self.out.push(event);
         }
-        let (Some(run), Some(verdict)) = (run, verdict) else { return self.out.push(*event) };
+        let (Some(run), Some(verdict)) = (run, verdict) else { return self.out.push(event) };
         if reason == "run_in_progress" {
             run.early.insert(path.clone());
         }
@@ -477,7 +477,7 @@ impl Runs {
                 return;
             }
         }
-        self.out.push(*event);
+        self.out.push(event);
     }
 
     /// What was unknown while a run went on, at its end: only what the database has and is not so
@@ -705,7 +705,7 @@ impl Runs {
             let mut event = held.event;
             event.fim.verdict = Some(Verdict::Unknown);
             event.fim.verdict_reason = Some("agent_stopped".to_owned());
-            self.out.push(*event);
+            self.out.push(event);
         }
         self.count = 0;
     }

@@ -25,12 +25,12 @@ impl Pipeline {
         let left = self.steps.take(step, now);
         self.tell_bundles();
         if let Some(step) = left {
-            self.tell_now(*step.event, step.count);
+            self.tell_now(step.event, step.count);
         }
     }
 
     /// Tells something about `path` that is no step, behind what waits.
-    pub(in crate::pipeline) fn tell_alone(&mut self, path: &Path, event: Event, count: u64) {
+    pub(in crate::pipeline) fn tell_alone(&mut self, path: &Path, event: Box<Event>, count: u64) {
         self.steps.release_path(path);
         self.tell_bundles();
         self.tell_now(event, count);
@@ -80,7 +80,7 @@ impl Pipeline {
             if let Some(path) = of.as_ref().filter(|_| !absorbed.is_empty()) {
                 self.remember(path, &event);
             }
-            self.tell_now(*event, count);
+            self.tell_now(event, count);
         }
     }
 
@@ -95,7 +95,7 @@ impl Pipeline {
     }
 
     /// Tells an event about `count` operations, if a rule asks for it.
-    fn tell_now(&mut self, event: Event, count: u64) {
+    fn tell_now(&mut self, event: Box<Event>, count: u64) {
         if event.fim.unasked {
             return self.ledger.add(Stage::Unchanged, count);
         }

@@ -11,6 +11,7 @@
 //! those of its path came in.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ mod whole;
 
 use kin::related;
 pub(super) use kin::same;
-use names::{is_probe, stands_for};
+use names::{Stem, is_probe, stands_for};
 pub(super) use whole::{become_change, merge};
 
 /// Events that wait at most; beyond, the oldest are told as they are.
@@ -70,9 +71,9 @@ enum Role {
 }
 
 impl Step {
-    pub(super) fn new(event: Event, count: u64, path: PathBuf, actor: Arc<Actor>) -> Self {
+    pub(super) fn new(event: Box<Event>, count: u64, path: PathBuf, actor: Arc<Actor>) -> Self {
         Self {
-            event: Box::new(event),
+            event,
             count,
             path,
             from: None,
@@ -111,9 +112,10 @@ impl Step {
     }
 
     /// The state that it says was there before.
-    fn before(&self) -> Option<Side> {
-        let before = self.event.fim.before.clone()?;
-        Some(Side { path: None, ..before })
+    fn before(&self) -> Option<Box<Side>> {
+        let mut before = self.event.fim.before.clone()?;
+        before.path = None;
+        Some(before)
     }
 }
 
@@ -138,12 +140,14 @@ struct Chain {
     /// Where what was at `name` is now.
     backup: Option<PathBuf>,
     /// What was at `name` before.
-    before: Option<Side>,
+    before: Option<Box<Side>>,
     /// It was made under another name.
     renamed: bool,
     steps: Vec<Step>,
     /// All paths by which it is found.
-    names: Vec<PathBuf>,
+    names: Vec<OsString>,
+    /// Its place among those of the directory.
+    place: u64,
     since: Instant,
     due: Instant,
 }
@@ -158,6 +162,7 @@ impl Chain {
             renamed: false,
             steps: vec![step],
             names: Vec::new(),
+            place: 0,
             since: now,
             due: now + window,
         }
@@ -259,23 +264,35 @@ impl Bundle {
 /// What the steps of a bundle come to.
 struct Whole {
     path: PathBuf,
-    before: Option<Side>,
+    before: Option<Box<Side>>,
     backup: Option<PathBuf>,
 }
 
-/// All chains.
+/// A chain among those of a directory.
+struct Beside {
+    id: u64,
+    stem: Stem,
+}
+
+/// All chains. Paths are looked up by their bytes: comparing them by components takes ten times as
+/// long, and collectors spell each path in one way.
 pub(super) struct Steps {
     window: Duration,
     /// How long a change that seems complete waits for what still belongs to it.
     grace: Duration,
     chains: HashMap<u64, Chain>,
-    names: BTreeMap<PathBuf, u64>,
+    names: BTreeMap<OsString, u64>,
     /// Chains by the directory of their name, in the order in which they came.
-    directories: HashMap<PathBuf, Vec<u64>>,
+    directories: HashMap<OsString, BTreeMap<u64, Beside>>,
     due: BTreeSet<(Instant, u64)>,
     next: u64,
     held: usize,
     out: Vec<Bundle>,
+}
+
+/// What a name is in.
+fn directory(name: &Path) -> &OsStr {
+    name.parent().unwrap_or(name).as_os_str()
 }
 
 impl Default for Steps {
@@ -368,7 +385,7 @@ impl Steps {
 
     /// Something about `path` is about to be told that is no step.
     fn release_path(&mut self, path: &Path) {
-        if let Some(id) = self.names.get(path).copied() {
+        if let Some(id) = self.at(path) {
             self.release(id);
         }
     }
@@ -379,8 +396,12 @@ impl Steps {
         for path in [Some(&step.path), step.from.as_ref()].into_iter().flatten() {
             self.release_path(path);
             if kind == Some(ObjectKind::Dir) && step.action() != Action::AttributesModified {
-                let below = self.names.range::<PathBuf, _>(path..);
-                let below = below.take_while(|(name, _)| name.starts_with(path));
+                // With a separator at its end.
+                let from = path.join("").into_os_string();
+                let is_below =
+                    |name: &OsString| name.as_encoded_bytes().starts_with(from.as_encoded_bytes());
+                let below = self.names.range::<OsString, _>(&from..);
+                let below = below.take_while(|(name, _)| is_below(name));
                 let ids: BTreeSet<u64> = below.map(|(_, id)| *id).collect();
                 ids.into_iter().for_each(|id| self.release(id));
             }
@@ -401,7 +422,7 @@ impl Steps {
 
     /// The hash of what was at `path` before it went away, while it may come back.
     pub(super) fn away(&self, path: &Path) -> Option<String> {
-        let chain = self.chains.get(self.names.get(path)?)?;
+        let chain = self.chains.get(&self.at(path)?)?;
         let is_away = chain.state == State::Away && chain.name == path;
         chain.before.as_ref().filter(|_| is_away)?.sha256.clone()
     }
@@ -421,26 +442,35 @@ impl Steps {
     /// Has `path` lead to the chain.
     fn index(&mut self, id: u64, path: &Path) {
         if let Some(chain) = self.chains.get_mut(&id) {
-            chain.names.push(path.to_owned());
-            self.names.insert(path.to_owned(), id);
+            chain.names.push(path.as_os_str().to_owned());
+            self.names.insert(path.as_os_str().to_owned(), id);
         }
+    }
+
+    /// The chain that `path` leads to.
+    fn at(&self, path: &Path) -> Option<u64> {
+        self.names.get(path.as_os_str()).copied()
     }
 
     fn enter(&mut self, id: u64, name: &Path) {
-        let directory = name.parent().unwrap_or(name);
+        self.next += 1;
+        let place = self.next;
+        if let Some(chain) = self.chains.get_mut(&id) {
+            chain.place = place;
+        }
+        let one = Beside { id, stem: Stem::of(name) };
+        let directory = directory(name);
         match self.directories.get_mut(directory) {
-            Some(ids) => ids.push(id),
-            None => drop(self.directories.insert(directory.to_owned(), vec![id])),
+            Some(all) => drop(all.insert(place, one)),
+            None => drop(self.directories.insert(directory.to_owned(), [(place, one)].into())),
         }
     }
 
-    fn leave(&mut self, id: u64, name: &Path) {
-        let directory = name.parent().unwrap_or(name);
-        if let Some(ids) = self.directories.get_mut(directory) {
-            if let Some(at) = ids.iter().position(|known| *known == id) {
-                ids.remove(at);
-            }
-            if ids.is_empty() {
+    fn leave(&mut self, place: u64, name: &Path) {
+        let directory = directory(name);
+        if let Some(all) = self.directories.get_mut(directory) {
+            all.remove(&place);
+            if all.is_empty() {
                 self.directories.remove(directory);
             }
         }
@@ -455,7 +485,7 @@ impl Steps {
                 self.names.remove(name);
             }
         }
-        self.leave(id, &chain.name);
+        self.leave(chain.place, &chain.name);
         self.held = self.held.saturating_sub(chain.steps.len());
         Some(chain)
     }
@@ -487,19 +517,35 @@ impl Steps {
         }
     }
 
-    /// Chains of the directory of `name` that the step's process is alone in, the latest first.
-    fn beside(&self, name: &Path, step: &Step) -> Vec<u64> {
-        let ids = name.parent().and_then(|directory| self.directories.get(directory));
-        let ids = ids.into_iter().flatten().rev().take(LOOKED_AT);
-        ids.filter(|id| self.chains.get(id).is_some_and(|chain| chain.is_of(step)))
-            .copied()
-            .collect()
+    /// Chains of the directory of `name`, the latest first: as many as are looked at.
+    fn beside(&self, name: &Path) -> impl Iterator<Item = &Beside> {
+        let all = self.directories.get(directory(name));
+        all.into_iter().flat_map(|all| all.values().rev()).take(LOOKED_AT)
+    }
+
+    /// Chains that the step's process is alone in, and whose objects are of no use but for a change
+    /// of `name`.
+    fn asides(&self, name: &Path, step: &Step) -> Vec<u64> {
+        let stem = Stem::of(name);
+        let is_aside = |id: &u64| {
+            self.chains.get(id).is_some_and(|chain| chain.is_of(step) && chain.is_aside_of(name))
+        };
+        let named = self.beside(name).filter(|beside| beside.stem.may_stand_for(&stem));
+        named.map(|beside| beside.id).filter(is_aside).collect()
+    }
+
+    /// Chains that the step's process is alone in, and for which what is at `name` may be of use.
+    fn used_by(&self, name: &Path, step: &Step) -> Vec<u64> {
+        let stem = Stem::of(name);
+        let is_of = |id: &u64| self.chains.get(id).is_some_and(|chain| chain.is_of(step));
+        let named = self.beside(name).filter(|beside| stem.may_stand_for(&beside.stem));
+        named.map(|beside| beside.id).filter(is_of).collect()
     }
 
     /// The chain that made the very object of a rename at the place where it was: not always the
     /// latest of that name, since a rename may wait for its hash.
     fn maker(&self, from: &Path, step: &Step) -> Option<u64> {
-        let latest = self.names.get(from).copied()?;
+        let latest = self.at(from)?;
         let is_maker = |id: &u64| {
             self.chains.get(id).is_some_and(|chain| {
                 chain.state == State::Made
@@ -508,9 +554,7 @@ impl Steps {
                     && chain.object().is_some_and(|made| step.inode == Some(made))
             })
         };
-        let ids = from.parent().and_then(|directory| self.directories.get(directory));
-        let ids = ids.into_iter().flatten().rev().take(LOOKED_AT).copied();
-        ids.filter(is_maker).last().or(Some(latest))
+        self.beside(from).map(|beside| beside.id).filter(is_maker).last().or(Some(latest))
     }
 
     /// A change has got a step further: takes what came and went beside it along, and waits for what
@@ -519,13 +563,8 @@ impl Steps {
         let Some(chain) = self.chains.get(&id) else { return };
         let (name, window) = (chain.name.clone(), self.window);
         let Some(last) = chain.steps.last() else { return };
-        let beside = self.beside(&name, last);
-        let asides: Vec<u64> = beside
-            .into_iter()
-            .filter(|aside| {
-                *aside != id && self.chains.get(aside).is_some_and(|aside| aside.is_aside_of(&name))
-            })
-            .collect();
+        let mut asides = self.asides(&name, last);
+        asides.retain(|aside| *aside != id);
         let mut outstanding = self.chains.get(&id).is_some_and(|chain| chain.backup.is_some());
         for aside in asides {
             match self.chains.get(&aside).map(|chain| chain.state) {
@@ -563,7 +602,7 @@ impl Steps {
         chain.since = chain.since.min(other.since);
         for name in other.names {
             if !self.names.contains_key(&name) {
-                self.index(id, &name);
+                self.index(id, Path::new(&name));
             }
         }
     }

@@ -8,6 +8,35 @@ fn bare(name: &[u8]) -> &[u8] {
     &name[from..]
 }
 
+/// Bytes of a name without what stands before it.
+const STEM: usize = 12;
+
+/// As much of a name as tells most of the time that it does not stand for another one, without
+/// either being looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Stem {
+    first: [u8; STEM],
+    length: usize,
+    is_probe: bool,
+}
+
+impl Stem {
+    pub(super) fn of(path: &Path) -> Self {
+        let bare = bare(path.file_name().unwrap_or_default().as_encoded_bytes());
+        let mut first = [0; STEM];
+        first.iter_mut().zip(bare).for_each(|(to, from)| *to = *from);
+        Self { first, length: bare.len(), is_probe: is_probe(path) }
+    }
+
+    /// Whether what has this name may be of use for what has the other one: false only where
+    /// neither [`stands_for`] nor [`is_probe`] says so.
+    pub(super) fn may_stand_for(&self, name: &Self) -> bool {
+        let known = name.length.min(STEM);
+        self.is_probe
+            || (self.length >= name.length && self.first.get(..known) == name.first.get(..known))
+    }
+}
+
 /// Whether `temporary` is named after `name`: the same with something before that is no letter, or
 /// with something behind that does not begin with one. And what vim makes beside its swap file to
 /// learn how long names may be: `.x.swpx`.
@@ -52,5 +81,30 @@ mod tests {
         assert!(!named(".x.swpy", ".x.swp") && !named("y.swpx", "x.swp"));
         assert!(!named("evil", "sshd_config") && !named("passwd~", "passwd-"));
         assert!(is_probe(Path::new("/w/4913")) && !is_probe(Path::new("/w/4913a")));
+    }
+
+    #[test]
+    fn a_stem_rules_out_nothing_that_stands_for_a_name() {
+        let bare = ["a", "ab", "sshd_config", "sshd_config_1", "very_long_name.conf", "4913", ""];
+        let around = |name: &str| {
+            let before = ["", ".", "#", "~", ".#"];
+            let behind = ["", "~", ".swp", ".swpx", ".swx", "#", ".tmp", "x", ".AbC123"];
+            let all = before.iter().flat_map(move |before| behind.map(|behind| (*before, behind)));
+            all.map(|(before, behind)| format!("/w/{before}{name}{behind}")).collect::<Vec<_>>()
+        };
+        let names: Vec<String> = bare.iter().flat_map(|name| around(name)).collect();
+        let mut ruled_out = 0;
+        for temporary in &names {
+            for name in &names {
+                let (temporary, name) = (Path::new(temporary), Path::new(name));
+                let may = Stem::of(temporary).may_stand_for(&Stem::of(name));
+                assert!(
+                    may || !(stands_for(temporary, name) || is_probe(temporary)),
+                    "{temporary:?} for {name:?}"
+                );
+                ruled_out += u32::from(!may);
+            }
+        }
+        assert!(ruled_out as usize > names.len() * names.len() / 2, "{ruled_out}");
     }
 }

@@ -79,11 +79,11 @@ impl Script {
             inode: Some(inode.to_string()),
             ..Side::default()
         };
-        event.file = Some(file);
+        event.file = Some(Box::new(file));
         if action == Action::Deleted {
-            event.fim.before = Some(side);
+            event.fim.before = Some(Box::new(side));
         } else {
-            event.fim.after = Some(side);
+            event.fim.after = Some(Box::new(side));
         }
         let operation = match action {
             Action::Created => "create",
@@ -94,7 +94,7 @@ impl Script {
             _ => "set_attributes",
         };
         event.fim.operations = vec![FoldedOperation::new(operation, 1, time)];
-        let mut step = Step::new(event, 1, path, actor(by));
+        let mut step = Step::new(Box::new(event), 1, path, actor(by));
         step.inode = Some(inode);
         step
     }
@@ -126,7 +126,8 @@ impl Script {
 
     fn updated(&mut self, by: By, name: &str, content: &str, inode: u64) {
         let mut step = self.step(by, Action::Updated, name, content, inode);
-        step.event.fim.before = Some(Side { sha256: Some("old".to_owned()), ..Side::default() });
+        step.event.fim.before =
+            Some(Box::new(Side { sha256: Some("old".to_owned()), ..Side::default() }));
         self.take(step);
     }
 
@@ -139,7 +140,7 @@ impl Script {
         let mut step = self.step(by, Action::Moved, to, content, inode);
         let before = step.event.fim.after.clone();
         step.event.fim.before =
-            before.map(|side| Side { path: Some(format!("/w/{from}")), ..side });
+            before.map(|side| Box::new(Side { path: Some(format!("/w/{from}")), ..*side }));
         step.from = Some(Path::new("/w").join(from));
         step.from_covered = true;
         step
@@ -152,7 +153,7 @@ impl Script {
 
     fn moved_over(&mut self, by: By, from: &str, to: &str, content: &str, inode: u64) {
         let mut step = self.renaming(by, from, to, content, inode);
-        step.event.fim.replaced = Some(old());
+        step.event.fim.replaced = Some(Box::new(old()));
         self.take(step);
     }
 
@@ -224,7 +225,7 @@ fn a_temporary_renamed_over_a_file_is_one_update_of_the_file() {
     assert_eq!(script.end(), ["updated x"]);
     assert_eq!(script.operations(), ["create sedAbC", "rename sedAbC->*"]);
     let event = script.last();
-    assert_eq!(event.fim.before, Some(old()));
+    assert_eq!(event.fim.before.as_deref(), Some(&old()));
     assert_eq!(event.fim.after.as_ref().unwrap().sha256.as_deref(), Some("new"));
     assert_eq!(event.fim.changes, [Property::Content, Property::Inode]);
     assert!(event.fim.replaced.is_none());
@@ -453,7 +454,7 @@ fn a_rename_from_where_nobody_looks_over_a_file_is_an_update() {
     let mut script = Script::new();
     let mut step = script.renaming(EDITOR, "../o", "x", "new", 2);
     step.from_covered = false;
-    step.event.fim.replaced = Some(old());
+    step.event.fim.replaced = Some(Box::new(old()));
     script.take(step);
     assert_eq!(script.end(), ["updated x"]);
     assert_eq!(script.operations(), ["rename ../o->*"]);
@@ -472,7 +473,7 @@ fn a_known_file_that_is_renamed_over_another_one_is_moved() {
     script.moved_over(EDITOR, "a", "b", "a's", 7);
     assert_eq!(script.texts(), Vec::<String>::new(), "it may be made anew");
     assert_eq!(script.end(), ["moved b"]);
-    assert_eq!(script.last().fim.replaced, Some(old()));
+    assert_eq!(script.last().fim.replaced.as_deref(), Some(&old()));
 }
 
 #[test]
@@ -534,7 +535,7 @@ fn another_process_in_between_breaks_it() {
     let mut script = Script::new();
     script.created(EDITOR, "x.tmp", "new", 2);
     let mut step = script.renaming(EDITOR, "x.tmp", "x", "evil", 3);
-    step.event.fim.replaced = Some(old());
+    step.event.fim.replaced = Some(Box::new(old()));
     step.writers = vec![actor(STRANGER)];
     script.take(step);
     assert_eq!(script.end(), ["created x.tmp", "moved x"]);
@@ -628,7 +629,7 @@ fn a_mode_that_the_replacement_lost_shows() {
     let mut script = Script::new();
     script.created(EDITOR, "x.tmp", "new", 2);
     let mut mode = script.renaming(EDITOR, "x.tmp", "x", "new", 2);
-    mode.event.fim.replaced = Some(old());
+    mode.event.fim.replaced = Some(Box::new(old()));
     script.take(mode);
     let mut step = script.step(EDITOR, Action::AttributesModified, "x", "new", 2);
     step.event.fim.after.as_mut().unwrap().mode = Some("0600".to_owned());

@@ -7,7 +7,7 @@ use super::{Chain, Role, State, Step, Steps};
 impl Steps {
     /// Something came to be.
     pub(super) fn made(&mut self, step: Step, now: Instant) -> Option<Step> {
-        if let Some(id) = self.names.get(&step.path).copied()
+        if let Some(id) = self.at(&step.path)
             && let Some(chain) = self.chains.get_mut(&id)
         {
             let goes_on = chain.name == step.path && chain.is_of(&step);
@@ -51,7 +51,7 @@ impl Steps {
             }
             self.release(id);
         }
-        if let Some(id) = self.names.get(&step.path).copied()
+        if let Some(id) = self.at(&step.path)
             && let Some(chain) = self.chains.get_mut(&id)
         {
             if chain.state == State::Away
@@ -89,7 +89,7 @@ impl Steps {
     fn named(&mut self, id: u64, step: Step, now: Instant) -> Option<Step> {
         let to = step.path.clone();
         let mut earlier = None;
-        if let Some(at) = self.names.get(&to).copied().filter(|at| *at != id)
+        if let Some(at) = self.at(&to).filter(|at| *at != id)
             && let Some(chain) = self.chains.get(&at)
         {
             if chain.state == State::Away && chain.name == to && chain.is_of(&step) {
@@ -100,6 +100,7 @@ impl Steps {
         }
         let Some(chain) = self.chains.get_mut(&id) else { return Some(step) };
         let was = std::mem::replace(&mut chain.name, to.clone());
+        let place = chain.place;
         chain.renamed = true;
         if let Some(replaced) = step.event.fim.replaced.clone() {
             (chain.state, chain.before) = (State::Replaced, Some(replaced));
@@ -108,7 +109,7 @@ impl Steps {
             chain.state = State::Replaced;
             (chain.before, chain.backup) = (earlier.before.clone(), earlier.backup.clone());
         }
-        self.leave(id, &was);
+        self.leave(place, &was);
         self.enter(id, &to);
         self.index(id, &to);
         if let Some(earlier) = earlier {
@@ -137,7 +138,7 @@ impl Steps {
     }
 
     pub(super) fn deleted(&mut self, step: Step, now: Instant) -> Option<Step> {
-        if let Some(id) = self.names.get(&step.path).copied()
+        if let Some(id) = self.at(&step.path)
             && let Some(chain) = self.chains.get_mut(&id)
         {
             let is_of = chain.is_of(&step);
@@ -148,7 +149,7 @@ impl Steps {
             {
                 chain.state = State::Spent;
                 let name = chain.name.clone();
-                let of = self.beside(&name, &step);
+                let of = self.used_by(&name, &step);
                 self.push(id, step);
                 self.spent(id, &of, now);
                 return None;
@@ -169,9 +170,9 @@ impl Steps {
     }
 
     /// What a chain made is gone: if it was of use for a change, it belongs to that.
-    fn spent(&mut self, id: u64, beside: &[u64], now: Instant) {
+    fn spent(&mut self, id: u64, used_by: &[u64], now: Instant) {
         let Some(chain) = self.chains.get(&id) else { return };
-        let change = beside.iter().copied().find(|other| {
+        let change = used_by.iter().copied().find(|other| {
             self.chains.get(other).is_some_and(|change| {
                 let is_change =
                     matches!(change.state, State::Replaced | State::InPlace | State::Made);
@@ -185,7 +186,7 @@ impl Steps {
     }
 
     pub(super) fn updated(&mut self, step: Step, now: Instant) -> Option<Step> {
-        if let Some(id) = self.names.get(&step.path).copied()
+        if let Some(id) = self.at(&step.path)
             && let Some(chain) = self.chains.get(&id)
         {
             if chain.state == State::Made && chain.name == step.path && chain.is_of_kin(&step) {
@@ -194,10 +195,11 @@ impl Steps {
             }
             self.release(id);
         }
-        let beside = self.beside(&step.path, &step);
-        let has_asides = beside.iter().filter_map(|id| self.chains.get(id)).any(|chain| {
-            matches!(chain.state, State::Made | State::Spent) && chain.is_aside_of(&step.path)
-        });
+        let asides = self.asides(&step.path, &step);
+        let has_asides = asides
+            .iter()
+            .filter_map(|id| self.chains.get(id))
+            .any(|chain| matches!(chain.state, State::Made | State::Spent));
         if !has_asides {
             return Some(step);
         }
@@ -210,7 +212,7 @@ impl Steps {
     }
 
     pub(super) fn attributes(&mut self, step: Step, now: Instant) -> Option<Step> {
-        let Some(id) = self.names.get(&step.path).copied() else { return Some(step) };
+        let Some(id) = self.at(&step.path) else { return Some(step) };
         let Some(chain) = self.chains.get(&id) else { return Some(step) };
         let here = chain.name == step.path;
         match chain.state {

@@ -124,7 +124,8 @@ pub(in crate::pipeline) fn become_change(event: &mut Event) {
         (Some(before), Some(after)) => differences(before, after),
         _ => vec![Property::Existence],
     };
-    let is_hashed = |side: &Option<Side>| side.as_ref().is_some_and(|side| side.sha256.is_some());
+    let is_hashed =
+        |side: &Option<Box<Side>>| side.as_ref().is_some_and(|side| side.sha256.is_some());
     let fim = &mut event.fim;
     let is_file = fim.after.as_ref().is_some_and(|after| after.kind == Some(ObjectKind::File));
     let is_compared = is_hashed(&fim.before) && is_hashed(&fim.after);

@@ -125,7 +125,7 @@ fn activity(class: Class, event: &Event) -> (i64, &'static str) {
         (Class::Application, Action::AgentStarted) => (3, "Start"),
         (Class::Application, Action::AgentStopped) => (4, "Stop"),
         (Class::Application, Action::PackageRun) => {
-            event.fim.package_run.as_ref().map_or((99, action.as_str()), packages)
+            event.fim.package_run.as_deref().map_or((99, action.as_str()), packages)
         }
         _ => (99, action.as_str()),
     }
@@ -188,11 +188,11 @@ pub(super) fn object(event: &Event) -> Value {
             let diff = event.fim.diff.as_ref().and_then(|diff| diff.unified.as_deref());
             put("file_diff", diff.map(|diff| json!(text(diff))));
         }
-        Class::Key => put("reg_key", event.registry.as_ref().map(objects::key)),
+        Class::Key => put("reg_key", event.registry.as_deref().map(objects::key)),
         Class::Value => {
-            put("reg_value", event.registry.as_ref().map(objects::value));
-            let before = event.fim.before.as_ref().and_then(|before| before.data.as_ref());
-            let previous = event.registry.as_ref().zip(before);
+            put("reg_value", event.registry.as_deref().map(objects::value));
+            let before = event.fim.before.as_deref().and_then(|before| before.data.as_ref());
+            let previous = event.registry.as_deref().zip(before);
             put(
                 "prev_reg_value",
                 previous.map(|(registry, data)| {
@@ -247,8 +247,8 @@ fn message(event: &Event) -> String {
         return message.clone();
     }
     let action = event.event.action.as_str();
-    let file = event.file.as_ref().map(|file| &file.path);
-    let path = event.registry.as_ref().map(|registry| &registry.path).or(file);
+    let file = event.file.as_deref().map(|file| &file.path);
+    let path = event.registry.as_deref().map(|registry| &registry.path).or(file);
     let alert = if event.event.kind == Kind::Alert { "alert: " } else { "" };
     match path {
         Some(path) => format!("{alert}{action} {path}"),

@@ -219,8 +219,8 @@ fn executable(path: &str) -> Value {
 /// one only.
 pub(super) fn files(event: &Event) -> (Value, Option<Value>) {
     let Some(after) = &event.file else { return (json!({"name": "unknown", "type_id": 0}), None) };
-    let result = file(after, event.fim.after.as_ref());
-    let before = event.fim.before.as_ref();
+    let result = file(after, event.fim.after.as_deref());
+    let before = event.fim.before.as_deref();
     match before {
         // There was nothing; what is there stands for both.
         None => (result.clone(), (!is_gone(event)).then_some(result)),
