@@ -235,7 +235,6 @@ enum OutputName {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    crate::memory::set_up();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
