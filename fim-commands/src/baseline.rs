@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fim_common::baseline::{Baseline, LastChange, PRIVILEGED, PROGRAM, StateDir, StateDirError};
 use fim_common::event::{
-    Action, BaselineChange, Event, Fim, Provider, Shared, Side, path_base64, path_text,
+    Action, BaselineChange, Event, Fim, Provider, Shared, Side, SmolStr, path_base64, path_text,
     pretty::{escaped, pretty},
 };
 use fim_common::journal::Journal;
@@ -283,7 +283,7 @@ struct Known {
     #[serde(skip_serializing_if = "Option::is_none")]
     ctime: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    device: Option<String>,
+    device: Option<SmolStr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     links: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -340,7 +340,7 @@ pub fn list(
 fn line(known: &Known) -> String {
     let Known { state, last_change, .. } = known;
     let kind = state.kind.map_or("?".to_owned(), |kind| format!("{kind:?}").to_lowercase());
-    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    let text = |value: &Option<SmolStr>| value.clone().unwrap_or_else(|| "-".into());
     let hash = state.sha256.as_deref().and_then(|hash| hash.get(..12)).unwrap_or("-");
     let mut line = format!(
         "{kind:<8} {} {:>5}:{:<5} {:>10} {hash:<12} {}",

@@ -1,5 +1,8 @@
 //! Memory: who gives it out, and what is not needed any more.
 
+use std::ffi::CStr;
+use std::ptr::null_mut;
+
 use tikv_jemallocator::Jemalloc;
 
 /// Of C libraries, too: it stands for malloc(3).
@@ -7,19 +10,37 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// How it is set up (jemalloc(3), "TUNING"): one arena, and pages that are free go back to the system
-/// at once. An agent has few threads, which find most of what they ask for in their own caches; with
-/// an arena for each of them, and pages kept for ten seconds, it would take twice the memory.
+/// within a second. An agent has few threads, which find most of what they ask for in their own
+/// caches; with an arena for each of them, and pages kept for ten seconds, it would take twice the
+/// memory.
 // The name that it looks for. SAFETY: a pointer to text that ends with zero, as it expects.
 #[unsafe(export_name = "malloc_conf")]
-static CONFIGURATION: &[u8; 44] = b"narenas:1,dirty_decay_ms:0,muzzy_decay_ms:0\0";
+static CONFIGURATION: &[u8; 47] = b"narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
 
-/// Gives code back to the system that has been run: to be called after what runs much of it for a
-/// while, such as the start. What of it is run again is mapped again, from the page cache.
+/// Gives back what has been free for a while. The allocator does it while it is asked for memory; to
+/// be called every now and then for when it is not.
+pub(crate) fn tidy() {
+    // Of all arenas (MALLCTL_ARENAS_ALL).
+    purge(c"arena.4096.decay");
+}
+
+fn purge(control: &CStr) {
+    // SAFETY: a name that ends with zero, of a control that neither reads nor writes a value. What it
+    // says can only be that there is no such control.
+    unsafe {
+        tikv_jemalloc_sys::mallctl(control.as_ptr(), null_mut(), null_mut(), null_mut(), 0);
+    }
+}
+
+/// Gives memory that is free back to the system at once, and code that has been run: to be called
+/// after what takes much of it for a while, such as the start. What of the code is run again is mapped
+/// again, from the page cache.
 pub(crate) fn give_back() {
+    purge(c"arena.4096.purge");
     // SAFETY: the callback is given what the loader knows, and the pages are as they are in their
     // files.
     unsafe {
-        libc::dl_iterate_phdr(Some(unmap_code), std::ptr::null_mut());
+        libc::dl_iterate_phdr(Some(unmap_code), null_mut());
     }
 }
 

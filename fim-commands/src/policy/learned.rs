@@ -198,7 +198,7 @@ impl Seen {
     pub fn of(event: &Event) -> Option<Self> {
         let user = event.user.as_ref().and_then(|user| user.effective.as_ref());
         Some(Self {
-            rule: event.rule.as_ref()?.name.clone(),
+            rule: event.rule.as_ref()?.name.to_string(),
             path: event.file.as_ref()?.path.clone(),
             executable: event.process.as_ref().and_then(|process| process.executable.clone()),
             user: user.map(|user| user.name.as_ref().unwrap_or(&user.id).clone()),

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::last::{self, LastChange};
+use super::last::{self, Told};
 use super::{COMMIT_EVERY, delete, put};
 use crate::state::ObjectState;
 
@@ -32,7 +32,7 @@ pub(super) enum Change {
     Set {
         state: ObjectState,
         /// Who changed it last; `None`: as it was.
-        last: Option<Box<LastChange>>,
+        last: Option<Box<Told>>,
         /// It is another object than the row's.
         anew: bool,
     },
@@ -40,7 +40,7 @@ pub(super) enum Change {
 
 impl Change {
     /// The object is like this now.
-    pub(super) fn to(state: ObjectState, last: Option<Box<LastChange>>) -> Self {
+    pub(super) fn to(state: ObjectState, last: Option<Box<Told>>) -> Self {
         Self::Set { state, last, anew: false }
     }
 
@@ -106,7 +106,7 @@ impl Ahead {
                     if *anew {
                         delete(connection, path)?;
                     }
-                    let last = last.as_deref().and_then(last::json);
+                    let last = last.as_deref().cloned().and_then(|told| last::json(&told.into()));
                     put(connection, path, state, last.as_deref())?;
                 }
             }

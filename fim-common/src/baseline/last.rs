@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 use super::{Baseline, BaselineError, row};
-use crate::event::actor::UserId;
-use crate::event::{Action, Event, Provider};
+use crate::event::actor::{Process, User, UserId};
+use crate::event::{Action, Event, Provider, Shared};
 use crate::time::Timestamp;
 
 /// The last event that changed what the baseline has of an object.
@@ -42,23 +42,54 @@ pub struct LastChange {
     pub login: Option<UserId>,
 }
 
-impl LastChange {
+/// A [`LastChange`] as the event has it: most are replaced before anybody asks for their text.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    time: Timestamp,
+    event_id: String,
+    action: Action,
+    provider: Provider,
+    process: Option<Shared<Process>>,
+    user: Option<Shared<User>>,
+}
+
+impl Told {
     /// What an event about an object says; `None` for another one.
     pub(crate) fn of(event: &Event) -> Option<Self> {
-        let process = event.process.as_ref();
-        let user = event.user.as_ref();
         Some(Self {
             time: event.timestamp,
             event_id: event.event.id.clone(),
             action: event.event.action,
             provider: event.event.provider?,
-            pid: process.map(|process| process.pid),
-            process: process.and_then(|process| process.name.clone()),
-            executable: process.and_then(|process| process.executable.clone()),
+            process: event.process.clone(),
+            user: event.user.clone(),
+        })
+    }
+}
+
+impl From<Told> for LastChange {
+    fn from(told: Told) -> Self {
+        let Told { time, event_id, action, provider, process, user } = told;
+        Self {
+            time,
+            event_id,
+            action,
+            provider,
+            pid: process.as_ref().map(|process| process.pid),
+            process: process.as_ref().and_then(|process| process.name.clone()),
+            executable: process.as_ref().and_then(|process| process.executable.clone()),
             user: user
+                .as_ref()
                 .and_then(|user| Some(UserId { id: user.id.clone()?, name: user.name.clone() })),
             login: user.and_then(|user| user.audit.clone()),
-        })
+        }
+    }
+}
+
+impl LastChange {
+    /// What an event about an object says; `None` for another one.
+    pub(crate) fn of(event: &Event) -> Option<Self> {
+        Told::of(event).map(Into::into)
     }
 }
 

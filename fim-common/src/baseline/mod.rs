@@ -32,6 +32,7 @@ mod watch;
 
 pub use error::BaselineError;
 pub use last::LastChange;
+pub(crate) use last::Told;
 pub(crate) use row::{Fingerprint, path_of};
 
 pub use state_dir::{MINIMUM_FREE, StateDir, StateDirError};
@@ -146,7 +147,7 @@ impl Baseline {
         &self,
         path: &Path,
         state: &ObjectState,
-        last: LastChange,
+        last: Told,
     ) -> Result<(), BaselineError> {
         self.set(path, Change::to(state.clone(), Some(Box::new(last)))).map(drop)
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::test_volume::{tempdir, tmpfs};
 use super::*;
+use crate::event::actor::Process;
 use crate::state::ObjectKind;
 
 fn opened() -> (tempfile::TempDir, Baseline) {
@@ -507,20 +508,30 @@ fn what_is_gathered_is_seen_by_whatever_is_asked() {
 fn who_changed_it_last() {
     let (_directory, baseline) = opened();
     let path = Path::new("/dir/file");
-    let last = LastChange {
-        time: Timestamp::from_unix(5, 0),
-        event_id: "one".to_owned(),
-        action: crate::event::Action::Updated,
-        provider: crate::event::Provider::Bpf,
-        pid: Some(7),
-        process: Some("vim".to_owned()),
-        executable: None,
-        user: None,
-        login: None,
-    };
+    let mut event = crate::journal::tests::event(1);
+    event.event.id = "one".to_owned();
+    event.event.provider = Some(crate::event::Provider::Bpf);
+    let (pid, name) = (7, Some("vim".to_owned()));
+    event.process = Some(Process { pid, name, ..Process::default() }.into());
+    let told = Told::of(&event).unwrap();
+    let last = LastChange::of(&event).unwrap();
+    assert_eq!(
+        last,
+        LastChange {
+            time: event.timestamp,
+            event_id: "one".to_owned(),
+            action: crate::event::Action::Created,
+            provider: crate::event::Provider::Bpf,
+            pid: Some(7),
+            process: Some("vim".to_owned()),
+            executable: None,
+            user: None,
+            login: None,
+        }
+    );
     baseline.put(path, &full()).unwrap();
     assert_eq!(baseline.last_change(path).unwrap(), None);
-    baseline.put_by(path, &full(), last.clone()).unwrap();
+    baseline.put_by(path, &full(), told).unwrap();
     // What a scan brings up to date nobody has changed.
     baseline.put(path, &ObjectState { device: Some(99), ..full() }).unwrap();
     assert_eq!(baseline.last_change(path).unwrap(), Some(last.clone()));

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smol_str::{ToSmolStr as _, format_smolstr};
 
+use crate::policy;
 use crate::state::{HashState, ObjectKind, ObjectState};
 use crate::time::Timestamp;
 
@@ -31,6 +33,7 @@ pub use package::{Manager, Package, PackageChange, PackageRun, RunFiles, Verdict
 use actor::{Container, Kubernetes, Process, User};
 pub use content_diff::{ContentDiff, DiffState};
 pub use shared::Shared;
+pub use smol_str::SmolStr;
 
 /// One event.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -293,10 +296,16 @@ impl Provider {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rule {
     /// Its name in the policy.
-    pub name: String,
+    pub name: SmolStr,
     /// Its category in the policy.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub category: Option<String>,
+    pub category: Option<SmolStr>,
+}
+
+impl From<&policy::Rule> for Rule {
+    fn from(rule: &policy::Rule) -> Self {
+        Self { name: SmolStr::new(&rule.name), category: rule.category.as_ref().map(SmolStr::new) }
+    }
 }
 
 /// `threat.*`.
@@ -335,28 +344,28 @@ pub struct File {
     pub target_path: Option<String>,
     /// `st_ino`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub inode: Option<String>,
+    pub inode: Option<SmolStr>,
     /// `st_dev` as `major:minor`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub device: Option<String>,
+    pub device: Option<SmolStr>,
     /// Bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub size: Option<u64>,
     /// Permission bits, four octal digits.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mode: Option<String>,
+    pub mode: Option<SmolStr>,
     /// Owner's id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub uid: Option<String>,
+    pub uid: Option<SmolStr>,
     /// Group's id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub gid: Option<String>,
+    pub gid: Option<SmolStr>,
     /// Owner's name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub owner: Option<String>,
+    pub owner: Option<SmolStr>,
     /// Group's name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub group: Option<String>,
+    pub group: Option<SmolStr>,
     /// Last change of content.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mtime: Option<Timestamp>,
@@ -425,19 +434,19 @@ pub struct Side {
     pub size: Option<u64>,
     /// Permission bits, four octal digits.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mode: Option<String>,
+    pub mode: Option<SmolStr>,
     /// Owner's id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub uid: Option<String>,
+    pub uid: Option<SmolStr>,
     /// Group's id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub gid: Option<String>,
+    pub gid: Option<SmolStr>,
     /// Last change of content.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mtime: Option<Timestamp>,
     /// `st_ino`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub inode: Option<String>,
+    pub inode: Option<SmolStr>,
     /// POSIX ACL entries in getfacl(1)'s short text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub acl: Option<Vec<String>>,
@@ -620,7 +629,7 @@ fn are_none(ancestors: &Shared<Vec<actor::Ancestor>>) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FoldedOperation {
     /// `create`, `open_write`, `modify`, `close_write`, `truncate`, `set_attributes` …
-    pub operation: String,
+    pub operation: SmolStr,
     /// How often it was seen. The kernel reports at most one `modify` a clock tick.
     pub count: u64,
     /// Bytes written, where the collector knows.
@@ -646,7 +655,7 @@ impl FoldedOperation {
     /// One operation, or `count` at once.
     pub fn new(operation: &str, count: u64, at: Timestamp) -> Self {
         Self {
-            operation: operation.to_owned(),
+            operation: operation.into(),
             count,
             bytes: None,
             first: at,
@@ -854,8 +863,8 @@ pub fn errno_name(errno: i32) -> String {
 }
 
 /// Permission bits as events carry them: four octal digits.
-pub fn mode_text(mode: u32) -> String {
-    format!("{:04o}", mode & 0o7777)
+pub fn mode_text(mode: u32) -> SmolStr {
+    format_smolstr!("{:04o}", mode & 0o7777)
 }
 
 impl Side {
@@ -866,10 +875,10 @@ impl Side {
             kind: state.kind,
             size: state.size,
             mode: state.mode.map(mode_text),
-            uid: state.uid.map(|id| id.to_string()),
-            gid: state.gid.map(|id| id.to_string()),
+            uid: state.uid.map(|id| id.to_smolstr()),
+            gid: state.gid.map(|id| id.to_smolstr()),
             mtime: state.mtime,
-            inode: state.inode.map(|inode| inode.to_string()),
+            inode: state.inode.map(|inode| inode.to_smolstr()),
             acl: state.acl.clone(),
             xattrs: state.xattrs.clone(),
             capabilities: state.capabilities.clone(),

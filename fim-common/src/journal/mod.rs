@@ -494,6 +494,6 @@ mod query_tests;
 mod retain_tests;
 #[cfg(test)]
 #[path = "tests.rs"]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod verify_tests;

@@ -25,7 +25,8 @@ fn written() -> tempfile::TempDir {
         }
         event.event.action =
             if number.is_multiple_of(3) { Action::Deleted } else { Action::Updated };
-        event.rule = Some(event::Rule { name: format!("rule {}", number % 7), category: None });
+        event.rule =
+            Some(event::Rule { name: format!("rule {}", number % 7).into(), category: None });
         event.user = Some(
             User {
                 id: Some((1000 + number % 5).to_string()),

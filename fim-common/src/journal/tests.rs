@@ -8,7 +8,7 @@ use crate::event::{
 };
 use crate::time::Timestamp;
 
-pub(super) fn event(sequence: u64) -> Event {
+pub(crate) fn event(sequence: u64) -> Event {
     Event {
         timestamp: Timestamp::from_unix(1_700_000_000, sequence as u32),
         event: Meta {

@@ -12,6 +12,7 @@ use rustix::fs::{
     StatxTimestamp, openat, statat, statx,
 };
 use rustix::io::Errno;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::pseudo::pseudo;
 use super::{EntryKind, xattr};
@@ -293,8 +294,8 @@ pub(crate) fn stat_at(place: Place<'_>, name: &Path) -> io::Result<ObjectState> 
 }
 
 /// A device number as events carry it: `major:minor`, in stat(2)'s encoding.
-pub fn device_text(device: u64) -> String {
-    format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
+pub fn device_text(device: u64) -> SmolStr {
+    format_smolstr!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
 }
 
 /// File systems in memory (include/uapi/linux/magic.h): tmpfs, ramfs, hugetlbfs.

@@ -6,6 +6,7 @@ use std::os::windows::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use fim_win32::{file, security};
+use smol_str::{SmolStr, format_smolstr};
 
 use super::EntryKind;
 use crate::state::{ObjectId, ObjectKind, ObjectState};
@@ -264,8 +265,8 @@ pub fn hides_mapped_writes(_: &Path) -> bool {
 }
 
 /// A volume's serial number as `vol` shows it.
-pub fn device_text(device: u64) -> String {
-    format!("{:04X}-{:04X}", device >> 16 & 0xffff, device & 0xffff)
+pub fn device_text(device: u64) -> SmolStr {
+    format_smolstr!("{:04X}-{:04X}", device >> 16 & 0xffff, device & 0xffff)
 }
 
 fn options(access: u32) -> OpenOptions {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use super::{Names, doubt, suppressed};
+use smol_str::ToSmolStr as _;
+
 use crate::baseline::Baseline;
 use crate::event::actor::Actor;
 use crate::event::{
@@ -636,7 +638,7 @@ fn stamp(event: &mut Event, judged: &Judged<'_>, alert_severity: u8) {
     let is_alert = standing.is_alert(rule.severity, alert_severity);
     event.event.kind = if is_alert { Kind::Alert } else { Kind::Event };
     event.event.severity = Some(rule.severity);
-    event.rule = Some(Rule { name: rule.name.clone(), category: rule.category.clone() });
+    event.rule = Some(Rule::from(*rule));
     event.tags.clone_from(&rule.tags);
     event.threat = (!rule.techniques.is_empty())
         .then(|| Threat { technique: Technique { id: rule.techniques.clone() } });
@@ -681,12 +683,12 @@ fn file(
     let Some(state) = state else { return file };
     file.kind = state.kind;
     file.target_path = state.target_path.as_deref().map(path_text);
-    file.inode = state.inode.map(|inode| inode.to_string());
+    file.inode = state.inode.map(|inode| inode.to_smolstr());
     file.device = state.device.map(object::device_text);
     file.size = state.size;
     file.mode = state.mode.map(mode_text);
-    file.uid = state.uid.map(|id| id.to_string());
-    file.gid = state.gid.map(|id| id.to_string());
+    file.uid = state.uid.map(|id| id.to_smolstr());
+    file.gid = state.gid.map(|id| id.to_smolstr());
     file.owner = state.uid.and_then(|id| names.user(id));
     file.group = state.gid.and_then(|id| names.group(id));
     file.attributes = state.attributes.clone().filter(|attributes| !attributes.is_empty());

@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
+use smol_str::SmolStr;
 use tokio::sync::mpsc;
 
-use crate::baseline::{Baseline, LastChange};
+use crate::baseline::{self, Baseline, LastChange};
 use crate::collector::{Fences, Observation};
 use crate::content::Contents;
 use crate::event::{Action, Event, Provider, Window};
@@ -74,9 +75,9 @@ use verify::Verify;
 /// Names of ids, from the host's user database; `None`: the id has none.
 pub trait Names: Send {
     /// Of a user.
-    fn user(&mut self, uid: u32) -> Option<String>;
+    fn user(&mut self, uid: u32) -> Option<SmolStr>;
     /// Of a group.
-    fn group(&mut self, gid: u32) -> Option<String>;
+    fn group(&mut self, gid: u32) -> Option<SmolStr>;
 }
 
 /// What the pipeline is made of.
@@ -592,7 +593,7 @@ impl Pipeline {
         if let Some(state) = known {
             // Who changed it last is remembered only with an event that was told.
             let told = event.as_deref().filter(|event| !event.fim.unasked);
-            let result = match told.and_then(LastChange::of) {
+            let result = match told.and_then(baseline::Told::of) {
                 Some(last) => self.baseline.put_by(&path, &state, last),
                 None => self.baseline.put(&path, &state),
             };

@@ -107,7 +107,7 @@ fn event(
             provider: Some(operation.provider),
             severity: Some(rule.severity),
         },
-        rule: Some(Rule { name: rule.name.clone(), category: rule.category.clone() }),
+        rule: Some(Rule::from(rule)),
         tags: rule.tags.clone(),
         threat: (!rule.techniques.is_empty())
             .then(|| Threat { technique: Technique { id: rule.techniques.clone() } }),

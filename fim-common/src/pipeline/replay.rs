@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Format, Names, Options, Output, OutputOptions, Pipeline, Scanner, Stopping};
+use smol_str::SmolStr;
+
 use crate::baseline::{Baseline, BaselineError};
 use crate::collector::Gap;
 use crate::event::{Action, Agent, Host};
@@ -61,11 +63,11 @@ const AFTERWARDS: Duration = Duration::from_secs(3600);
 pub(super) struct NoNames;
 
 impl Names for NoNames {
-    fn user(&mut self, _: u32) -> Option<String> {
+    fn user(&mut self, _: u32) -> Option<SmolStr> {
         None
     }
 
-    fn group(&mut self, _: u32) -> Option<String> {
+    fn group(&mut self, _: u32) -> Option<SmolStr> {
         None
     }
 }

@@ -69,7 +69,7 @@ impl Suppression {
 
     /// Counts the event.
     fn count(&mut self, suppress: &Suppress, event: &Event) {
-        let rule = event.rule.as_ref().map(|rule| rule.name.clone()).unwrap_or_default();
+        let rule = event.rule.as_ref().map(|rule| rule.name.to_string()).unwrap_or_default();
         let key = (rule, suppress.condition.clone());
         let entry = self.entries.entry(key).or_insert_with_key(|(rule, condition)| Suppressed {
             rule: rule.clone(),

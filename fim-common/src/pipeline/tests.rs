@@ -376,7 +376,7 @@ fn what_was_looked_at_too_late_is_still_what_a_rename_replaces() {
         assert_eq!(last.event.action, Action::Updated, "{kind:?}: {:?}", actions(&events));
         assert_eq!(last.file.as_ref().unwrap().path, path.to_string_lossy());
         let before = last.fim.before.as_ref().unwrap();
-        assert_eq!(before.inode, known.inode.map(|inode| inode.to_string()));
+        assert_eq!(before.inode, known.inode.map(|inode| inode.to_string().into()));
         let content = before.sha256.is_some();
         let is_attributes = matches!(kind, OperationKind::SetAttributes);
         assert_eq!(content, !changed || is_attributes, "{kind:?}: a content that it had no more");

@@ -26,7 +26,7 @@ fn event(sequence: u64, action: Action) -> Event {
             provider: None,
             severity: Some(50),
         },
-        rule: Some(Rule { name: "rule".to_owned(), category: None }),
+        rule: Some(Rule { name: "rule".to_owned().into(), category: None }),
         tags: vec!["pci_dss_11.5.2".to_owned()],
         threat: None,
         registry: None,
@@ -81,8 +81,10 @@ fn sample() -> Vec<Event> {
     let mut alert = event(10, Action::Updated);
     alert.event.kind = Kind::Alert;
     alert.event.severity = Some(90);
-    alert.fim.before = Some(Box::new(Side { mode: Some("0600".to_owned()), ..Side::default() }));
-    alert.fim.after = Some(Box::new(Side { mode: Some("0666".to_owned()), ..Side::default() }));
+    alert.fim.before =
+        Some(Box::new(Side { mode: Some("0600".to_owned().into()), ..Side::default() }));
+    alert.fim.after =
+        Some(Box::new(Side { mode: Some("0666".to_owned().into()), ..Side::default() }));
     alert.fim.verdict = Some(Verdict::Unexpected);
     alert.fim.verdict_reason = Some("content_differs".to_owned());
     alert.fim.package = Some(Package {

@@ -13,6 +13,7 @@ use fim_common::metrics::{Health, Metrics};
 use fim_common::time::Timestamp;
 
 use crate::backend::Monitor;
+use crate::memory;
 
 /// What an agent whose programs are not as they should be is unhealthy by.
 const PROGRAMS: &str = "programs";
@@ -37,6 +38,7 @@ impl Accountant {
         loop {
             every.tick().await;
             tokio::task::block_in_place(|| self.publish());
+            memory::tidy();
         }
     }
 

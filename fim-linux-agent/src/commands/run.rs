@@ -8,8 +8,8 @@ use std::time::Duration;
 use fim_common::baseline::{Baseline, StateDir, StateDirError};
 use fim_common::collector::Gap;
 use fim_common::config::Config;
-use fim_common::event::Action;
 use fim_common::event::actor::Actor;
+use fim_common::event::{Action, SmolStr};
 use fim_common::hash::{HashPool, PoolOptions};
 use fim_common::ignored::Ignored;
 use fim_common::journal::follow;
@@ -143,14 +143,14 @@ impl HostNames {
 }
 
 impl Names for HostNames {
-    fn user(&mut self, uid: u32) -> Option<String> {
+    fn user(&mut self, uid: u32) -> Option<SmolStr> {
         self.0.refresh();
-        self.0.user(uid).map(str::to_owned)
+        self.0.user(uid).map(SmolStr::new)
     }
 
-    fn group(&mut self, gid: u32) -> Option<String> {
+    fn group(&mut self, gid: u32) -> Option<SmolStr> {
         self.0.refresh();
-        self.0.group(gid).map(str::to_owned)
+        self.0.group(gid).map(SmolStr::new)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fim_commands::Site;
 use fim_common::config::Config;
 use fim_common::event::actor::{Actor, Process, User};
-use fim_common::event::{Boot, Host, Os};
+use fim_common::event::{Boot, Host, Os, SmolStr};
 use fim_common::pipeline::Names;
 use fim_common::policy::{Policy, RegistryPattern};
 use fim_common::time::Timestamp;
@@ -24,11 +24,11 @@ pub struct Here;
 struct NoNumbers;
 
 impl Names for NoNumbers {
-    fn user(&mut self, _: u32) -> Option<String> {
+    fn user(&mut self, _: u32) -> Option<SmolStr> {
         None
     }
 
-    fn group(&mut self, _: u32) -> Option<String> {
+    fn group(&mut self, _: u32) -> Option<SmolStr> {
         None
     }
 }

@@ -76,7 +76,7 @@ impl Script {
         let side = Side {
             kind: Some(ObjectKind::File),
             sha256: Some(content.to_owned()),
-            inode: Some(inode.to_string()),
+            inode: Some(inode.to_string().into()),
             ..Side::default()
         };
         event.file = Some(Box::new(file));
@@ -210,8 +210,8 @@ fn old() -> Side {
     Side {
         kind: Some(ObjectKind::File),
         sha256: Some("old".to_owned()),
-        inode: Some("1".to_owned()),
-        mode: Some("0644".to_owned()),
+        inode: Some("1".to_owned().into()),
+        mode: Some("0644".to_owned().into()),
         ..Side::default()
     }
 }
@@ -632,7 +632,7 @@ fn a_mode_that_the_replacement_lost_shows() {
     mode.event.fim.replaced = Some(Box::new(old()));
     script.take(mode);
     let mut step = script.step(EDITOR, Action::AttributesModified, "x", "new", 2);
-    step.event.fim.after.as_mut().unwrap().mode = Some("0600".to_owned());
+    step.event.fim.after.as_mut().unwrap().mode = Some("0600".to_owned().into());
     script.take(step);
     assert_eq!(script.end(), ["updated x"]);
     let event = script.last();
