@@ -143,6 +143,7 @@ pub(super) struct Runs {
     /// The baseline has it that something is held.
     noted: bool,
     /// To be told, in order.
+    #[expect(clippy::vec_box, reason = "they come in boxes and go on in them")]
     out: Vec<Box<Event>>,
     /// Summaries to be told.
     summaries: Vec<(Option<Arc<Actor>>, Box<Summary>)>,
