@@ -60,7 +60,7 @@ fn events() -> impl Iterator<Item = Event> + Clone {
         event.event.types = vec![Type::Creation];
         event.event.provider = Some(Provider::Bpf);
         event.event.severity = Some(50);
-        event.file = Some(fim_common::event::File::default());
+        event.file = Some(Box::new(fim_common::event::File::default()));
         let process = Process {
             pid: 4711,
             name: Some("ansible \"x\" | = \\".to_owned()),
