@@ -94,10 +94,14 @@ unsafe fn open_failed(nameidata: *const u8, flags: *const u8, ret: i32) {
             }
             return count::filtered(hook);
         }
-        // A directory: the one in which a name was to be made, or one that may not be searched.
-        let op = if creates { Op::Create } else { Op::OpenWrite };
+        // A directory: the one in which a name was to be made, or one that may not be searched. Or
+        // the one in which a file without a name was to be made, which is its own last component.
+        let nameless = open & O_TMPFILE == O_TMPFILE && is_last_component(nameidata);
+        let op = if creates || nameless { Op::Create } else { Op::OpenWrite };
         let Some(mut draft) = Draft::new(hook, op) else { return count::error(hook) };
-        if !rest_of_name(&mut draft, nameidata) || draft.path_below(dentry).is_outside() {
+        if !(nameless || rest_of_name(&mut draft, nameidata))
+            || draft.path_below(dentry).is_outside()
+        {
             return count::filtered(hook);
         }
         if draft.fail(ret) {
@@ -105,6 +109,19 @@ unsafe fn open_failed(nameidata: *const u8, flags: *const u8, ret: i32) {
         } else {
             count::filtered(hook);
         }
+    }
+}
+
+/// Whether nothing of the name is left to be looked up but slashes.
+#[inline(always)]
+unsafe fn is_last_component(nameidata: *const u8) -> bool {
+    // SAFETY: of the caller; the name is a kernel string that lives as long as the call.
+    unsafe {
+        let last: u64 = Typed::read(nameidata, off::nameidata_last_name());
+        let len: u32 = Typed::read(nameidata, off::nameidata_last_len());
+        let behind = last.wrapping_add(u64::from(len & NAME_MAX as u32)) as *const u8;
+        let next: [u8; 2] = Probed::read(behind, 0);
+        next[0] == 0 || next == *b"/\0"
     }
 }
 
