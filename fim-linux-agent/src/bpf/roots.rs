@@ -20,6 +20,7 @@ use fim_common::state::ObjectId;
 use rustix::fs::{Mode, OFlags};
 
 use super::loader::{LoadError, Programs};
+use super::opened;
 use super::pin::Pins;
 use super::scope::{self, Directory, Existing};
 use crate::mounts::{self, Mount};
@@ -50,6 +51,8 @@ pub struct Roots {
     hidden: HashSet<u32>,
     /// Paths whose appearance, disappearance or renaming changes what has to be armed.
     pivotal: HashSet<PathBuf>,
+    /// The programs look at the end of descriptions that they have not seen being opened.
+    untracked: bool,
 }
 
 impl Roots {
@@ -68,6 +71,7 @@ impl Roots {
             pins: Pins::new()?,
             hidden: HashSet::new(),
             pivotal: HashSet::new(),
+            untracked: false,
         })
     }
 
@@ -112,6 +116,7 @@ impl Roots {
         self.pivotal = plan.keys().cloned().collect();
         self.pivotal.extend(self.watches.iter().map(|watch| watch.base.clone()));
 
+        let first = self.roots.is_empty();
         let gone: Vec<u32> = self
             .roots
             .iter()
@@ -134,7 +139,24 @@ impl Roots {
         let mut settings = programs.settings()?;
         settings.epoch += 1 << 20;
         programs.set_settings(settings)?;
+        // Last: whatever is opened from here on is known.
+        if !self.untracked
+            && (first || !appeared.is_empty())
+            && opened::any(&|path| self.is_watched(path))
+        {
+            programs.expect_untracked()?;
+            self.untracked = true;
+        }
         Ok(appeared)
+    }
+
+    /// Whether it is at or below something that is watched.
+    fn is_watched(&self, path: &Path) -> bool {
+        self.watches.iter().any(|watch| match (&watch.first, path.strip_prefix(&watch.base)) {
+            (_, Err(_)) => false,
+            (None, Ok(_)) => true,
+            (Some(first), Ok(below)) => below.starts_with(first),
+        })
     }
 
     /// Arms one directory; whether it is watched below and was not before.
