@@ -53,6 +53,8 @@ pub struct Roots {
     pivotal: HashSet<PathBuf>,
     /// The programs look at the end of descriptions that they have not seen being opened.
     untracked: bool,
+    /// Files that are mounted over something watched, by the name that they have elsewhere: where.
+    mounted_files: HashMap<PathBuf, PathBuf>,
 }
 
 impl Roots {
@@ -72,6 +74,7 @@ impl Roots {
             hidden: HashSet::new(),
             pivotal: HashSet::new(),
             untracked: false,
+            mounted_files: HashMap::new(),
         })
     }
 
@@ -112,7 +115,11 @@ impl Roots {
             .filter(|mount| !mount.is_pseudo())
             .map(|mount| mount.point.clone())
             .collect();
-        let plan = scope::directories(&self.watches, &self.prunes, &points, &look);
+        let mut plan = scope::directories(&self.watches, &self.prunes, &points, &look);
+        self.mounted_files = self.files_mounted();
+        for source in self.mounted_files.keys() {
+            scope::know_file(&mut plan, source);
+        }
         self.pivotal = plan.keys().cloned().collect();
         self.pivotal.extend(self.watches.iter().map(|watch| watch.base.clone()));
 
@@ -157,6 +164,28 @@ impl Roots {
             (None, Ok(_)) => true,
             (Some(first), Ok(below)) => below.starts_with(first),
         })
+    }
+
+    /// Files outside that are mounted over something watched, and where: the kernel knows them by
+    /// their own place, from which no walk leads to a watched directory.
+    fn files_mounted(&self) -> HashMap<PathBuf, PathBuf> {
+        let (files, others): (Vec<Mount>, Vec<Mount>) = self
+            .mounts
+            .iter()
+            .filter(|mount| !mount.is_pseudo())
+            .cloned()
+            .partition(|mount| look(&mount.point) == Existing::Other);
+        let files = files.into_iter().filter(|file| self.is_watched(&file.point));
+        let placed = files.filter_map(|file| {
+            let source = mounts::known_as(&others, file.device, &file.root)?;
+            (!self.is_watched(&source)).then_some((source, file.point))
+        });
+        placed.collect()
+    }
+
+    /// The watched place over which this file is mounted.
+    pub fn mounted_over(&self, path: &Path) -> Option<&Path> {
+        self.mounted_files.get(path).map(PathBuf::as_path)
     }
 
     /// Arms one directory; whether it is watched below and was not before.
