@@ -9,7 +9,7 @@ use fim_common::record::{
 };
 
 use crate::{
-    inside,
+    atomic, inside,
     maps::{ATTEMPTS, Pending, SCRATCH, Scratch},
     mem::{self, Memory, Probed, Typed},
     offsets as off, process, record,
@@ -295,8 +295,8 @@ fn is_failure(errno: i32) -> bool {
 #[inline(always)]
 pub(crate) fn admit(tgid: u32) -> Option<u32> {
     let limit = scope::settings()?.attempts;
-    // SAFETY: a helper without arguments; a map value. Two threads of a process may count at once
-    // and lose one of two counts.
+    // SAFETY: a helper without arguments; a map value. Threads of a process may come here at once:
+    // what they fold is counted to the last; a few more may be told than the limit says.
     unsafe {
         let now = bpf_ktime_get_boot_ns();
         let Some(attempts) = ATTEMPTS.get_ptr_mut(tgid) else {
@@ -308,12 +308,13 @@ pub(crate) fn admit(tgid: u32) -> Option<u32> {
             (*attempts).told = 0;
         }
         if (*attempts).told >= limit {
-            (*attempts).folded += 1;
+            atomic::add_u32(&raw mut (*attempts).folded, 1);
             return None;
         }
         (*attempts).told += 1;
-        let folded = (*attempts).folded;
-        (*attempts).folded = 0;
+        let folded = (&raw const (*attempts).folded).read_volatile();
+        // Less what is told, and not set to zero: another thread may count meanwhile.
+        atomic::add_u32(&raw mut (*attempts).folded, folded.wrapping_neg());
         Some(folded)
     }
 }

@@ -68,6 +68,12 @@ pub(crate) static RENAMES: HashMap<u64, PendingRename> = HashMap::with_max_entri
 #[map]
 pub(crate) static FILES: HashMap<u64, OpenFile> = HashMap::with_max_entries(65_536, 0);
 
+/// How often something came into scope that may be open for writing without an entry in [`FILES`],
+/// or found no room there. From the first time on, the release of a description without an entry is
+/// looked at.
+#[map]
+pub(crate) static UNTRACKED: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Inodes in scope that are or were open for writing, or were changed, by inode address. They stay
 /// until there is no room: to put one in costs more than all that is written into it.
 #[map]

@@ -7,7 +7,7 @@ use crate::{
     draft::{self, Draft, attrs, copy_name},
     maps::{PENDING, Pending, PendingKey, PendingRename, RENAMES, SCRATCH, Scratch},
     mem::{self, Memory, Typed},
-    offsets as off, record,
+    offsets as off, open, record,
     scope::{self, object},
 };
 
@@ -161,6 +161,9 @@ pub(crate) unsafe fn linked(old: *const u8, new: *const u8, ret: i32) {
             if from.inside || to.inside {
                 scope::follow(inode);
             }
+            if to.inside && !from.inside {
+                open::untracked();
+            }
             if after.nlink == 1 {
                 // The only name is the new one: an O_TMPFILE file gets its first.
                 draft.flag(flag::NAMELESS);
@@ -267,6 +270,10 @@ pub(crate) unsafe fn rename_exit(renamedata: *const u8, ret: i32) {
                 (*draft.body).after = attrs::<Typed>(inode);
                 if from.inside || to.inside {
                     scope::follow(inode);
+                }
+                // It may be open for writing, or something in it.
+                if to.inside && !from.inside || flags & RENAME_EXCHANGE != 0 {
+                    open::untracked();
                 }
             }
         }

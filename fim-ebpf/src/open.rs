@@ -8,9 +8,11 @@ use fim_common::record::{Attrs, Hook, ID_UNSET, NAME_MAX, Object, Op, flag, maps
 use crate::{
     atomic, count,
     draft::{self, Draft, attrs},
-    maps::{ARMED, FILES, OpenFile, SCRATCH, SETTINGS, Scratch, WRITTEN, Written, scalar},
+    maps::{
+        ARMED, FILES, OpenFile, SCRATCH, SETTINGS, Scratch, UNTRACKED, WRITTEN, Written, scalar,
+    },
     mem::{Memory, Probed, Typed},
-    offsets as off,
+    offsets as off, process,
     scope::{self, object},
 };
 
@@ -94,10 +96,14 @@ unsafe fn open_failed(nameidata: *const u8, flags: *const u8, ret: i32) {
             }
             return count::filtered(hook);
         }
-        // A directory: the one in which a name was to be made, or one that may not be searched.
-        let op = if creates { Op::Create } else { Op::OpenWrite };
+        // A directory: the one in which a name was to be made, or one that may not be searched. Or
+        // the one in which a file without a name was to be made, which is its own last component.
+        let nameless = open & O_TMPFILE == O_TMPFILE && is_last_component(nameidata);
+        let op = if creates || nameless { Op::Create } else { Op::OpenWrite };
         let Some(mut draft) = Draft::new(hook, op) else { return count::error(hook) };
-        if !rest_of_name(&mut draft, nameidata) || draft.path_below(dentry).is_outside() {
+        if !(nameless || rest_of_name(&mut draft, nameidata))
+            || draft.path_below(dentry).is_outside()
+        {
             return count::filtered(hook);
         }
         if draft.fail(ret) {
@@ -105,6 +111,19 @@ unsafe fn open_failed(nameidata: *const u8, flags: *const u8, ret: i32) {
         } else {
             count::filtered(hook);
         }
+    }
+}
+
+/// Whether nothing of the name is left to be looked up but slashes.
+#[inline(always)]
+unsafe fn is_last_component(nameidata: *const u8) -> bool {
+    // SAFETY: of the caller; the name is a kernel string that lives as long as the call.
+    unsafe {
+        let last: u64 = Typed::read(nameidata, off::nameidata_last_name());
+        let len: u32 = Typed::read(nameidata, off::nameidata_last_len());
+        let behind = last.wrapping_add(u64::from(len & NAME_MAX as u32)) as *const u8;
+        let next: [u8; 2] = Probed::read(behind, 0);
+        next[0] == 0 || next == *b"/\0"
     }
 }
 
@@ -197,7 +216,9 @@ pub(crate) unsafe fn opened(file: *const u8) {
                 exec_id: (*actor).exec_id,
                 reserved: 0,
             };
-            let _ = FILES.insert(file as u64, open, 0);
+            if FILES.insert(file as u64, open, 0).is_err() {
+                untracked();
+            }
             one_more_writer(inode, &identity);
             if created {
                 draft.flag(flag::OPENED_WRITE);
@@ -223,6 +244,31 @@ fn just_changed(attrs: &Attrs, time: u64) -> bool {
     let now = time as i64 + settings.realtime_offset;
     let changed = attrs.mtime.wrapping_mul(1_000_000_000) + i64::from(attrs.mtime_nsec);
     now - changed < TICK
+}
+
+/// Something in scope may be open for writing that [`FILES`] does not know: see [`UNTRACKED`].
+#[inline(always)]
+pub(crate) fn untracked() {
+    if let Some(count) = UNTRACKED.get_ptr_mut(0) {
+        // SAFETY: a map value.
+        unsafe { atomic::add_u64(count, 1) };
+    }
+}
+
+/// Whether a description that [`FILES`] does not know may be of a file in scope.
+#[inline(always)]
+unsafe fn may_be_untracked(file: *const u8) -> bool {
+    if UNTRACKED.get(0).is_none_or(|count| *count == 0) {
+        return false;
+    }
+    // SAFETY: of the caller.
+    unsafe {
+        let dentry: *const u8 = Typed::read(file, off::file_dentry());
+        let inode: *const u8 = Typed::read(file, off::file_inode());
+        scope::mode::<Typed>(inode) & S_IFMT == S_IFREG
+            && !scope::is_agent()
+            && !scope::is_cached_outside::<Typed>(dentry)
+    }
 }
 
 #[inline(always)]
@@ -252,15 +298,20 @@ pub(crate) unsafe fn released(file: *const u8) {
             return;
         }
         let inode: *const u8 = Typed::read(file, off::file_inode());
-        let Some(open) = FILES.get(file as u64).copied() else {
+        let open = FILES.get(file as u64).copied();
+        if open.is_some() {
+            let _ = FILES.remove(file as u64);
+        } else if !may_be_untracked(file) {
             return;
-        };
-        let _ = FILES.remove(file as u64);
+        }
         count::seen(hook);
         // First what the verifier has to look at most: once, before the ways part.
         let Some(mut draft) = Draft::new(hook, Op::CloseWrite) else { return count::error(hook) };
         let dentry: *const u8 = Typed::read(file, off::file_dentry());
         if draft.path::<Typed>(dentry).is_outside() {
+            if open.is_none() && !scope::is_linked::<Typed>(inode) {
+                return count::filtered(hook);
+            }
             draft.flag(flag::LINKED);
         }
         // It is told as done by the one who opened it, who was described then.
@@ -279,19 +330,26 @@ pub(crate) unsafe fn released(file: *const u8) {
                 writers = 0;
             }
         }
-        if (*actor).tgid != open.tgid {
-            // Whose credentials these are is not known here; the process table has the opener's.
-            (*actor).uid = ID_UNSET;
-        }
-        // The thread that releases a file need not be the one that opened it.
-        (*actor).tid = open.tid;
-        (*actor).start = open.start;
-        (*actor).tgid = open.tgid;
-        (*actor).exec_id = open.exec_id;
         (*draft.body).writers = writers;
-        if now.mtime != open.mtime || now.mtime_nsec != open.mtime_nsec || now.size != open.size {
-            draft.flag(flag::MODIFIED);
-        } else if open.doubtful != 0 {
+        if let Some(open) = open {
+            if (*actor).tgid != open.tgid {
+                // Whose credentials these are is not known here; the process table has the opener's.
+                (*actor).uid = ID_UNSET;
+            }
+            // The thread that releases a file need not be the one that opened it.
+            (*actor).tid = open.tid;
+            (*actor).start = open.start;
+            (*actor).tgid = open.tgid;
+            (*actor).exec_id = open.exec_id;
+            if now.mtime != open.mtime || now.mtime_nsec != open.mtime_nsec || now.size != open.size
+            {
+                draft.flag(flag::MODIFIED);
+            } else if open.doubtful != 0 {
+                draft.flag(flag::MAYBE_MODIFIED);
+            }
+        } else {
+            // Who opened it, and how it was then, nobody knows.
+            process::describe(process::own_execution());
             draft.flag(flag::MAYBE_MODIFIED);
         }
         if now.nlink == 0 {
@@ -367,18 +425,33 @@ pub(crate) unsafe fn time_updated(inode: *const u8) {
 #[inline(always)]
 pub(crate) unsafe fn mapped(file: *const u8) {
     let hook = Hook::Mmap;
-    let Some(open) = FILES.get_ptr_mut(file as u64) else { return };
-    count::seen(hook);
+    let open = FILES.get_ptr_mut(file as u64);
     // SAFETY: a map value, and as above.
     unsafe {
-        if (*open).doubtful & MAPPED != 0 {
-            return count::filtered(hook);
+        match open {
+            Some(open) => {
+                count::seen(hook);
+                if (*open).doubtful & MAPPED != 0 {
+                    return count::filtered(hook);
+                }
+                (*open).doubtful |= MAPPED;
+            }
+            None => {
+                if Typed::read::<u32>(file, off::file_mode()) & FMODE_WRITE == 0
+                    || !may_be_untracked(file)
+                {
+                    return;
+                }
+                count::seen(hook);
+            }
         }
-        (*open).doubtful |= MAPPED;
         let Some(mut draft) = Draft::new(hook, Op::Map) else { return count::error(hook) };
         let dentry: *const u8 = Typed::read(file, off::file_dentry());
         let inode: *const u8 = Typed::read(file, off::file_inode());
         if draft.path::<Typed>(dentry).is_outside() {
+            if open.is_none() && !scope::is_linked::<Typed>(inode) {
+                return count::filtered(hook);
+            }
             draft.flag(flag::LINKED);
         }
         draft.actor();

@@ -11,7 +11,7 @@ use super::Pipeline;
 use super::attempts::attempted;
 use super::change::{Content, Draft};
 use super::mounts::mounted;
-use super::renames::{renamed, renamed_around};
+use super::renames::{Exchanged, renamed, renamed_around};
 use super::steps::same;
 use crate::event::actor::Actor;
 use crate::event::{Action, FoldedOperation};
@@ -97,7 +97,7 @@ pub(super) struct Sessions {
     /// Operations on a path whose event waits for its hash.
     held: HashMap<OsString, Vec<Operation>>,
     /// The first half of an exchange of names, already done to the baseline.
-    pub(super) exchanged: Option<(PathBuf, PathBuf)>,
+    pub(super) exchanged: Option<Exchanged>,
     /// Operations of sessions that ended with nothing to tell.
     quiet: u64,
 }

@@ -11,14 +11,25 @@ use crate::ledger::Stage;
 use crate::operation::{Operation, OperationKind};
 use crate::state::{ObjectKind, ObjectState};
 
+/// The first half of an exchange of names, already done to the baseline.
+pub(super) struct Exchanged {
+    /// Both names, as the second half has them.
+    names: (PathBuf, PathBuf),
+    /// What was known of the object that left the watched trees, if the second half tells of it.
+    known: Option<ObjectState>,
+    /// And of what is in it.
+    contents: Vec<(PathBuf, ObjectState)>,
+}
+
 /// An object got another name in place of an earlier one.
 pub(super) fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operation) {
     let OperationKind::Rename { from, exchange, .. } = &operation.kind else { return };
     let (from, exchange) = (from.clone(), *exchange);
     // The second half of an exchange follows on the first, whose event may wait for its hash.
     let pair = (path.clone(), from.clone().unwrap_or_default());
-    let second = exchange && pipeline.sessions.exchanged.take() == Some(pair);
-    if !second {
+    let first_half = if exchange { pipeline.sessions.exchanged.take() } else { None };
+    let first_half = first_half.filter(|first| first.names == pair);
+    if first_half.is_none() {
         if let Some(from) = &from {
             settle_before(pipeline, from);
         }
@@ -38,14 +49,44 @@ pub(super) fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operati
         if !observes {
             return Ok(());
         }
-        if exchange {
+        if exchange && covered == from_covered {
             if let Some(from) = &from
-                && !second
+                && first_half.is_none()
             {
                 pipeline.baseline.exchange_trees(from, &path)?;
-                pipeline.sessions.exchanged = Some((from.clone(), path.clone()));
+                pipeline.sessions.exchanged = Some(Exchanged {
+                    names: (from.clone(), path.clone()),
+                    known: None,
+                    contents: Vec::new(),
+                });
             }
             draft.known = pipeline.baseline.get(&path)?;
+            return Ok(());
+        }
+        if exchange && let Some(from) = &from {
+            // One leaves the watched trees, and the other comes into them: what was known goes
+            // before anything of the one that came is put there.
+            let is_second = first_half.is_some();
+            let (known, left) = match first_half {
+                Some(first) => (first.known, first.contents),
+                None => {
+                    let watched = if covered { &path } else { from };
+                    (pipeline.baseline.get(watched)?, pipeline.baseline.remove_tree(watched)?)
+                }
+            };
+            let mut rest = (None, Vec::new());
+            if covered {
+                rest = (known, left);
+            } else {
+                (draft.known, contents) = (known, left);
+            }
+            if !is_second {
+                pipeline.sessions.exchanged = Some(Exchanged {
+                    names: (from.clone(), path.clone()),
+                    known: rest.0,
+                    contents: rest.1,
+                });
+            }
             return Ok(());
         }
         draft.replaced = pipeline.baseline.get(&path)?;
@@ -70,7 +111,7 @@ pub(super) fn renamed(pipeline: &mut Pipeline, path: PathBuf, operation: Operati
     pipeline.hash_then_complete(draft);
     let Some(whole) = whole else { return };
     pipeline.tree_moved(&path);
-    if covered && exchange {
+    if exchange && covered && from_covered {
         // What is in it came along.
         pipeline.observe(Observation::Recheck(path));
     } else if covered && !from_covered {

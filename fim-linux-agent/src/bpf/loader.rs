@@ -110,6 +110,7 @@ pub struct Programs {
     filters: HashMap<MapData, PodFilterKey, u32>,
     linked: HashMap<MapData, PodObject, u32>,
     attempts: HashMap<MapData, u32, PodAttempts>,
+    untracked: Array<MapData, u64>,
     /// Descriptors of the programs, for what the kernel says of them in `/proc`.
     descriptors: Vec<RawFd>,
     /// What [`Self::missed`] said last.
@@ -201,6 +202,7 @@ impl Programs {
             filters: HashMap::try_from(take(&mut ebpf, "FILTERS")?).map_err(unusable)?,
             linked: HashMap::try_from(take(&mut ebpf, "LINKED")?).map_err(unusable)?,
             attempts: HashMap::try_from(take(&mut ebpf, "ATTEMPTS")?).map_err(unusable)?,
+            untracked: Array::try_from(take(&mut ebpf, "UNTRACKED")?).map_err(unusable)?,
             descriptors: descriptors(&ebpf),
             missed: AtomicU64::new(0),
             ebpf: Some(ebpf),
@@ -416,6 +418,14 @@ impl Programs {
     pub fn remove_linked(&mut self, object: Object) {
         // The only error is ENOENT.
         let _ = self.linked.remove(&PodObject(object));
+    }
+
+    /// Has the end of descriptions looked at that the programs have not seen being opened.
+    ///
+    /// # Errors
+    /// When the kernel refuses the map operation.
+    pub fn expect_untracked(&mut self) -> Result<(), LoadError> {
+        self.untracked.set(0, 1, 0).map_err(unusable)
     }
 
     /// Takes the failed attempts that were not told, of processes that began their last second

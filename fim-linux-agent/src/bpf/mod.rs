@@ -6,8 +6,8 @@
 //! directories the kernel has to know, [`roots`] makes them known and [`pin`] keeps them in memory.
 //! [`attached`] holds each program by its link, [`kept`] what maps have to hold, and [`guard`] finds
 //! out when somebody meddles with either.
-//! [`links`] has the other names of watched files, [`mounting`] who mounted what. [`losses`] finds
-//! what is missing. [`replay`] stands in for the ring, to measure everything behind it.
+//! [`links`] has the other names of watched files, [`mounting`] who mounted what, [`opened`] what was
+//! open before. [`losses`] finds what is missing. [`replay`] stands in for the ring, to measure everything behind it.
 
 mod attached;
 pub mod btf;
@@ -21,6 +21,7 @@ mod links;
 pub mod loader;
 mod losses;
 mod mounting;
+mod opened;
 mod pin;
 pub mod processes;
 pub mod programs;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fim_common::event::Provider;
@@ -111,6 +111,16 @@ pub fn operations(
         {
             None
         }
+        // Of a file that is mounted over a watched one. Its names lie elsewhere, and are not watched.
+        Op::OpenWrite
+        | Op::Modify
+        | Op::CloseWrite
+        | Op::Truncate
+        | Op::SetAttr
+        | Op::SetXattr
+        | Op::RemoveXattr
+        | Op::SetFlags
+        | Op::Map => path.map(|path| roots.mounted_over(&path).map_or(path, Path::to_path_buf)),
         _ => path,
     };
     let path_in_process = path.as_deref().and_then(|path| {

@@ -20,6 +20,7 @@ use fim_common::state::ObjectId;
 use rustix::fs::{Mode, OFlags};
 
 use super::loader::{LoadError, Programs};
+use super::opened;
 use super::pin::Pins;
 use super::scope::{self, Directory, Existing};
 use crate::mounts::{self, Mount};
@@ -50,6 +51,10 @@ pub struct Roots {
     hidden: HashSet<u32>,
     /// Paths whose appearance, disappearance or renaming changes what has to be armed.
     pivotal: HashSet<PathBuf>,
+    /// The programs look at the end of descriptions that they have not seen being opened.
+    untracked: bool,
+    /// Files that are mounted over something watched, by the name that they have elsewhere: where.
+    mounted_files: HashMap<PathBuf, PathBuf>,
 }
 
 impl Roots {
@@ -68,6 +73,8 @@ impl Roots {
             pins: Pins::new()?,
             hidden: HashSet::new(),
             pivotal: HashSet::new(),
+            untracked: false,
+            mounted_files: HashMap::new(),
         })
     }
 
@@ -108,10 +115,15 @@ impl Roots {
             .filter(|mount| !mount.is_pseudo())
             .map(|mount| mount.point.clone())
             .collect();
-        let plan = scope::directories(&self.watches, &self.prunes, &points, &look);
+        let mut plan = scope::directories(&self.watches, &self.prunes, &points, &look);
+        self.mounted_files = self.files_mounted();
+        for source in self.mounted_files.keys() {
+            scope::know_file(&mut plan, source);
+        }
         self.pivotal = plan.keys().cloned().collect();
         self.pivotal.extend(self.watches.iter().map(|watch| watch.base.clone()));
 
+        let first = self.roots.is_empty();
         let gone: Vec<u32> = self
             .roots
             .iter()
@@ -134,7 +146,46 @@ impl Roots {
         let mut settings = programs.settings()?;
         settings.epoch += 1 << 20;
         programs.set_settings(settings)?;
+        // Last: whatever is opened from here on is known.
+        if !self.untracked
+            && (first || !appeared.is_empty())
+            && opened::any(&|path| self.is_watched(path))
+        {
+            programs.expect_untracked()?;
+            self.untracked = true;
+        }
         Ok(appeared)
+    }
+
+    /// Whether it is at or below something that is watched.
+    fn is_watched(&self, path: &Path) -> bool {
+        self.watches.iter().any(|watch| match (&watch.first, path.strip_prefix(&watch.base)) {
+            (_, Err(_)) => false,
+            (None, Ok(_)) => true,
+            (Some(first), Ok(below)) => below.starts_with(first),
+        })
+    }
+
+    /// Files outside that are mounted over something watched, and where: the kernel knows them by
+    /// their own place, from which no walk leads to a watched directory.
+    fn files_mounted(&self) -> HashMap<PathBuf, PathBuf> {
+        let (files, others): (Vec<Mount>, Vec<Mount>) = self
+            .mounts
+            .iter()
+            .filter(|mount| !mount.is_pseudo())
+            .cloned()
+            .partition(|mount| look(&mount.point) == Existing::Other);
+        let files = files.into_iter().filter(|file| self.is_watched(&file.point));
+        let placed = files.filter_map(|file| {
+            let source = mounts::known_as(&others, file.device, &file.root)?;
+            (!self.is_watched(&source)).then_some((source, file.point))
+        });
+        placed.collect()
+    }
+
+    /// The watched place over which this file is mounted.
+    pub fn mounted_over(&self, path: &Path) -> Option<&Path> {
+        self.mounted_files.get(path).map(PathBuf::as_path)
     }
 
     /// Arms one directory; whether it is watched below and was not before.

@@ -104,6 +104,14 @@ fn by_name(
     }
 }
 
+/// Makes one file known by name to its directory.
+pub(super) fn know_file(known: &mut BTreeMap<PathBuf, Directory>, path: &Path) {
+    if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
+        let filters = &mut known.entry(parent.to_owned()).or_default().filters;
+        deepen(filters.entry(filter_name(name.as_encoded_bytes())).or_default(), 1);
+    }
+}
+
 fn deepen(depth: &mut u32, to: u32) {
     *depth = (*depth).max(to);
 }

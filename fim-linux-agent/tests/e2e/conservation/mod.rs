@@ -5,6 +5,7 @@ mod canary;
 mod elsewhere;
 mod flood;
 mod interference;
+mod open;
 mod tampering;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ use std::fs;
 
 use crate::cases::{self, Case, Place, Table};
 use crate::environment::{Backend, backend, ordinary_user};
+use crate::event::path_text;
 use crate::expect::Known;
 use crate::operator::{Op, Operator, Raw};
 use crate::scene::Scene;
@@ -16,6 +17,7 @@ pub(crate) static TABLE: Table = Table {
         Case::new("denied_unlink", prepare, denied_unlink),
         Case::new("denied_create", prepare, denied_create),
         Case::new("denied_write", prepare, denied_write),
+        Case::new("denied_nameless", prepare, denied_nameless),
         Case::new("denied_truncate", prepare, denied_truncate),
         Case::new("denied_chmod", prepare, denied_chmod),
         Case::new("denied_chown", prepare, denied_chown),
@@ -74,6 +76,18 @@ fn denied_create(scene: &Scene<'_>) {
 
 fn denied_write(scene: &Scene<'_>) {
     denied(scene, |path| Op::Write { path, bytes: b"x".to_vec() });
+}
+
+/// A file that would have had no name: what is told of is the directory.
+fn denied_nameless(scene: &Scene<'_>) {
+    let path = Raw::from(&scene.path("new"));
+    let op = Op::LinkTemporary { path, bytes: b"x".to_vec() };
+    fails(scene, Operator::new(op).user(&ordinary_user()), libc::EACCES, "EACCES");
+    let told: Vec<_> = scene.settled().iter().map(|event| event.path().to_owned()).collect();
+    match backend() {
+        Backend::Bpf => assert_eq!(told, [path_text(&scene.inside)], "{}", scene.dump()),
+        Backend::Fanotify => assert_eq!(told, [""; 0]),
+    }
 }
 
 fn denied_truncate(scene: &Scene<'_>) {

@@ -19,6 +19,7 @@ pub(crate) static TABLE: Table = Table {
         Case::new("rename_into_a_directory", prepare, rename_into_a_directory),
         Case::new("rename_over", prepare, rename_over),
         Case::new("rename_exchange", prepare, rename_exchange),
+        Case::new("exchange_across_the_border", prepare, exchange_across_the_border),
         Case::new("rename_in", prepare, rename_in),
         Case::new("rename_in_over", prepare, rename_in_over),
         Case::new("rename_out", prepare, rename_out),
@@ -38,6 +39,10 @@ fn prepare(place: &Place) {
     fs::create_dir(place.inside.join("d")).unwrap();
     std::os::unix::fs::symlink("a", place.inside.join("s")).unwrap();
     fs::write(place.outside.join("o"), "from outside\n").unwrap();
+    for (tree, file) in [(place.inside.join("x"), "left"), (place.outside.join("y"), "came")] {
+        fs::create_dir(&tree).unwrap();
+        fs::write(tree.join(file), "in a directory\n").unwrap();
+    }
 }
 
 fn deleted(scene: &Scene<'_>, name: &str, kind: &str, op: fn(Raw) -> Op) -> Event {
@@ -113,6 +118,24 @@ fn rename_exchange(scene: &Scene<'_>) {
         // Nothing is gone.
         assert!(!event.has("fim.replaced"), "{event}");
     }
+}
+
+/// One directory leaves the watched tree and another one takes its place, each with what is in it.
+fn exchange_across_the_border(scene: &Scene<'_>) {
+    let (x, y) = (scene.path("x"), scene.outside.join("y"));
+    let report = scene.operate(Op::Exchange { from: Raw::from(&x), to: Raw::from(&y) });
+    let moves = [
+        (x.clone(), y.clone()),
+        (x.join("left"), y.join("left")),
+        (y.clone(), x.clone()),
+        (y.join("came"), x.join("came")),
+    ];
+    let events = moves.map(|(from, to)| {
+        let event = scene.change(&report, "moved", &to);
+        assert_eq!(event.text("fim.before.path"), Some(&*path_text(&from)), "{event}");
+        event
+    });
+    scene.only(&events.iter().collect::<Vec<_>>());
 }
 
 /// The one event is about a file that nobody watched before: it has to be looked at.

@@ -21,6 +21,11 @@ pub(crate) enum Content {
     WriteVectoredAt { path: Raw, offset: u64, bytes: Vec<u8> },
     /// A store through a shared mapping that could only be read when it was made.
     StoreUpgraded { path: Raw, bytes: Vec<u8> },
+    /// Two stores through a shared mapping, of which the second comes after [`Hold::BeforeClose`].
+    /// Before, a file is opened for writing so many times, and stays so.
+    ///
+    /// [`Hold::BeforeClose`]: super::Hold::BeforeClose
+    StoreTwice { path: Raw, first: Vec<u8>, second: Vec<u8>, beside: Option<(Raw, u32)> },
     /// write(2) into a pipe, splice(2) out of it.
     Splice { path: Raw, bytes: Vec<u8> },
     /// open_by_handle_at(2) while the file has no name in memory, write(2), fchmod(2), close(2).
@@ -83,6 +88,17 @@ impl Content {
             Self::StoreUpgraded { path, bytes } => {
                 let file = File::options().read(true).write(true).open(path.as_path())?;
                 sys::store_through_upgraded_mapping(file, bytes)?;
+            }
+            Self::StoreTwice { path, first, second, beside } => {
+                let mut others = Vec::new();
+                if let Some((other, count)) = beside {
+                    sys::allow_descriptors(u64::from(*count) + 100)?;
+                    for _ in 0..*count {
+                        others.push(open(other)?);
+                    }
+                }
+                let file = File::options().read(true).write(true).open(path.as_path())?;
+                sys::store_twice(file, [first, second], before_close)?;
             }
             Self::Splice { path, bytes } => {
                 let (reader, writer) = pipe()?;

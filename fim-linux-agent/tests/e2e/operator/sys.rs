@@ -68,7 +68,30 @@ pub(super) fn seteuid(uid: u32) -> io::Result<()> {
 /// Stores `bytes` at the beginning of `file` through a shared mapping, when the file has been
 /// closed already: then there is nothing but the mapping to tell of it.
 pub(super) fn store_through_mapping(file: File, bytes: &[u8]) -> io::Result<()> {
-    Mapping::new(file, bytes.len(), libc::PROT_READ | libc::PROT_WRITE)?.store(bytes)
+    let mapping = Mapping::new(file, bytes.len(), libc::PROT_READ | libc::PROT_WRITE)?;
+    mapping.store(bytes);
+    mapping.end()
+}
+
+/// As [`store_through_mapping`], and once more after `between`: the page is dirty by then, so that
+/// the kernel does not even notice.
+pub(super) fn store_twice(
+    file: File,
+    [first, second]: [&[u8]; 2],
+    between: &mut dyn FnMut(),
+) -> io::Result<()> {
+    let mapping = Mapping::new(file, first.len(), libc::PROT_READ | libc::PROT_WRITE)?;
+    mapping.store(first);
+    between();
+    mapping.store(second);
+    mapping.end()
+}
+
+/// Lets this process have so many descriptors.
+pub(super) fn allow_descriptors(count: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
+    // SAFETY: reads the limit, and only changes what this process may have open.
+    result(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })
 }
 
 /// As [`store_through_mapping`], but the mapping may only be read at first.
@@ -77,7 +100,8 @@ pub(super) fn store_through_upgraded_mapping(file: File, bytes: &[u8]) -> io::Re
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: changes what may be done with memory that is ours, to more than before.
     result(unsafe { libc::mprotect(mapping.address, mapping.length, protection) })?;
-    mapping.store(bytes)
+    mapping.store(bytes);
+    mapping.end()
 }
 
 /// The beginning of a file, shared.
@@ -101,13 +125,17 @@ impl Mapping {
         Ok(Self { address, length })
     }
 
-    /// Stores, in a mapping that may be written, and unmaps.
-    fn store(self, bytes: &[u8]) -> io::Result<()> {
+    /// Stores, in a mapping that may be written.
+    fn store(&self, bytes: &[u8]) {
         assert_eq!(bytes.len(), self.length, "a mapping of another size");
         // SAFETY: the mapping is as long as `bytes`, and does not overlap it.
         unsafe {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address.cast::<u8>(), bytes.len());
         }
+    }
+
+    /// Unmaps.
+    fn end(self) -> io::Result<()> {
         // SAFETY: exactly what was mapped, and nothing refers to it any more.
         result(unsafe { libc::munmap(self.address, self.length) })
     }

@@ -9,6 +9,7 @@ use crate::cases::{self, Case, Place, Table};
 use crate::environment::is_emulated;
 use crate::event::{hex, path_text, sha256};
 use crate::expect;
+use crate::operator::content::Content;
 use crate::operator::op::{CHUNK, pattern};
 use crate::operator::{Hold, Op, Operator, Raw};
 use crate::scene::Scene;
@@ -21,6 +22,8 @@ pub(crate) static TABLE: Table = Table {
         Case::new("two_writers", prepare, two_writers),
         Case::new("two_writers_on_disk", prepare, two_writers).on_disk(),
         Case::new("changed_while_hashed", prepare, changed_while_hashed),
+        Case::new("moved_in_while_mapped", prepare, moved_in_while_mapped),
+        Case::new("moved_in_while_mapped_on_disk", prepare, moved_in_while_mapped).on_disk(),
     ],
 };
 
@@ -97,6 +100,35 @@ fn two_writers(scene: &Scene<'_>) {
     let last = events.last().unwrap();
     expect::exact_hash(last, &content);
     expect::state(last, &path);
+}
+
+/// Where it was opened and mapped nobody watched, and the page is dirty when it comes: its times tell
+/// nothing of what is stored from then on.
+fn moved_in_while_mapped(scene: &Scene<'_>) {
+    let (from, to) = (scene.outside.join("o"), scene.path("d/o"));
+    let (first, second) = (b"stored before\n".to_vec(), b"stored behind\n".to_vec());
+    fs::create_dir_all(from.join("sub")).unwrap();
+    let name = "sub/file";
+    fs::write(from.join(name), &first).unwrap();
+    let store = Content::StoreTwice {
+        path: Raw::from(&from.join(name)),
+        first: first.clone(),
+        second: second.clone(),
+        beside: None,
+    };
+    let mut running = Operator::new(Op::Content(store)).hold(Hold::BeforeClose).start();
+    running.report();
+    fs::create_dir(to.parent().unwrap()).unwrap();
+    scene.operate(Op::Rename { from: Raw::from(&from), to: Raw::from(&to) });
+    let path = path_text(&to.join(name));
+    let moved = scene.wait("the file that came along", |event| event.path() == path);
+    assert_eq!(moved.text("file.hash.sha256"), Some(&*sha256(&first)), "{moved}");
+    running.finish();
+    let event = scene.wait("the last store", |event| {
+        event.path() == path && event.text("file.hash.sha256") == Some(&sha256(&second))
+    });
+    assert_eq!(event.action(), "updated", "{event}");
+    expect::change(&event);
 }
 
 /// A hash that is called exact is of a content that the file had at one moment, and has the size
