@@ -22,5 +22,7 @@ pub(crate) fn check(ws: &Workspace) -> Result<()> {
     run(TARGET
         .cargo(ws, "check")
         .args(["--package", "fim-linux-agent", "--no-default-features"])
+        // Kernels for arm64 have pages of 4, 16 or 64 KiB; the allocator has to know the largest.
+        .env("JEMALLOC_SYS_WITH_LG_PAGE", "16")
         .env("FIM_EBPF_OBJECT", ws.ebpf_object()))
 }

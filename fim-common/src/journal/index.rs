@@ -67,9 +67,11 @@ pub(super) enum Term<'a> {
 }
 
 impl Term<'_> {
+    const PATH: u8 = b'd';
+
     pub(super) fn hash(self) -> u64 {
         let (kind, bytes) = match self {
-            Self::Path(bytes) => (b'd', bytes),
+            Self::Path(bytes) => (Self::PATH, bytes),
             Self::Name(bytes) => (b'n', bytes),
             Self::Start(bytes) => (b's', bytes),
             Self::End(bytes) => (b'e', bytes),
@@ -79,12 +81,30 @@ impl Term<'_> {
             Self::Rule(text) => (b'r', text.as_bytes()),
             Self::Alert => (b'!', &[][..]),
         };
-        // FNV-1a, stirred: the same in every build, which std's hasher does not promise.
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for &byte in [kind].iter().chain(bytes) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        hash ^= hash >> 33;
+        let mut hash = Hash::of(kind);
+        bytes.iter().for_each(|&byte| hash.add(byte));
+        hash.stirred()
+    }
+}
+
+/// FNV-1a, stirred in the end: the same in every build, which std's hasher does not promise. What was
+/// hashed so far can be had in passing.
+#[derive(Clone, Copy)]
+struct Hash(u64);
+
+impl Hash {
+    fn of(kind: u8) -> Self {
+        let mut hash = Self(0xcbf2_9ce4_8422_2325);
+        hash.add(kind);
+        hash
+    }
+
+    fn add(&mut self, byte: u8) {
+        self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+
+    fn stirred(self) -> u64 {
+        let mut hash = self.0 ^ (self.0 >> 33);
         hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
         hash ^ (hash >> 33)
     }
@@ -329,7 +349,6 @@ impl Building {
     }
 
     fn path(&mut self, path: &[u8]) {
-        self.terms.insert(Term::Path(path).hash());
         let slash = memchr::memrchr(b'/', path);
         let last = path.get(slash.map_or(0, |slash| slash + 1)..).unwrap_or_default();
         self.terms.insert(Term::Name(last).hash());
@@ -337,15 +356,20 @@ impl Building {
         self.terms.extend(starts.map(|start| Term::Start(start).hash()));
         self.terms.extend(end(last).map(Term::hash));
         let directory = path.get(..slash.unwrap_or(0)).unwrap_or_default();
-        if directory.is_empty() || directory == self.directory {
-            return;
+        let is_known = directory == self.directory;
+        // Of all the directories in one go: there may be thousands of them.
+        let mut hash = Hash::of(Term::PATH);
+        for (at, &byte) in path.iter().enumerate() {
+            if byte == b'/' && at > 0 && !is_known {
+                self.terms.insert(hash.stirred());
+            }
+            hash.add(byte);
         }
-        let slashes = memchr::memchr_iter(b'/', directory).filter(|at| *at > 0);
-        for end in slashes.chain([directory.len()]) {
-            self.terms.insert(Term::Path(path.get(..end).unwrap_or_default()).hash());
+        self.terms.insert(hash.stirred());
+        if !is_known {
+            self.directory.clear();
+            self.directory.extend_from_slice(directory);
         }
-        self.directory.clear();
-        self.directory.extend_from_slice(directory);
     }
 
     fn block(&mut self, offset: u64) -> Block {
