@@ -12,10 +12,10 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 /// How it is set up (jemalloc(3), "TUNING"): one arena, and pages that are free go back to the system
 /// within a second. An agent has few threads, which find most of what they ask for in their own
 /// caches; with an arena for each of them, and pages kept for ten seconds, it would take twice the
-/// memory.
+/// memory. So it would with huge pages, which Debian gives to whoever does not say no.
 // The name that it looks for. SAFETY: a pointer to text that ends with zero, as it expects.
 #[unsafe(export_name = "malloc_conf")]
-static CONFIGURATION: &[u8; 47] = b"narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
+static CONFIGURATION: &[u8; 57] = b"narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0,thp:never\0";
 
 /// Gives back what has been free for a while. The allocator does it while it is asked for memory; to
 /// be called every now and then for when it is not.

@@ -6,12 +6,19 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
 /// Whether some process has a file open for writing, or has mapped one so that it is shared, for
-/// which `is_watched` holds. A process that ends meanwhile has nothing any more.
+/// which `is_watched` holds. A process that ends meanwhile has nothing any more. The agent does not
+/// count, which always has its own state open: it is not told of.
 pub(super) fn any(is_watched: &dyn Fn(&Path) -> bool) -> bool {
+    let own = fs::read_link("/proc/self").ok();
+    any_but(own.as_deref(), is_watched)
+}
+
+fn any_but(own: Option<&Path>, is_watched: &dyn Fn(&Path) -> bool) -> bool {
     let Ok(processes) = fs::read_dir("/proc") else { return true };
     processes.flatten().any(|process| {
         let number = process.file_name();
         number.as_encoded_bytes().iter().all(u8::is_ascii_digit)
+            && own.is_none_or(|own| own != Path::new(&number))
             && (has_open(&process.path(), is_watched) || has_mapped(&process.path(), is_watched))
     })
 }
@@ -58,12 +65,13 @@ mod tests {
         fs::write(&path, "x").unwrap();
         let is_it = |found: &Path| found == path;
         let reader = fs::File::open(&path).unwrap();
-        assert!(!any(&is_it), "open for reading");
+        assert!(!any_but(None, &is_it), "open for reading");
         let writer = fs::File::options().write(true).open(&path).unwrap();
-        assert!(any(&is_it));
-        assert!(!any(&|found| found.starts_with(path.join("below"))));
+        assert!(any_but(None, &is_it));
+        assert!(!any_but(None, &|found| found.starts_with(path.join("below"))));
+        assert!(!any(&is_it), "by this process alone");
         drop((reader, writer));
-        assert!(!any(&is_it));
+        assert!(!any_but(None, &is_it));
     }
 
     #[test]
