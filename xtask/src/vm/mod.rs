@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     kernels::Kernel,
     setup::{self, Need},
-    workspace::{Workspace, output, probe, which},
+    workspace::{Workspace, output, probe, say, which},
 };
 
 pub(crate) use lsm::Lsm;
@@ -133,7 +133,13 @@ pub(crate) fn run(ws: &Workspace, spec: &VmSpec) -> Result<VmOutcome> {
     let dir = Scratch::new(ws)?;
     let started = Instant::now();
     initramfs::write(spec, &kernel, &busybox, &dir.0.join("initramfs"))?;
-    let run = qemu::run(spec, &kernel, &dir.0)?;
+    let run = match qemu::run(spec, &kernel, &dir.0) {
+        Err(error) if error.is::<qemu::Aborted>() => {
+            say(format!("{error:#}; once more"));
+            qemu::run(spec, &kernel, &dir.0)?
+        }
+        run => run?,
+    };
     let files = match &spec.out_dir {
         Some(out) if matches!(run.end, VmEnd::Exited(_)) => unpack(&dir.0.join("out.tar"), out)?,
         _ => Vec::new(),

@@ -1,8 +1,11 @@
 //! Starts QEMU, and watches over it until it ends.
 
 use std::{
-    env, fs,
+    env,
+    error::Error,
+    fmt, fs,
     io::{Read as _, Write as _},
+    os::unix::process::ExitStatusExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
@@ -33,6 +36,22 @@ pub(crate) struct Run {
     pub(crate) console: String,
     pub(crate) output: String,
 }
+
+/// signal(7).
+const SIGABRT: i32 = 6;
+
+/// QEMU found itself at fault before the machine had said anything: one of its assertions did not
+/// hold. Emulating several processors it does that now and then.
+#[derive(Debug)]
+pub(crate) struct Aborted(String);
+
+impl fmt::Display for Aborted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QEMU has ended itself: {}", self.0)
+    }
+}
+
+impl Error for Aborted {}
 
 /// Boots the machine whose initramfs is in `dir`, and waits for its end.
 pub(crate) fn run(spec: &VmSpec, kernel: &Installed, dir: &Path) -> Result<Run> {
@@ -128,6 +147,9 @@ fn watch(spec: &VmSpec, dir: &Path, child: &mut Child) -> Result<Run> {
         Some(Ok(code)) => VmEnd::Exited(code),
         _ if console.contains("Kernel panic") => VmEnd::KernelPanic,
         _ if timed_out => VmEnd::TimedOut,
+        _ if status.signal() == Some(SIGABRT) && console.is_empty() => {
+            return Err(Aborted(errors.trim().to_owned()).into());
+        }
         _ if !status.success() && console.is_empty() => {
             bail!("QEMU failed ({status}): {}", errors.trim())
         }
