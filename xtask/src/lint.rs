@@ -1,11 +1,12 @@
-//! All static checks: formatting, clippy for the host and for BPF, dependencies, and [`tidy`].
+//! All static checks: formatting, clippy for the host and for BPF, dependencies, [`tidy`], and that
+//! what was made from something is still of it.
 
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    e2e, ebpf,
+    deploy, e2e, ebpf,
     setup::{self, Need},
     tidy,
     toolchain::BpfToolchain,
@@ -15,12 +16,13 @@ use crate::{
 /// Runs every check, so that one run shows everything there is to mend.
 pub(crate) fn lint(ws: &Workspace, advisories: bool) -> Result<()> {
     setup::ensure(ws, &[Need::Build, Need::Lint])?;
-    let checks: [(&str, &dyn Fn() -> Result<()>); 5] = [
+    let checks: [(&str, &dyn Fn() -> Result<()>); 6] = [
         ("formatting", &|| run(ws.cargo().args(["fmt", "--all", "--check"]))),
         ("clippy", &|| clippy(ws)),
         ("clippy for BPF", &|| clippy_ebpf(ws)),
         ("dependencies", &|| dependencies(ws, advisories)),
         ("tidy", &|| tidy::check(ws)),
+        ("manifests", &|| deploy::is_current(ws)),
     ];
     let mut failed = Vec::new();
     for (name, check) in checks {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "progress of a terminal tool; stdout is for results")]
 
+mod ahead;
 mod arm64;
 mod bench;
 mod btf;

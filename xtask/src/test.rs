@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use nix::sys::resource::UsageWho;
 
 use crate::{
+    ahead::Ahead,
     arm64, conformance, deploy, e2e, ebpf,
     kernels::{self, Kernel},
     lint,
@@ -12,7 +14,7 @@ use crate::{
     sinks,
     vm::Lsm,
     windows,
-    workspace::{Workspace, run, say},
+    workspace::{Workspace, processor_time, run, say},
 };
 
 /// One step, with those that must have passed before it makes sense.
@@ -43,21 +45,6 @@ const STAGES: &[Stage] = &[
         run: |ws, _| ebpf::build(ws, false).map(drop),
     },
     Stage {
-        name: "arm64",
-        about: "the agent compiles for arm64",
-        needs: &["build"],
-        run: |ws, _| {
-            setup::ensure(ws, &[Need::Arm64])?;
-            arm64::check(ws)
-        },
-    },
-    Stage {
-        name: "windows",
-        about: "the agent for Windows: its tests under Wine, and clippy",
-        needs: &["setup"],
-        run: |ws, _| windows::stage(ws),
-    },
-    Stage {
         name: "unit",
         about: "unit and integration tests of the host crates",
         needs: &["build"],
@@ -71,18 +58,6 @@ const STAGES: &[Stage] = &[
         about: "unit tests of these tasks",
         needs: &[],
         run: |ws, _| run(ws.cargo().args(["test", "--package", "xtask"])),
-    },
-    Stage {
-        name: "e2e-host",
-        about: "end to end on this machine, through fanotify",
-        needs: &["build"],
-        run: |ws, args| e2e::host(ws, args),
-    },
-    Stage {
-        name: "sinks",
-        about: "events reach real receivers, which are killed meanwhile",
-        needs: &["build"],
-        run: |ws, args| sinks::stage(ws, args),
     },
     Stage {
         name: "e2e-vm-lsm-bpf",
@@ -118,12 +93,44 @@ const STAGES: &[Stage] = &[
         run: |ws, _| conformance::stage(ws),
     },
     Stage {
+        name: "e2e-host",
+        about: "end to end on this machine, through fanotify",
+        needs: &["build"],
+        run: |ws, args| e2e::host(ws, args),
+    },
+    Stage {
+        name: "sinks",
+        about: "events reach real receivers, which are killed meanwhile",
+        needs: &["build"],
+        run: |ws, args| sinks::stage(ws, args),
+    },
+    Stage {
+        name: "arm64",
+        about: "the agent compiles for arm64",
+        needs: &["build"],
+        run: |ws, _| {
+            setup::ensure(ws, &[Need::Arm64])?;
+            arm64::check(ws)
+        },
+    },
+    Stage {
+        name: "windows",
+        about: "the agent for Windows: its tests under Wine, and clippy",
+        needs: &["setup"],
+        run: |ws, _| windows::stage(ws),
+    },
+    Stage {
         name: "deploy",
         about: "what is delivered, installed and run as its users do it",
         needs: &["build"],
         run: |ws, args| deploy::stage(ws, args),
     },
 ];
+
+/// The stages that are mostly compiling for other machines, and when that may begin: with the first
+/// stage that leaves a processor idle and measures no time.
+const ELSEWHERE: [&str; 2] = ["arm64", "windows"];
+const IDLE_FROM: &str = "conformance";
 
 /// The tests in which the ring overflows.
 const FLOOD: &str = "conservation::flood";
@@ -164,20 +171,33 @@ fn matches(stage: &Stage, name: &str) -> bool {
 
 /// Runs the stages (all, or the named ones and what these need), and prints a summary.
 pub(crate) fn test(ws: &Workspace, only: &[String], args: &[String]) -> Result<()> {
-    let mut results: Vec<(&Stage, Verdict, f64)> = Vec::new();
-    for stage in select(only) {
+    let mut results: Vec<(&Stage, Verdict, f64, f64)> = Vec::new();
+    let selected = select(only);
+    let is_selected = |name: &str| selected.iter().any(|stage| stage.name == name);
+    let mut ahead = Ahead::default();
+    for stage in &selected {
+        let stage = *stage;
+        if stage.name == IDLE_FROM && ELSEWHERE.iter().all(|name| is_selected(name)) {
+            // What is missing for it, the stages themselves say.
+            if let Err(error) = start_ahead(ws, &mut ahead) {
+                say(format!("nothing is compiled meanwhile: {error:#}"));
+            }
+        }
+        if ELSEWHERE.contains(&stage.name) {
+            ahead.wait();
+        }
         let blocked = stage.needs.iter().any(|need| {
             results
                 .iter()
-                .any(|(done, verdict, _)| done.name == *need && *verdict != Verdict::Passed)
+                .any(|(done, verdict, ..)| done.name == *need && *verdict != Verdict::Passed)
         });
         if blocked {
             println!("==> {}: not run, since what it needs has failed", stage.name);
-            results.push((stage, Verdict::Blocked, 0.0));
+            results.push((stage, Verdict::Blocked, 0.0, 0.0));
             continue;
         }
         println!("==> {}: {}", stage.name, stage.about);
-        let started = Instant::now();
+        let (started, used) = (Instant::now(), processor_time(UsageWho::RUSAGE_CHILDREN)?);
         let verdict = match (stage.run)(ws, args) {
             Ok(()) => Verdict::Passed,
             Err(error) => {
@@ -187,19 +207,26 @@ pub(crate) fn test(ws: &Workspace, only: &[String], args: &[String]) -> Result<(
         };
         let seconds = started.elapsed().as_secs_f64();
         println!("<== {}: {} in {seconds:.1} s", stage.name, word(verdict));
-        results.push((stage, verdict, seconds));
+        let used = processor_time(UsageWho::RUSAGE_CHILDREN)?.saturating_sub(used);
+        results.push((stage, verdict, seconds, used.as_secs_f64()));
     }
-    println!("\n{:18} {:8} {:>8}", "stage", "result", "seconds");
-    for (stage, verdict, seconds) in &results {
-        println!("{:18} {:8} {seconds:8.1}", stage.name, word(*verdict));
+    println!("\n{:18} {:8} {:>8} {:>10}", "stage", "result", "seconds", "processor");
+    for (stage, verdict, seconds, processor) in &results {
+        println!("{:18} {:8} {seconds:8.1} {processor:10.1}", stage.name, word(*verdict));
     }
-    let passed = results.iter().filter(|(_, verdict, _)| *verdict == Verdict::Passed).count();
+    let passed = results.iter().filter(|(_, verdict, ..)| *verdict == Verdict::Passed).count();
     let failed = results.len() - passed;
     println!("\n{passed} passed, {failed} failed");
     if failed > 0 {
         bail!("{failed} of {} stages failed", results.len());
     }
     Ok(())
+}
+
+fn start_ahead(ws: &Workspace, ahead: &mut Ahead) -> Result<()> {
+    setup::ensure(ws, &[Need::Arm64, Need::Windows])?;
+    let arm64 = std::iter::once(arm64::command(ws));
+    ahead.start(ws, arm64.chain(windows::compile_commands(ws)).collect())
 }
 
 fn word(verdict: Verdict) -> &'static str {

@@ -5,9 +5,14 @@ use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeVal,
+};
 
 /// The places every task works with.
 #[derive(Debug, Clone)]
@@ -74,6 +79,17 @@ impl Workspace {
         }
         cargo
     }
+}
+
+/// Processor time, user and system: of this process, or of the programs that it started and that have
+/// ended (getrusage(2)).
+pub(crate) fn processor_time(of: UsageWho) -> Result<Duration> {
+    let usage = getrusage(of).context("getrusage")?;
+    let time = |time: TimeVal| {
+        let (seconds, micros) = (time.tv_sec() as u64, time.tv_usec() as u64);
+        Duration::from_secs(seconds) + Duration::from_micros(micros)
+    };
+    Ok(time(usage.user_time()) + time(usage.system_time()))
 }
 
 /// Says what is being done. Standard output is left to what the user asked for.

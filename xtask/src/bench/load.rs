@@ -10,8 +10,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::UsageWho;
 use serde::{Deserialize, Serialize};
+
+use crate::workspace::processor_time;
 
 /// What a workload did, as it says itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -149,14 +151,8 @@ pub(crate) fn main(name: &str, dir: &Path, scale: f64) -> Result<()> {
 }
 
 fn cpu_us() -> Result<u64> {
-    let mut sum = 0;
-    for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
-        let usage = getrusage(who).context("getrusage")?;
-        for time in [usage.user_time(), usage.system_time()] {
-            sum += time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64;
-        }
-    }
-    Ok(sum)
+    let (own, others) = (UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN);
+    Ok((processor_time(own)? + processor_time(others)?).as_micros() as u64)
 }
 
 fn create_delete(dir: &Path, count: u64) -> Result<Counts> {

@@ -47,7 +47,7 @@ const PARTS: &[Part] = &[
 /// Those that take long, and are run when they are named.
 const ON_REQUEST: &[Part] = &[("systemd", systemd::test)];
 
-pub(crate) use kubernetes::manifests;
+pub(crate) use kubernetes::{is_current, manifests};
 
 /// All parts, or those whose name has the filter in it.
 pub(crate) fn stage(ws: &Workspace, filters: &[String]) -> Result<()> {

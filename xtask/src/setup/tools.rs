@@ -44,10 +44,13 @@ impl Tool {
 
 /// Builds and installs a tool.
 pub(crate) fn install(ws: &Workspace, tool: Tool) -> Result<()> {
-    say(format!("building {} {} (once; one to three minutes)", tool.name, tool.version));
+    say(format!("building {} {} (once; about a minute)", tool.name, tool.version));
     let mut cargo = ws.cargo();
     cargo
         .args(["install", tool.name, "--version", tool.version, "--locked", "--quiet"])
+        // They work for seconds, and optimising them takes minutes.
+        .arg("--debug")
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .arg("--root")
         .arg(ws.tools())
         .arg("--target-dir")

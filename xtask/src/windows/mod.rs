@@ -1,6 +1,9 @@
 //! `cargo xtask windows`: the agent for Windows, cross-compiled, and its tests under Wine.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
@@ -109,18 +112,39 @@ fn build(ws: &Workspace, release: bool) -> Result<PathBuf> {
 }
 
 fn clippy(ws: &Workspace) -> Result<()> {
+    clippy_commands(ws).iter_mut().try_for_each(run)
+}
+
+fn clippy_commands(ws: &Workspace) -> [Command; 2] {
     // Not fim-common's tests: they make files as Unix has them.
-    run(TARGET.cargo(ws, "clippy").args(PACKAGES).args(["--", "-D", "warnings"]))?;
     let tests = ["--package", "fim-win32", "--package", "fim-windows-etw", "--all-targets"];
-    run(TARGET.cargo(ws, "clippy").args(tests).args(["--", "-D", "warnings"]))
+    [&PACKAGES[..], &tests].map(|what| {
+        let mut cargo = TARGET.cargo(ws, "clippy");
+        cargo.args(what).args(["--", "-D", "warnings"]);
+        cargo
+    })
+}
+
+/// The tests, to be built or run.
+fn test_command(ws: &Workspace) -> Command {
+    let mut cargo = TARGET.cargo(ws, "test");
+    cargo.args(["--package", "fim-win32", "--package", "fim-windows-etw"]);
+    // Documentation has no tests for Windows, and rustdoc would be of another compiler.
+    cargo.args(["--lib", "--bins", "--tests"]);
+    cargo
+}
+
+/// What of [`stage`] takes long and needs no Wine.
+pub(crate) fn compile_commands(ws: &Workspace) -> Vec<Command> {
+    let mut build = test_command(ws);
+    build.arg("--no-run");
+    std::iter::once(build).chain(clippy_commands(ws)).collect()
 }
 
 fn test(ws: &Workspace, args: &[String]) -> Result<()> {
     let wine = wine::Wine::prepare(&TARGET.dir(ws)).context("preparing Wine")?;
-    let mut cargo = TARGET.cargo(ws, "test");
-    cargo.args(["--package", "fim-win32", "--package", "fim-windows-etw"]);
-    // Documentation has no tests for Windows, and rustdoc would be of another compiler.
-    cargo.args(["--lib", "--bins", "--tests", "--"]).args(args);
+    let mut cargo = test_command(ws);
+    cargo.arg("--").args(args);
     wine.runs(&mut cargo);
     let done = run(&mut cargo);
     // With what a failed test has left.

@@ -12,13 +12,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::UsageWho;
 
 use crate::{
     bench::{results::median, sections},
     ebpf,
     setup::{self, Need},
-    workspace::{Workspace, output, say},
+    workspace::{Workspace, output, processor_time, say},
 };
 
 mod many;
@@ -236,11 +236,7 @@ fn number(pid: u32, name: &str) -> Option<u64> {
 
 /// Processor time in seconds.
 fn used(who: UsageWho) -> f64 {
-    getrusage(who).map_or(0.0, |usage| {
-        let seconds =
-            |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-        seconds(usage.user_time()) + seconds(usage.system_time())
-    })
+    processor_time(who).map_or(0.0, |time| time.as_secs_f64())
 }
 
 fn section(
