@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{
 };
 use fim_common::record::{
     Actor, Attrs, FileBody, Header, Hook, Kind, NAME_MAX, Object, Op, PATH_MAX, RECORD_MAX, flag,
-    maps::Attempts,
+    maps::{Attempts, AttemptsKey},
 };
 
 use crate::{
@@ -255,7 +255,10 @@ impl Draft {
         // SAFETY: map values.
         unsafe {
             (*self.body).ret = ret;
-            let Some(folded) = admit((*self.actor()).tgid) else { return false };
+            let actor = self.actor();
+            let (start, tgid) = ((*actor).start, (*actor).tgid);
+            let root = (*self.body).root;
+            let Some(folded) = admit(&AttemptsKey { start, tgid, root }) else { return false };
             (*self.body).writers = folded;
             true
         }
@@ -293,14 +296,14 @@ fn is_failure(errno: i32) -> bool {
 
 /// Whether this attempt of the process is told, and with it how many were not.
 #[inline(always)]
-pub(crate) fn admit(tgid: u32) -> Option<u32> {
+pub(crate) fn admit(key: &AttemptsKey) -> Option<u32> {
     let limit = scope::settings()?.attempts;
     // SAFETY: a helper without arguments; a map value. Threads of a process may come here at once:
     // what they fold is counted to the last; a few more may be told than the limit says.
     unsafe {
         let now = bpf_ktime_get_boot_ns();
-        let Some(attempts) = ATTEMPTS.get_ptr_mut(tgid) else {
-            let _ = ATTEMPTS.insert(tgid, Attempts { since: now, told: 1, folded: 0 }, 0);
+        let Some(attempts) = ATTEMPTS.get_ptr_mut(key) else {
+            let _ = ATTEMPTS.insert(key, Attempts { since: now, told: 1, folded: 0 }, 0);
             return Some(0);
         };
         if now.wrapping_sub((*attempts).since) > SECOND {

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use fim_common::record::{
     Attrs, Counters, HOOKS, NAME_MAX, Object, RECORD_MAX,
-    maps::{Armed, Attempts, FilterKey, RootEntry, Settings},
+    maps::{Armed, Attempts, AttemptsKey, FilterKey, RootEntry, Settings},
 };
 
 /// Records to user space.
@@ -50,9 +50,10 @@ pub(crate) static LAST_INSIDE: PerCpuArray<u64> = PerCpuArray::with_max_entries(
 #[map]
 pub(crate) static LINKED: HashMap<Object, u32> = HashMap::with_max_entries(65_536, 0);
 
-/// Failed attempts by process id, so that a process that fails in a loop is not told of each time.
+/// Failed attempts, so that a process that fails in a loop is not told of each time.
 #[map]
-pub(crate) static ATTEMPTS: LruHashMap<u32, Attempts> = LruHashMap::with_max_entries(8_192, 0);
+pub(crate) static ATTEMPTS: LruHashMap<AttemptsKey, Attempts> =
+    LruHashMap::with_max_entries(8_192, 0);
 
 /// Operations between their entry and exit hook, by (object address, hook). What never comes to an
 /// exit (before 5.13) makes room.

@@ -2,7 +2,10 @@
 //! `/proc/self/mountinfo`, which is the truth; these records only say who did it.
 
 use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
-use fim_common::record::{Actor, FileBody, Header, Hook, Kind, Op};
+use fim_common::record::{
+    Actor, FileBody, Header, Hook, Kind, Op,
+    maps::{AttemptsKey, NO_ROOT},
+};
 
 use crate::{
     count,
@@ -45,7 +48,7 @@ unsafe fn tell(hook: Hook, op: Op, mount: *const u8, dentry: *const u8) {
     // Anybody may try to mount, and fail.
     // SAFETY: a helper without arguments.
     let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
-    if admit(tgid).is_none() {
+    if admit(&AttemptsKey { start: 0, tgid, root: NO_ROOT }).is_none() {
         return count::filtered(hook);
     }
     process::describe(process::own_execution());

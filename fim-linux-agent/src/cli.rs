@@ -13,6 +13,7 @@ use fim_common::policy::{Platform, Set};
 
 use crate::commands::{self, exit, run};
 use crate::host_root;
+use crate::memory;
 
 /// File integrity monitor: what changed, what it was, what it is, and who did it.
 #[derive(Debug, Parser)]
@@ -235,6 +236,7 @@ enum OutputName {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
+    memory::no_huge_pages();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -12,10 +12,18 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 /// How it is set up (jemalloc(3), "TUNING"): one arena, and pages that are free go back to the system
 /// within a second. An agent has few threads, which find most of what they ask for in their own
 /// caches; with an arena for each of them, and pages kept for ten seconds, it would take twice the
-/// memory. So it would with huge pages, which Debian gives to whoever does not say no.
+/// memory. Huge pages are refused here for what is asked for before [`no_huge_pages`] is called.
 // The name that it looks for. SAFETY: a pointer to text that ends with zero, as it expects.
 #[unsafe(export_name = "malloc_conf")]
 static CONFIGURATION: &[u8; 57] = b"narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0,thp:never\0";
+
+/// Has the system back none of this process's memory with huge pages (`PR_SET_THP_DISABLE`), which
+/// Debian gives to whoever does not say no: each stack of a thread would take 2 MiB, and each part of
+/// the heap that is given back in part as much again. To be called before there are threads.
+pub(crate) fn no_huge_pages() {
+    // A kernel without them says that there is nothing to disable.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
 
 /// Gives back what has been free for a while. The allocator does it while it is asked for memory; to
 /// be called every now and then for when it is not.
@@ -72,4 +80,15 @@ unsafe extern "C" fn unmap_code(
         }
     }
     0
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn huge_pages_are_refused() {
+        super::no_huge_pages();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let says = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
+        assert!(says.is_none_or(|says| says.trim() == "0"), "{says:?}");
+    }
 }

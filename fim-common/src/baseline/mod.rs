@@ -215,7 +215,7 @@ impl Baseline {
     /// # Errors
     /// [`BaselineError::Damaged`] and the like.
     pub fn linked(&self) -> Result<Vec<(PathBuf, ObjectId)>, BaselineError> {
-        self.read(|connection| {
+        let linked = self.read(|connection| {
             connection
                 .prepare_cached(
                     "SELECT dir, name, inode, device FROM objects \
@@ -228,7 +228,10 @@ impl Baseline {
                     Ok((path, ObjectId { inode: number(2)?, device: number(3)? }))
                 })?
                 .collect()
-        })
+        })?;
+        // Every page was read, and most are not asked for again.
+        self.shrink()?;
+        Ok(linked)
     }
 
     /// How many objects are known: `fim_baseline_objects`. Counts them, some 10 ms for a million.

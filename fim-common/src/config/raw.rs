@@ -424,7 +424,7 @@ table! {
         spill_events: i64 {
             values: "count, 1024 to 16777216",
             default: "262144",
-            cost: "memory, about 1 KiB for each operation that waits"
+            cost: "memory, about 2 KiB for each operation that waits"
         }
         /// fanotify: whether the kernel's queue is limited by nothing but memory. If not, it holds
         /// `fs.fanotify.max_queued_events` (16,384 unless set otherwise), and what is beyond is lost

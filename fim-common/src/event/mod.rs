@@ -526,7 +526,8 @@ pub struct Fim {
     /// The rights with which the process runs (Windows).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub token: Option<Box<actor::Token>>,
-    /// The other name of a watched file that was linked to where nothing is watched, or that a
+    /// The other name of a watched file: the watched one by which it was changed that has the name
+    /// `file.path` too, the one where nothing is watched to which it was linked, or the one that a
     /// rename which failed would have given it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub link_path: Option<String>,

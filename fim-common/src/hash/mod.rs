@@ -112,8 +112,9 @@ fn open(
     let unread = |state| Box::new(HashOutcome::unread(state, None));
     let handle = Handle::open_content(path).map_err(|error| {
         let state = match error.kind() {
-            io::ErrorKind::InvalidInput => HashState::Skipped,
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => HashState::Gone,
+            _ if expected.is_some_and(|expected| is_another(path, expected)) => HashState::Gone,
+            io::ErrorKind::InvalidInput => HashState::Skipped,
             _ => HashState::Denied,
         };
         unread(state)
@@ -124,6 +125,11 @@ fn open(
         Some(expected) if !same_object(&stat, expected) => Err(unread(HashState::Gone)),
         _ => Ok((handle, stat)),
     }
+}
+
+/// Whether the name means another object than the one asked for, of which that says nothing.
+fn is_another(path: &Path, expected: ObjectId) -> bool {
+    crate::object::stat(path).is_ok_and(|stat| !same_object(&stat, expected))
 }
 
 fn same_object(stat: &ObjectState, expected: ObjectId) -> bool {

@@ -40,7 +40,7 @@ fn known_answers() {
 
 #[test]
 fn identity_decides() {
-    let (_directory, path) = file(b"abc");
+    let (directory, path) = file(b"abc");
     let id = object::stat(&path).unwrap().id().unwrap();
     let cases = [
         (None, HashState::Exact),
@@ -54,6 +54,12 @@ fn identity_decides() {
         assert_eq!(outcome.state, state, "{expected:?}");
         assert_eq!(outcome.sha256.is_some(), state == HashState::Exact);
     }
+    // What is no file says nothing of the file that had its name.
+    let link = directory.path().join("link");
+    symlink(&path, &link).unwrap();
+    let own = object::stat(&link).unwrap().id();
+    assert_eq!(content(&link, Some(id), 100).state, HashState::Gone);
+    assert_eq!(content(&link, own, 100).state, HashState::Skipped);
 }
 
 #[test]

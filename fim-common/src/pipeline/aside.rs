@@ -39,14 +39,20 @@ impl Pipeline {
         let count = draft.count();
         let outcome = HashOutcome::unread(HashState::Skipped, None);
         let path = draft.path.clone();
-        let Some(mut step) = self.step(draft, Some(outcome)) else {
-            return self.ledger.add(Stage::Unchanged, count);
-        };
-        step.event.fim.hash_follows = true;
-        let ticket = self.ticket();
-        self.unhashed.insert(ticket, Told { path, event: step.event.clone() });
-        self.take_step(step);
-        self.submit(ticket, job);
+        let others = self.under_other_names(&draft);
+        match self.step(draft, Some(outcome)) {
+            Some(mut step) => {
+                step.event.fim.hash_follows = true;
+                let ticket = self.ticket();
+                self.unhashed.insert(ticket, Told { path, event: step.event.clone() });
+                self.take_step(step);
+                self.submit(ticket, job);
+            }
+            None => self.ledger.add(Stage::Unchanged, count),
+        }
+        for other in others {
+            self.complete_other_name(other, None);
+        }
     }
 
     /// Tells the hash that an event said would follow.

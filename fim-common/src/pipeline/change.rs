@@ -62,6 +62,7 @@ fn judged_at<'p>(
 }
 
 /// An event in the making.
+#[derive(Clone)]
 pub(super) struct Draft {
     pub(super) path: PathBuf,
     pub(super) object: Option<ObjectId>,
@@ -77,6 +78,10 @@ pub(super) struct Draft {
     pub(super) writers: Vec<Arc<Actor>>,
     /// The name that a watched file got where nothing is watched, or would have got.
     pub(super) link_path: Option<PathBuf>,
+    /// The watched name by which the file was changed that has the name `path` too.
+    other_name: Option<PathBuf>,
+    /// The name by which it was changed had gone before, and this is one that is left.
+    pub(super) by_gone_name: bool,
     /// A watched path that stands for this one, which no rule names.
     pub(super) judged_as: Option<PathBuf>,
     /// Two objects exchanged their names.
@@ -111,6 +116,8 @@ impl Draft {
             being_written: false,
             writers: Vec::new(),
             link_path: None,
+            other_name: None,
+            by_gone_name: false,
             judged_as: None,
             exchange: false,
             action,
@@ -126,8 +133,35 @@ impl Draft {
         })
     }
 
-    /// Operations that it is about.
+    /// The same change under another name of the file.
+    pub(super) fn under_other_name(&self, path: PathBuf, object: ObjectId) -> Self {
+        Self {
+            path,
+            object: Some(object),
+            other_name: Some(self.path.clone()),
+            // Of the one name.
+            from: None,
+            replaced: None,
+            known: None,
+            link_path: None,
+            judged_as: None,
+            exchange: false,
+            path_in_process: None,
+            failure: None,
+            ..self.clone()
+        }
+    }
+
+    /// Whether it is told under a name by which nothing was done.
+    pub(super) fn is_other_name(&self) -> bool {
+        self.other_name.is_some()
+    }
+
+    /// Operations that it is about, and no other draft.
     pub(super) fn count(&self) -> u64 {
+        if self.is_other_name() {
+            return 0;
+        }
         self.operations.iter().map(|folded| folded.count).sum()
     }
 
@@ -183,7 +217,7 @@ fn look(observer: &dyn Observer, path: &Path, object: Option<ObjectId>) -> Optio
 /// Whether this is what the kernel calls a file that was opened with `O_TMPFILE` and has no name
 /// (d_mark_tmpfile: `#` and the inode number). fanotify tells of writes to it; it is told with
 /// its first name.
-fn is_nameless(path: &Path) -> bool {
+pub(super) fn is_nameless(path: &Path) -> bool {
     path.file_name()
         .and_then(|name| name.as_encoded_bytes().strip_prefix(b"#"))
         .is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
@@ -517,6 +551,8 @@ pub(super) fn difference(
         being_written: false,
         writers: Vec::new(),
         link_path: None,
+        other_name: None,
+        by_gone_name: false,
         judged_as: None,
         exchange: false,
         action,
@@ -579,7 +615,7 @@ fn assemble(
     let fim = Fim {
         path_b64: path_base64(&draft.path),
         path_in_process: draft.path_in_process.as_deref().map(path_text),
-        link_path: draft.link_path.as_deref().map(path_text),
+        link_path: draft.link_path.or(draft.other_name).as_deref().map(path_text),
         errno: draft.failure.map(|failure| event::errno_name(failure.errno)),
         before: match (&before, moved) {
             (Some(before), from) => Some(Box::new(Side::new(before, from))),

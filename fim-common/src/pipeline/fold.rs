@@ -17,6 +17,7 @@ use crate::event::actor::Actor;
 use crate::event::{Action, FoldedOperation};
 use crate::ledger::Stage;
 use crate::operation::{Modified, Operation, OperationKind};
+use crate::policy::Policy;
 use crate::state::{HashState, ObjectKind};
 use crate::time::Timestamp;
 
@@ -50,6 +51,8 @@ pub(super) struct Session {
     opener: Option<Box<Operation>>,
     /// It is mapped, shared, and its content has to be compared to know; after this time.
     mapped: Option<Duration>,
+    /// Its time of modification was set while it was open: that tells no more whether it was written.
+    time_set: bool,
 }
 
 impl Session {
@@ -67,6 +70,7 @@ impl Session {
             seen: None,
             opener: None,
             mapped: None,
+            time_set: false,
         }
     }
 
@@ -179,6 +183,54 @@ impl Sessions {
         Some(session)
     }
 
+    /// Whatever is under way has another path, where `now` says one: its directory was renamed.
+    pub(super) fn follow(&mut self, now: impl Fn(&Path) -> Option<PathBuf>) {
+        let paths = self.by_path.keys();
+        let moved = paths.filter_map(|was| Some((was.clone(), now(Path::new(was))?)));
+        let moved: Vec<(OsString, PathBuf)> = moved.collect();
+        // Two directories may have exchanged their names: nothing is put before all are taken.
+        let taken: Vec<(PathBuf, Session)> = moved
+            .into_iter()
+            .filter_map(|(was, path)| {
+                let mut session = self.by_path.remove(&was)?;
+                for operation in [&mut session.pending, &mut session.opener].into_iter().flatten() {
+                    if operation.path.as_deref() == Some(Path::new(&was)) {
+                        operation.path = Some(path.clone());
+                    }
+                }
+                if let Some(due) = session.due {
+                    self.due.remove(&(due, was));
+                }
+                Some((path, session))
+            })
+            .collect();
+        for (path, session) in taken {
+            self.remove(&path);
+            if let Some(due) = session.due {
+                self.due.insert((due, path.clone().into()));
+            }
+            self.by_path.insert(path.into(), session);
+        }
+        let held = self.held.keys().filter_map(|was| Some((was.clone(), now(Path::new(was))?)));
+        let held: Vec<(OsString, PathBuf)> = held.collect();
+        let taken: Vec<(PathBuf, Vec<Operation>)> = held
+            .into_iter()
+            .filter_map(|(was, path)| {
+                let mut operations = self.held.remove(&was)?;
+                for operation in &mut operations {
+                    operation.path = Some(path.clone());
+                }
+                Some((path, operations))
+            })
+            .collect();
+        self.held.extend(taken.into_iter().map(|(path, held)| (path.into(), held)));
+    }
+
+    /// Paths of which something is under way.
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.by_path.keys().chain(self.held.keys()).map(Path::new)
+    }
+
     /// A session, to be put back or ended.
     fn take(&mut self, path: &Path) -> Option<(OsString, Session)> {
         let (path, mut session) = self.by_path.remove_entry(path.as_os_str())?;
@@ -242,7 +294,8 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Box<Operation>) {
                 return mounted(pipeline, Action::Unmounted, *operation, &path);
             }
             OperationKind::Rename { .. } if operation.failure.is_none() => {
-                renamed_around(pipeline, &operation, &path);
+                renamed_around(pipeline, *operation, &path);
+                return pipeline.ledger.add(Stage::Uncovered, 1);
             }
             _ => {}
         }
@@ -273,19 +326,23 @@ pub(super) fn take(pipeline: &mut Pipeline, operation: Box<Operation>) {
         | OperationKind::SetEa
         | OperationKind::SetXattr { .. }
         | OperationKind::RemoveXattr { .. } => {
-            if let Some(session) = pipeline.sessions.by_path.get_mut(path.as_os_str())
-                && session.pending.is_some()
-                && (session.created || session.is_changed_by(&operation.actor))
-            {
-                // The creation, or the change of content, tells the state that this leads to.
-                return note(&mut session.operations, &operation);
+            if let Some(session) = pipeline.sessions.by_path.get_mut(path.as_os_str()) {
+                let (before, after) = (operation.before.mtime, operation.after.mtime);
+                if before.is_some() && after.is_some() && before != after {
+                    session.time_set = true;
+                    // What the next look finds is this, and no write.
+                    session.seen = session.seen.and(after);
+                }
+                if session.pending.is_some()
+                    && (session.created || session.is_changed_by(&operation.actor))
+                {
+                    // The creation, or the change of content, tells the state that this leads to.
+                    return note(&mut session.operations, &operation);
+                }
             }
             immediate(pipeline, Action::AttributesModified, *operation);
         }
-        OperationKind::Delete => {
-            settle_before(pipeline, &path);
-            immediate(pipeline, Action::Deleted, *operation);
-        }
+        OperationKind::Delete => removed(pipeline, &path, *operation),
         OperationKind::Rename { .. } => renamed(pipeline, path, *operation),
         OperationKind::Mount => mounted(pipeline, Action::Mounted, *operation, &path),
         OperationKind::Unmount => mounted(pipeline, Action::Unmounted, *operation, &path),
@@ -321,6 +378,11 @@ fn immediate(pipeline: &mut Pipeline, action: Action, operation: Operation) {
     if let Some(draft) = Draft::new(action, operation, operations) {
         pipeline.hash_then_complete(draft);
     }
+}
+
+pub(super) fn removed(pipeline: &mut Pipeline, path: &Path, operation: Operation) {
+    settle_before(pipeline, path);
+    immediate(pipeline, Action::Deleted, operation);
 }
 
 fn created(pipeline: &mut Pipeline, path: PathBuf, operation: Box<Operation>) {
@@ -394,7 +456,11 @@ fn poll(pipeline: &mut Pipeline, path: &Path) {
         return pipeline.sessions.set_due(path, Some(pipeline.now() + pause));
     }
     pipeline.sessions.set_due(path, Some(next));
-    if changed && let (Some(opener), Some(time)) = (opener, now) {
+    if changed && let (Some(opener), Some(written)) = (opener, now) {
+        // Whoever may write a file may set its times: when it was, the file says only within the
+        // time in question.
+        let found = Timestamp::now();
+        let time = if (opener.time..=found).contains(&written) { written } else { found };
         pipeline.ledger.add(Stage::Found, 1);
         modified(
             pipeline,
@@ -447,9 +513,12 @@ fn closed(
     session.writer(&operation.actor);
     if session.pending.is_none() {
         let content = match modified {
+            // Whoever writes may put the time back before it is looked at.
+            Modified::No if session.time_set => Content::Doubtful,
             Modified::No => Content::Unchanged,
-            // It was told, and its content compared, when it had been quiet.
-            Modified::Yes if session.reported => Content::Doubtful,
+            // It was told, and its content compared, when it had been quiet; or the time is another
+            // because it was set.
+            Modified::Yes if session.reported || session.time_set => Content::Doubtful,
             Modified::Yes => Content::Changed,
             Modified::Unknown => Content::Doubtful,
         };
@@ -560,6 +629,38 @@ impl Pipeline {
                 self.hurry(&path);
             }
             flush(self, &path, true);
+        }
+    }
+
+    /// What is under way in a directory that was renamed goes on where it is now. `now` has the
+    /// path that it has there.
+    pub(super) fn follow(&mut self, now: impl Fn(&Path) -> Option<PathBuf>) {
+        self.sessions.follow(&now);
+        let waiting = self.tickets.iter().filter_map(|(was, ticket)| Some((*ticket, now(was)?)));
+        let mut waiting: Vec<(u64, PathBuf)> = waiting.collect();
+        waiting.sort_unstable();
+        for (ticket, path) in waiting {
+            let Some(mut draft) = self.waiting.remove(&ticket) else { continue };
+            self.tickets.remove(&draft.path);
+            draft.path.clone_from(&path);
+            // What was read under the other path counts for nothing.
+            self.hash_then_complete(draft);
+            if !self.tickets.contains_key(&path) {
+                self.release(&path);
+            }
+        }
+    }
+
+    /// Tells what is under way in a directory as far as it is known, where `leaves` says that it has
+    /// left what is watched.
+    pub(super) fn settle_where(&mut self, leaves: impl Fn(&Policy, &Path) -> bool) {
+        let paths = self.sessions.paths().chain(self.tickets.keys().map(PathBuf::as_path));
+        let leaving = paths.filter(|path| leaves(&self.policy, path));
+        let mut paths: Vec<PathBuf> = leaving.map(Into::into).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        for path in paths {
+            settle_before(self, &path);
         }
     }
 

@@ -37,7 +37,10 @@ impl Bench {
         }
     }
 
-    fn before_fence(&self, work: impl FnOnce(&Losses) -> Vec<Operation> + Send + 'static) {
+    pub(super) fn before_fence(
+        &self,
+        work: impl FnOnce(&Losses) -> Vec<Operation> + Send + 'static,
+    ) {
         self.under_way.lock().unwrap().push_back(Box::new(work));
     }
 }
@@ -64,6 +67,8 @@ fn a_pipeline_gets_on_only_when_the_collector_s_word_comes_through() {
     let bench = Bench::new();
     bench.run(async |sender| {
         let began = bench.health.beats();
+        // One that is gone would have the collector asked what became of it.
+        fs::write(bench.path("a"), "").unwrap();
         send(sender, operation(OperationKind::Create, &bench.path("a"), 7)).await;
         bench.events(2).await;
         assert_eq!(bench.health.beats(), began, "an operation alone proves nothing");

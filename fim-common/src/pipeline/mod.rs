@@ -41,8 +41,10 @@ mod change;
 mod diffs;
 mod doubt;
 mod fold;
+mod gone;
 mod ids;
 mod mounts;
+mod other_names;
 mod output;
 mod own;
 mod recheck;
@@ -153,6 +155,8 @@ pub struct Pipeline {
     sessions: Sessions,
     /// Events that wait for their hash, by ticket.
     waiting: HashMap<u64, Draft>,
+    /// Of these, those that were gone when they were to be hashed.
+    gone: gone::Gone,
     /// The ticket of a path.
     tickets: HashMap<PathBuf, u64>,
     next_ticket: u64,
@@ -213,6 +217,7 @@ impl Pipeline {
             ignore: options.ignore,
             sessions: Sessions::default(),
             waiting: HashMap::new(),
+            gone: gone::Gone::default(),
             tickets: HashMap::new(),
             next_ticket: 0,
             hashed,
@@ -343,6 +348,7 @@ impl Pipeline {
         let end = tokio::time::Instant::now() + deadline;
         // Told, and compared at the next start.
         self.take_losses();
+        self.gone_is_over();
         self.flush_all();
         while !self.waiting.is_empty() {
             match tokio::time::timeout_at(end, self.hashed.recv()).await {
@@ -456,6 +462,7 @@ impl Pipeline {
         let rule = draft.wants_hash().then(|| self.policy.covers(&draft.path)).flatten();
         let rule = match rule {
             Some(rule) if rule.hash && self.observer.observes() => rule,
+            _ if self.is_elsewhere(&draft) => return self.wait_for_gone(draft),
             _ => return self.complete(draft, None),
         };
         let mut job = Job {
@@ -472,15 +479,21 @@ impl Pipeline {
             return self.complete_then_hash(draft, job);
         }
         job.compare = keep.and_then(|keep| self.compare(&draft, keep));
-        let ticket = self.ticket();
-        self.tickets.insert(draft.path.clone(), ticket);
-        self.waiting.insert(ticket, draft);
+        let ticket = self.hold(draft);
         if self.waiting.len() > WAITING_MAX {
             // More files change than can be hashed for minutes: their events are told now.
             self.output.metrics().dropped("hash", "queue_full", 1);
             return self.give_up(ticket, HashState::Skipped);
         }
         self.submit(ticket, job);
+    }
+
+    /// Keeps a draft until what it waits for comes with its ticket.
+    fn hold(&mut self, draft: Draft) -> u64 {
+        let ticket = self.ticket();
+        self.tickets.insert(draft.path.clone(), ticket);
+        self.waiting.insert(ticket, draft);
+        ticket
     }
 
     fn ticket(&mut self) -> u64 {
@@ -513,6 +526,14 @@ impl Pipeline {
         if let Some(told) = self.unhashed.remove(&ticket) {
             return self.follow_up(told, outcome);
         }
+        let draft = self.waiting.get(&ticket);
+        if draft.is_some_and(|draft| outcome.state == HashState::Gone || self.is_elsewhere(draft)) {
+            return self.is_gone(ticket, outcome);
+        }
+        self.complete_hashed(ticket, outcome);
+    }
+
+    fn complete_hashed(&mut self, ticket: u64, outcome: HashOutcome) {
         // Gone: something else happened to the path, and the event did not wait.
         let Some(draft) = self.waiting.remove(&ticket) else { return };
         self.note_waiting();
@@ -548,11 +569,26 @@ impl Pipeline {
         self.complete(draft, Some(outcome));
     }
 
-    fn complete(&mut self, draft: Draft, outcome: Option<HashOutcome>) {
+    fn complete(&mut self, mut draft: Draft, outcome: Option<HashOutcome>) {
+        if outcome.as_ref().is_some_and(|outcome| outcome.state == HashState::Gone)
+            && let Some(path) = self.name_left(&draft)
+        {
+            let used = std::mem::replace(&mut draft.path, path);
+            draft.by_gone_name = true;
+            draft.link_path = Some(used).filter(|used| !change::is_nameless(used));
+            // It may have been told by the inode, which knows its names.
+            draft.content = change::Content::Doubtful;
+            return self.hash_then_complete(draft);
+        }
         let count = draft.count();
+        let others = self.under_other_names(&draft);
+        let again = outcome.as_ref().filter(|_| !others.is_empty()).cloned();
         match self.step(draft, outcome) {
             Some(step) => self.take_step(step),
             None => self.ledger.add(Stage::Unchanged, count),
+        }
+        for other in others {
+            self.complete_other_name(other, again.as_ref());
         }
     }
 

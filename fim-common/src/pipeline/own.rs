@@ -53,14 +53,33 @@ impl Own {
             return;
         };
         let first_cursor = operation.kind == OperationKind::Create && path.ends_with(CURSORS);
-        if operation.failure.is_none() && !first_cursor && changes(&operation.kind, path) {
+        let reads = self.is_reader(operation, path);
+        if operation.failure.is_none() && !first_cursor && !reads && changes(&operation.kind, path)
+        {
             self.add(operation, path);
         }
     }
 
+    /// Whether it is the end of a reader of the baseline (`fim check`): what the agent writes to the
+    /// log (`-wal`) while a reader has that open looks like the reader's at its close. Only the
+    /// agent's own program passes for one.
+    fn is_reader(&self, operation: &Operation, path: &Path) -> bool {
+        let process = operation.actor.process.as_ref();
+        let executable = process.and_then(|process| process.executable.as_deref());
+        matches!(operation.kind, OperationKind::CloseWrite { .. })
+            && path.as_os_str().as_encoded_bytes().ends_with(b"-wal")
+            && executable.is_some_and(|executable| {
+                self.program.iter().any(|program| program.as_os_str() == executable)
+            })
+    }
+
     fn has(&self, path: &Path) -> bool {
-        let below = self.state.as_ref().and_then(|state| path.strip_prefix(state).ok());
-        self.program.iter().any(|program| program == path)
+        // As bytes: this is asked of each operation.
+        let bytes = path.as_os_str().as_encoded_bytes();
+        let begins = |state: &PathBuf| bytes.starts_with(state.as_os_str().as_encoded_bytes());
+        let state = self.state.as_ref().filter(|state| begins(state));
+        let below = state.and_then(|state| path.strip_prefix(state).ok());
+        self.program.iter().any(|program| program.as_os_str() == path.as_os_str())
             || below.is_some_and(|below| !is_cursor(below))
     }
 
@@ -137,7 +156,10 @@ impl Pipeline {
     /// Looks after the agent's own program, by all its names, and its state directory: what the
     /// collector tells of others there is an event. The paths are as the collector tells them.
     pub fn look_after(&mut self, program: Vec<PathBuf>, state: PathBuf) {
-        self.own = Own { program, state: Some(state), found: Vec::new() };
+        // Spelt in one way, as collectors do it: they are compared as bytes.
+        let plain = |path: PathBuf| path.components().collect::<PathBuf>();
+        let program = program.into_iter().map(plain).collect();
+        self.own = Own { program, state: Some(plain(state)), found: Vec::new() };
     }
 
     /// Tells what others did.
@@ -209,6 +231,25 @@ mod tests {
         let mut own = own();
         own.note(&failed);
         assert!(own.found.is_empty(), "an attempt changes nothing");
+    }
+
+    #[test]
+    fn who_reads_the_baseline_changes_nothing() {
+        let closed = |path: &str, executable: &str| {
+            let kind = OperationKind::CloseWrite { writers: Some(1), modified: Modified::Yes };
+            let mut closed = operation(kind, Path::new(path), 7);
+            let process = crate::event::actor::Process {
+                executable: Some(executable.to_owned()),
+                ..crate::event::actor::Process::default()
+            };
+            closed.actor = Arc::new(Actor { process: Some(process.into()), ..Actor::default() });
+            let mut own = own();
+            own.note(&closed);
+            !own.found.is_empty()
+        };
+        assert!(!closed("/var/lib/fim/baseline.db-wal", "/usr/bin/fim"), "fim check");
+        assert!(closed("/var/lib/fim/baseline.db-wal", "/usr/bin/sqlite3"));
+        assert!(closed("/var/lib/fim/baseline.db", "/usr/bin/fim"));
     }
 
     #[test]

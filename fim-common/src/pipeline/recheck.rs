@@ -294,6 +294,7 @@ impl Pipeline {
         // A later one stands for it.
         self.pulse.1.take_if(|fence| *fence <= number);
         self.take_losses();
+        self.gone_behind(number);
         self.runs_fenced(number);
         if self.rechecks.behind_loss.take_if(|fence| *fence <= number).is_some() {
             self.sessions.doubt_open();

@@ -116,7 +116,8 @@ impl Reloads {
     pub(super) fn note(&mut self, operation: &Operation) {
         let Some(path) = &operation.path else { return };
         if operation.failure.is_none()
-            && self.files.iter().any(|file| file == path)
+            // As bytes: this is asked of each operation.
+            && self.files.iter().any(|file| file.as_os_str() == path.as_os_str())
             && !matches!(operation.kind, OperationKind::OpenWrite { truncate: false })
         {
             self.changed_by = Some(Arc::clone(&operation.actor));
@@ -206,7 +207,8 @@ impl Pipeline {
     /// The way for another policy. `files` are the names of the configuration file: who changes it
     /// is named, where the collector tells of it.
     pub fn reloader(&mut self, files: Vec<PathBuf>) -> Reloader {
-        self.reloads.files = files;
+        // Spelt in one way, as collectors do it: they are compared as bytes.
+        self.reloads.files = files.iter().map(|file| file.components().collect()).collect();
         Reloader(self.reloads.sender.clone())
     }
 

@@ -279,6 +279,54 @@ fn a_doubtful_close_is_told_only_when_the_content_differs() {
 }
 
 #[test]
+fn a_change_is_told_under_each_watched_name_of_the_file() {
+    let bench = Bench::new();
+    let (used, other) = (bench.path("used"), bench.path("other"));
+    let text = |path: &Path| Some(crate::event::path_text(path));
+    let events = bench.run(async |sender| {
+        fs::write(&used, "1\n").unwrap();
+        send(sender, operation(OperationKind::Create, &used, 1)).await;
+        send(sender, operation(close(0, Modified::Yes), &used, 1)).await;
+        fs::hard_link(&used, &other).unwrap();
+        let link =
+            OperationKind::Link { existing: Some(used.clone()), first: false, elsewhere: None };
+        send(sender, operation(link, &other, 1)).await;
+        // Of this one the baseline has to learn, before it is asked for names.
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        fs::write(&used, "22\n").unwrap();
+        send(sender, operation(OPEN, &used, 7)).await;
+        send(sender, operation(OperationKind::Modify, &used, 7)).await;
+        send(sender, operation(close(0, Modified::Yes), &used, 7)).await;
+    });
+    let updated = |path: &Path| {
+        let name = text(path);
+        let mut of = events.iter().filter(|event| {
+            event.event.action == Action::Updated
+                && event.file.as_ref().map(|file| file.path.clone()) == name
+        });
+        let event = of.next().unwrap_or_else(|| panic!("{name:?}: {:?}", actions(&events)));
+        assert!(of.next().is_none(), "{name:?}: {:?}", actions(&events));
+        event
+    };
+    assert_eq!(events.len(), 4, "{:?}", actions(&events));
+    let (by_used, by_other) = (updated(&used), updated(&other));
+    assert_eq!(by_used.fim.link_path, None);
+    assert_eq!(by_other.fim.link_path, text(&used));
+    for event in [by_used, by_other] {
+        assert_eq!(event.process.as_ref().unwrap().pid, 7);
+        assert_eq!(event.fim.hash_state, Some(HashState::Exact));
+        let before = event.fim.before.as_ref().unwrap().sha256.as_deref();
+        let after = event.fim.after.as_ref().unwrap().sha256.as_deref();
+        assert_eq!(
+            before,
+            Some("4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865")
+        );
+        assert_eq!(after, Some("f14b4987904bcb5814e4459a057ed4d20f58a633152288a761214dcd28780b56"));
+        assert!(event.fim.changes.contains(&Property::Content), "{:?}", event.fim.changes);
+    }
+}
+
+#[test]
 fn events_of_one_path_keep_their_order_even_when_it_is_gone_before_it_was_read() {
     let bench = Bench::new();
     let events = bench.run(async |sender| {
@@ -401,6 +449,9 @@ fn a_close_of_what_was_replaced_leaves_what_replaced_it_known() {
         assert_eq!(found.and_then(|found| found.inode), known.inode, "{modified:?}");
     }
 }
+
+#[path = "renames_tests.rs"]
+mod renames;
 
 #[path = "loss_tests.rs"]
 mod losses;

@@ -106,6 +106,13 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Whether something below the directory `path` can be covered; the directory itself may not be.
+    pub fn reaches_below(&self, path: &Path) -> bool {
+        self.rules.iter().any(|rule| asks_below(rule, path))
+    }
+}
+
 /// Whether `rule` can match something below `path`.
 fn asks_below(rule: &Rule, path: &Path) -> bool {
     let is_excluded = rule.exclude.iter().any(|pattern| {

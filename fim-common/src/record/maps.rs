@@ -68,7 +68,24 @@ pub struct Settings {
 }
 const _: () = assert!(size_of::<Settings>() == 40);
 
-/// Failed attempts of one process.
+/// Whose failed attempts these are, and where: what is told of one watched tree does not depend on
+/// what the process does in another.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AttemptsKey {
+    /// [`super::Actor::start`]: process ids are used again.
+    pub start: u64,
+    /// [`super::Actor::tgid`].
+    pub tgid: u32,
+    /// [`super::FileBody::root`]; [`NO_ROOT`] for mounts.
+    pub root: u32,
+}
+const _: () = assert!(size_of::<AttemptsKey>() == 16);
+
+/// [`AttemptsKey::root`] of what is done to mounts.
+pub const NO_ROOT: u32 = u32::MAX;
+
+/// Failed attempts of one process in one watched tree.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempts {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,15 +16,17 @@ use fim_common::loss::Losses;
 use fim_common::operation::{Failure, Operation, OperationKind};
 use fim_common::policy::{Policy, Watch};
 use fim_common::record::decode::{Body, decode};
+use fim_common::record::maps::{AttemptsKey, NO_ROOT};
 use fim_common::record::{Counters, FileBody, HOOKS, Hook, Object, flag};
 use fim_common::state::{ObjectId, ObjectKind};
+use fim_common::time::Timestamp;
 use rustix::event::EventfdFlags;
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::guard::Guard;
-use super::links::Links;
+use super::links::{Links, Unwatched};
 use super::loader::{LoadError, ProgramStatus, Programs, Selection};
 use super::losses::{self, Tally};
 use super::mounting::{self, Mounting};
@@ -52,8 +54,13 @@ const FULL: Duration = Duration::from_millis(1);
 const ATTEMPTS: u32 = 100;
 /// Nanoseconds.
 const SECOND: u64 = 1_000_000_000;
-/// Processes whose last failed attempt is remembered, to tell how many more there were.
-const FAILING_MAX: usize = 4_096;
+/// Last failed attempts that are remembered, to tell how many more there were. The kernel has room for
+/// half as many; what it has no more is forgotten when there are more here.
+const FAILING_MAX: usize = 16_384;
+/// Nanoseconds: what is so young may be in the kernel still.
+const RECENT: i128 = 5_000_000_000;
+/// How long the attempt that a number belongs to may be on its way from the kernel.
+const LATE: Duration = Duration::from_secs(60);
 
 /// Why the backend does not work here.
 #[derive(Debug, Error)]
@@ -144,10 +151,11 @@ impl Shared {
     fn report_loss(&self) {
         // Held from before the counters are read: two looks at a time would see each loss twice.
         let mut tally = lock(&self.tally);
+        let numbers = losses::Numbers::of(&self.progress);
         let counters = self.read_counters();
         let (missed, unplaced) =
             (self.missed.load(Ordering::Relaxed), self.unplaced.load(Ordering::Relaxed));
-        if let Some(gap) = tally.look(&counters, &self.progress, missed, unplaced) {
+        if let Some(gap) = tally.look(&counters, &self.progress, numbers, missed, unplaced) {
             if gap.hooks.iter().any(|hook| hook == losses::MISSED) {
                 // A rename may be among them, after which nothing holds that is cached of places.
                 if let Some(programs) = lock(&self.programs).as_mut() {
@@ -313,7 +321,7 @@ impl BpfCollector {
         let wake = Arc::new(
             rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(std::io::Error::from)?,
         );
-        let (records, receiver) = sync_channel(QUEUE + 1);
+        let (records, receiver) = channel();
         let (tending, tended) = channel();
         let threads = vec![
             spawn("ring", {
@@ -533,8 +541,10 @@ struct Resolver {
     table: Arc<Mutex<Table>>,
     sender: ObservationSender,
     mounting: Mounting,
-    /// The last failed attempt of each process.
-    failing: HashMap<u32, Operation>,
+    /// The last failed attempt of each process in each tree.
+    failing: HashMap<AttemptsKey, Operation>,
+    /// How many more there were, of attempts that are still to come from the kernel.
+    late: HashMap<AttemptsKey, (u32, Instant)>,
     tended: Instant,
 }
 
@@ -551,7 +561,7 @@ impl Resolver {
     fn new(shared: Arc<Shared>, table: Arc<Mutex<Table>>, sender: ObservationSender) -> Self {
         let mounting = Mounting::new();
         let (failing, tended) = (HashMap::new(), Instant::now());
-        Self { shared, table, sender, mounting, failing, tended }
+        Self { shared, table, sender, mounting, failing, late: HashMap::new(), tended }
     }
 
     fn run(mut self, receiver: &Receiver<Item>) {
@@ -663,10 +673,9 @@ impl Resolver {
                 continue;
             }
             if operation.failure.is_some() {
-                if self.failing.len() >= FAILING_MAX {
-                    self.failing.clear();
-                }
-                self.failing.insert(record.actor.tgid, operation.clone());
+                let (start, tgid) = (record.actor.start, record.actor.tgid);
+                let key = AttemptsKey { start, tgid, root: file.fixed.root };
+                self.failing.insert(key, operation.clone());
             }
             if operation.path.is_none()
                 && file.fixed.flags & (flag::NAMELESS | flag::PATH_TRUNCATED | flag::DISCONNECTED)
@@ -712,11 +721,9 @@ impl Resolver {
                     operation.path_in_process = operation.path.replace(path);
                     return true;
                 }
-                Err(object) => {
-                    // Which watched name it has, if any, is not known any more: a comparison finds
-                    // what was done.
+                Err(Unwatched { object, unsure }) => {
                     programs.remove_linked(object);
-                    if !names {
+                    if unsure && !names {
                         self.shared.unplaced.fetch_add(1, Ordering::Relaxed);
                     }
                     return false;
@@ -727,11 +734,19 @@ impl Resolver {
             && operation.kind == OperationKind::Delete
             && let Some(path) = &operation.path
         {
-            links.remove(record.object, path);
+            if let Some(object) = links.remove(record.object, path) {
+                programs.remove_linked(object);
+            }
             return true;
         }
         if operation.after.kind != Some(ObjectKind::File) || operation.failure.is_some() {
             return true;
+        }
+        if let OperationKind::Rename { from: Some(from), to_in_scope, .. } = &operation.kind
+            && let Some(object) = links.remove(record.object, from)
+            && !to_in_scope
+        {
+            programs.remove_linked(object);
         }
         match &mut operation.kind {
             OperationKind::Link { existing: Some(existing), first: false, elsewhere } => {
@@ -780,12 +795,35 @@ impl Resolver {
             Some(programs) => programs.take_attempts(old),
             None => return,
         };
-        for (tgid, folded) in counted {
-            let Some(last) = self.failing.remove(&tgid) else { continue };
-            let errno = last.failure.map_or(0, |failure| failure.errno);
-            let failure = Some(Failure { errno, folded: folded.into(), summary: true });
-            self.send_more(Operation { failure, ..last });
+        for (key, folded) in counted {
+            match self.failing.remove(&key) {
+                Some(last) => self.tell_folded(last, folded),
+                None if folded == 0 || key.root == NO_ROOT => {}
+                None => self.late.entry(key).or_insert((0, Instant::now())).0 += folded,
+            }
         }
+        for (key, (folded, since)) in std::mem::take(&mut self.late) {
+            match self.failing.remove(&key) {
+                Some(last) => self.tell_folded(last, folded),
+                None if since.elapsed() < LATE => drop(self.late.insert(key, (folded, since))),
+                // The attempt that was to be told was lost, which is told.
+                None => {}
+            }
+        }
+        if self.failing.len() > FAILING_MAX {
+            // Of those that came when their number had been asked for.
+            let now = Timestamp::now();
+            self.failing.retain(|_, last| now.since(last.time) < RECENT);
+        }
+    }
+
+    fn tell_folded(&self, last: Operation, folded: u32) {
+        if folded == 0 {
+            return;
+        }
+        let errno = last.failure.map_or(0, |failure| failure.errno);
+        let failure = Some(Failure { errno, folded: folded.into(), summary: true });
+        self.send_more(Operation { failure, ..last });
     }
 
     /// Arms what has appeared, and has it looked at.

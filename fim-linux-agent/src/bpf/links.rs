@@ -17,8 +17,25 @@ const NAMES_MAX: usize = 16;
 /// The watched names.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    names: HashMap<Object, Vec<PathBuf>>,
+    names: HashMap<Object, Names>,
     full: bool,
+}
+
+/// Those of one file.
+#[derive(Debug, Default)]
+struct Names {
+    paths: Vec<PathBuf>,
+    /// There are or were more of them than are remembered.
+    more: bool,
+}
+
+/// A file that has no watched name any more, as far as is known. The kernel may forget it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unwatched {
+    pub(super) object: Object,
+    /// It may have one that is not known, as nobody told that those that are known would go: a
+    /// comparison finds what was done.
+    pub(super) unsure: bool,
 }
 
 /// A file as the kernel's map has it: user space knows no generations.
@@ -42,9 +59,12 @@ impl Links {
             return None;
         }
         let names = self.names.entry(object).or_default();
-        let first = names.is_empty();
-        if names.len() < NAMES_MAX && !names.iter().any(|name| name == path) {
-            names.push(path.to_owned());
+        let first = names.paths.is_empty();
+        if !names.paths.iter().any(|name| name == path) {
+            match names.paths.len() < NAMES_MAX {
+                true => names.paths.push(path.to_owned()),
+                false => names.more = true,
+            }
         }
         first.then_some(object)
     }
@@ -54,42 +74,43 @@ impl Links {
         self.names.keys().copied()
     }
 
-    /// A watched name is gone.
-    pub(super) fn remove(&mut self, object: Object, path: &Path) {
+    /// A watched name is gone; whether it was the last.
+    pub(super) fn remove(&mut self, object: Object, path: &Path) -> Option<Object> {
         let object = key(object);
-        if let Some(names) = self.names.get_mut(&object) {
-            names.retain(|name| name != path);
-            if names.is_empty() {
-                self.names.remove(&object);
-            }
+        let names = self.names.get_mut(&object)?;
+        names.paths.retain(|name| name != path);
+        if !names.paths.is_empty() || names.more {
+            return None;
         }
+        self.names.remove(&object);
+        Some(object)
     }
 
     /// A directory has another name.
     pub(super) fn rename(&mut self, from: &Path, to: &Path) {
-        for name in self.names.values_mut().flatten() {
+        for name in self.names.values_mut().flat_map(|names| &mut names.paths) {
             if let Ok(below) = name.strip_prefix(from) {
                 *name = to.join(below);
             }
         }
     }
 
-    /// A watched name that the file still has; `Err`: it has none any more, and the kernel may
-    /// forget it.
-    pub(super) fn watched(&mut self, object: Object) -> Result<PathBuf, Object> {
+    /// A watched name that the file still has.
+    pub(super) fn watched(&mut self, object: Object) -> Result<PathBuf, Unwatched> {
         let object = key(object);
-        let Some(names) = self.names.get_mut(&object) else { return Err(object) };
+        let Some(names) = self.names.get_mut(&object) else {
+            // The kernel had this before it was told that the last one is gone.
+            return Err(Unwatched { object, unsure: false });
+        };
         let is_it = |path: &PathBuf| {
             path.symlink_metadata().is_ok_and(|metadata| metadata.ino() == object.ino)
         };
-        names.retain(is_it);
-        match names.first() {
-            Some(name) => Ok(name.clone()),
-            None => {
-                self.names.remove(&object);
-                Err(object)
-            }
+        names.paths.retain(is_it);
+        if let Some(name) = names.paths.first() {
+            return Ok(name.clone());
         }
+        self.names.remove(&object);
+        Err(Unwatched { object, unsure: true })
     }
 }
 
@@ -113,7 +134,8 @@ mod tests {
         std::fs::write(path("a"), "another").unwrap();
         assert_eq!(links.watched(object), Ok(path("b")));
         std::fs::remove_file(path("b")).unwrap();
-        assert_eq!(links.watched(object), Err(key(object)));
+        let gone = |object: Object, unsure| Err(Unwatched { object: key(object), unsure });
+        assert_eq!(links.watched(object), gone(object, true), "nobody told");
         assert_eq!(links.add(object, &path("b")), Some(key(object)), "forgotten");
         std::fs::create_dir(path("d")).unwrap();
         std::fs::write(path("d/f"), "").unwrap();
@@ -123,7 +145,21 @@ mod tests {
         std::fs::rename(path("d"), path("e")).unwrap();
         links.rename(&path("d"), &path("e"));
         assert_eq!(links.watched(other), Ok(path("e/f")), "with its directory");
-        links.remove(other, &path("e/f"));
-        assert_eq!(links.watched(other), Err(other));
+        assert_eq!(links.remove(other, &path("e/f")), Some(other), "the last");
+        assert_eq!(links.watched(other), gone(other, false));
+    }
+
+    #[test]
+    fn of_more_names_than_are_remembered_one_may_be_left() {
+        let object = Object { ino: 1, dev: 1, generation: 0 };
+        let path = |number: usize| PathBuf::from(format!("/nowhere/{number}"));
+        let mut links = Links::default();
+        for number in 0..=NAMES_MAX {
+            assert_eq!(links.add(object, &path(number)).is_some(), number == 0);
+        }
+        for number in 0..NAMES_MAX {
+            assert_eq!(links.remove(object, &path(number)), None);
+        }
+        assert_eq!(links.watched(object), Err(Unwatched { object, unsure: true }));
     }
 }

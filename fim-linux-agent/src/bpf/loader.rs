@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfLoader, Pod};
-use fim_common::record::maps::{Armed, Attempts, FilterKey, RootEntry, Settings};
+use fim_common::record::maps::{Armed, Attempts, AttemptsKey, FilterKey, RootEntry, Settings};
 use fim_common::record::{Counters, HOOKS, Hook, Object};
 use thiserror::Error;
 
@@ -92,6 +92,7 @@ pod! {
     PodFilterKey(FilterKey);
     PodObject(Object);
     PodAttempts(Attempts);
+    PodAttemptsKey(AttemptsKey);
 }
 
 /// The loaded programs. Dropping it detaches them.
@@ -109,7 +110,7 @@ pub struct Programs {
     roots: HashMap<MapData, u64, PodRootEntry>,
     filters: HashMap<MapData, PodFilterKey, u32>,
     linked: HashMap<MapData, PodObject, u32>,
-    attempts: HashMap<MapData, u32, PodAttempts>,
+    attempts: HashMap<MapData, PodAttemptsKey, PodAttempts>,
     untracked: Array<MapData, u64>,
     /// Descriptors of the programs, for what the kernel says of them in `/proc`.
     descriptors: Vec<RawFd>,
@@ -428,22 +429,20 @@ impl Programs {
         self.untracked.set(0, 1, 0).map_err(unusable)
     }
 
-    /// Takes the failed attempts that were not told, of processes that began their last second
-    /// before `since` (nanoseconds since boot): process id and number.
-    pub fn take_attempts(&mut self, since: u64) -> Vec<(u32, u32)> {
-        let old: Vec<(u32, Attempts)> = self
+    /// Takes the failed attempts of those who began their last second before `since` (nanoseconds
+    /// since boot), with the number that was not told.
+    pub fn take_attempts(&mut self, since: u64) -> Vec<(AttemptsKey, u32)> {
+        let old: Vec<(AttemptsKey, u32)> = self
             .attempts
             .iter()
-            .filter_map(|entry| entry.ok().map(|(tgid, PodAttempts(attempts))| (tgid, attempts)))
-            .filter(|(_, attempts)| attempts.since < since)
+            .flatten()
+            .filter(|(_, PodAttempts(attempts))| attempts.since < since)
+            .map(|(PodAttemptsKey(key), PodAttempts(attempts))| (key, attempts.folded))
             .collect();
-        for (tgid, _) in &old {
-            let _ = self.attempts.remove(tgid);
+        for (key, _) in &old {
+            let _ = self.attempts.remove(&PodAttemptsKey(*key));
         }
-        old.into_iter()
-            .filter(|(_, attempts)| attempts.folded > 0)
-            .map(|(tgid, attempts)| (tgid, attempts.folded))
-            .collect()
+        old
     }
 
     /// Forgets a directory; one that is not known is no error.

@@ -29,6 +29,23 @@ pub(super) struct Tally {
     unplaced_reported: Option<Instant>,
 }
 
+/// How many records there are by their numbers, and how many came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Numbers {
+    numbered: u64,
+    received: u64,
+}
+
+impl Numbers {
+    /// To be taken before the counters are read: what is lost in between would be counted as lost by
+    /// nobody.
+    pub(super) fn of(progress: &Progress) -> Self {
+        // In this order, for what comes in between.
+        let numbered = progress.numbered.load(Ordering::Relaxed);
+        Self { numbered, received: progress.received.load(Ordering::Relaxed) }
+    }
+}
+
 impl Tally {
     pub(super) fn new() -> Self {
         Self {
@@ -39,12 +56,13 @@ impl Tally {
         }
     }
 
-    /// What was lost since the last look. `missed`: calls in which a program did not run.
+    /// What was lost since the last look. `numbers`: read before the counters. `missed`: calls in which a program did not run.
     /// `unplaced`: operations so deep in a tree that it is not known whether they are in scope.
     pub(super) fn look(
         &mut self,
         counters: &[Counters; HOOKS],
         progress: &Progress,
+        numbers: Numbers,
         missed: u64,
         unplaced: u64,
     ) -> Option<Gap> {
@@ -56,7 +74,7 @@ impl Tally {
             .collect();
         lost.push(("queue", progress.overflowed.load(Ordering::Relaxed)));
         lost.push(("decode", progress.malformed.load(Ordering::Relaxed)));
-        lost.push(("sequence", self.unexplained(counters, progress)));
+        lost.push(("sequence", self.unexplained(counters, numbers)));
         lost.push((MISSED, missed));
         // Each makes everything be looked at: not again and again.
         if self.unplaced_reported.is_none_or(|at| at.elapsed() >= UNPLACED) {
@@ -79,12 +97,10 @@ impl Tally {
         (!gap.hooks.is_empty()).then_some(gap)
     }
 
-    /// Records that were numbered and neither came nor were counted as lost. The counters are read
-    /// a moment after the numbers, and a program may be between the two: what is missing is missing
-    /// at two looks.
-    fn unexplained(&mut self, counters: &[Counters; HOOKS], progress: &Progress) -> u64 {
-        let numbered = progress.numbered.load(Ordering::Relaxed);
-        let received = progress.received.load(Ordering::Relaxed);
+    /// Records that were numbered and neither came nor were counted as lost. A program may be between
+    /// number and counter: what is missing is missing at two looks.
+    fn unexplained(&mut self, counters: &[Counters; HOOKS], numbers: Numbers) -> u64 {
+        let Numbers { numbered, received } = numbers;
         let lost: u64 = counters.iter().map(|counters| counters.lost).sum();
         let now = numbered.saturating_sub(received).saturating_sub(lost);
         std::mem::replace(&mut self.unexplained, now).min(now)
@@ -135,20 +151,20 @@ mod tests {
     #[test]
     fn each_loss_is_told_once_with_its_hook() {
         let (mut tally, progress, mut counters) = (Tally::new(), Progress::default(), none());
-        assert_eq!(tally.look(&counters, &progress, 0, 0), None);
+        assert_eq!(tally.look(&counters, &progress, Numbers::of(&progress), 0, 0), None);
         counters[Hook::Unlink as usize].lost = 3;
         counters[Hook::Rename as usize].error = 2;
         progress.overflowed.store(5, Ordering::Relaxed);
-        let gap = tally.look(&counters, &progress, 0, 0).unwrap();
+        let gap = tally.look(&counters, &progress, Numbers::of(&progress), 0, 0).unwrap();
         assert_eq!(gap.count, Some(10));
         let mut expected = vec![Hook::Unlink.name(), Hook::Rename.name(), "queue"];
         expected.sort_unstable();
         let mut hooks: Vec<&str> = gap.hooks.iter().map(String::as_str).collect();
         hooks.sort_unstable();
         assert_eq!(hooks, expected);
-        assert_eq!(tally.look(&counters, &progress, 0, 0), None);
+        assert_eq!(tally.look(&counters, &progress, Numbers::of(&progress), 0, 0), None);
         counters[Hook::Unlink as usize].lost = 4;
-        let next = tally.look(&counters, &progress, 0, 0).unwrap();
+        let next = tally.look(&counters, &progress, Numbers::of(&progress), 0, 0).unwrap();
         assert_eq!((next.count, next.hooks), (Some(1), vec![Hook::Unlink.name().to_owned()]));
         assert!(next.from > gap.to, "between the two looks, and the one before");
     }
@@ -160,20 +176,23 @@ mod tests {
         progress.received.store(7, Ordering::Relaxed);
         counters[0].lost = 1;
         assert_eq!(
-            tally.look(&counters, &progress, 0, 0).unwrap().count,
+            tally.look(&counters, &progress, Numbers::of(&progress), 0, 0).unwrap().count,
             Some(1),
             "the counted one"
         );
         // It has been there at two looks now.
-        let gap = tally.look(&counters, &progress, 0, 0).unwrap();
+        let gap = tally.look(&counters, &progress, Numbers::of(&progress), 0, 0).unwrap();
         assert_eq!((gap.count, gap.hooks), (Some(2), vec!["sequence".to_owned()]));
-        assert_eq!(tally.look(&counters, &progress, 0, 0), None);
+        assert_eq!(tally.look(&counters, &progress, Numbers::of(&progress), 0, 0), None);
     }
 
     #[test]
     fn what_is_too_deep_is_told_once_a_minute() {
         let (mut tally, progress, counters) = (Tally::new(), Progress::default(), none());
-        assert_eq!(tally.look(&counters, &progress, 0, 4).unwrap().hooks, ["depth"]);
-        assert_eq!(tally.look(&counters, &progress, 0, 9), None);
+        assert_eq!(
+            tally.look(&counters, &progress, Numbers::of(&progress), 0, 4).unwrap().hooks,
+            ["depth"]
+        );
+        assert_eq!(tally.look(&counters, &progress, Numbers::of(&progress), 0, 9), None);
     }
 }

@@ -7,7 +7,8 @@
 //! [`attached`] holds each program by its link, [`kept`] what maps have to hold, and [`guard`] finds
 //! out when somebody meddles with either.
 //! [`links`] has the other names of watched files, [`mounting`] who mounted what, [`opened`] what was
-//! open before. [`losses`] finds what is missing. [`replay`] stands in for the ring, to measure everything behind it.
+//! open before. [`losses`] finds what is missing. [`replay`] stands in for the ring, to measure
+//! everything behind it.
 
 mod attached;
 pub mod btf;

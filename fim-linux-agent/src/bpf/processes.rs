@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use fim_common::record::decode::{Body, Process, Record, components};
 use fim_common::record::process_flag as flag;
@@ -32,15 +33,16 @@ fn description(key: Key, credentials: Credentials, process: &Process<'_>) -> Des
     description.kernel_thread = fixed.flags & flag::KERNEL_THREAD != 0;
     description.exe_deleted = fixed.flags & flag::EXE_DELETED != 0;
     if fixed.flags & flag::EXE_TRUNCATED == 0 {
-        description.exe = path(process.exe, description.exe_deleted);
+        description.exe = path(process.exe, description.exe_deleted).map(Into::into);
     }
     if fixed.flags & flag::CWD_TRUNCATED == 0 && !description.kernel_thread {
-        description.cwd = Some(path(process.cwd, false).unwrap_or_else(|| PathBuf::from("/")));
+        description.cwd =
+            Some(path(process.cwd, false).unwrap_or_else(|| PathBuf::from("/")).into());
     }
-    (description.args, description.args_state) = arguments(process, description.kernel_thread);
+    let (args, args_state) = arguments(process, description.kernel_thread);
+    (description.args, description.args_state) = (args.map(Into::into), args_state);
     description.cgroup_id = fixed.cgroup;
-    description.cgroup_path =
-        path(process.group, false).map(|path| path.to_string_lossy().into_owned());
+    description.cgroup_path = path(process.group, false).map(|path| path.to_string_lossy().into());
     description.tty = Tty::from_kernel(fixed.tty);
     description.namespaces =
         Namespaces { mnt: fixed.mnt_ns, pid: fixed.pid_ns, user: fixed.user_ns };
@@ -57,8 +59,8 @@ fn description(key: Key, credentials: Credentials, process: &Process<'_>) -> Des
     description
 }
 
-fn comm(bytes: &[u8]) -> OsString {
-    OsString::from_vec(bytes.split(|&byte| byte == 0).next().unwrap_or_default().to_vec())
+fn comm(bytes: &[u8]) -> Arc<OsStr> {
+    OsStr::from_bytes(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into()
 }
 
 fn path(tail: &[u8], deleted: bool) -> Option<PathBuf> {

@@ -4,7 +4,7 @@
 use std::mem::offset_of;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -136,12 +136,13 @@ pub(super) fn poll(fds: &mut [PollFd<'_>]) {
     let _ = rustix::event::poll(fds, Some(&timeout));
 }
 
-/// Empties the ring until told to stop, and once more after that.
+/// Empties the ring until told to stop, and once more after that. `shares` says how much may be on its
+/// way to `sender`: a channel that has room for all of it from the start takes 8 MiB for that.
 pub(super) fn empty_ring(
     mut ring: impl Source,
     ring_bytes: u64,
     wake: &OwnedFd,
-    sender: &SyncSender<Item>,
+    sender: &Sender<Item>,
     shares: &Shares,
     progress: &Arc<Progress>,
 ) {
@@ -173,28 +174,19 @@ pub(super) fn empty_ring(
             });
             let Some(record) = record else { break };
             let Some(record) = record else { continue };
-            match sender.try_send(Item::Record(record)) {
-                Ok(()) => {}
-                Err(TrySendError::Full(item)) => {
-                    if let Item::Record(record) = item {
-                        shares.leave(&process(&record));
-                    }
-                    Progress::add(&progress.overflowed, 1);
-                }
-                Err(TrySendError::Disconnected(_)) => return,
+            if sender.send(Item::Record(record)).is_err() {
+                return;
             }
         }
-        if let Some(mounts) = mounts
-            && let Err(TrySendError::Full(Item::Mounts(mounts))) =
-                sender.try_send(Item::Mounts(mounts))
-        {
-            progress.mounts().get_or_insert(mounts);
-        }
-        if let Some((number, _)) = ripe
-            && sender.try_send(Item::Fence(number)).is_ok()
-        {
-            answered = number;
-            asked = None;
+        let mounts = mounts.map(Item::Mounts);
+        let fence = ripe.map(|(number, _)| Item::Fence(number));
+        for item in mounts.into_iter().chain(fence) {
+            if let Item::Fence(number) = item {
+                (answered, asked) = (number, None);
+            }
+            if sender.send(item).is_err() {
+                return;
+            }
         }
         if stopping {
             return;

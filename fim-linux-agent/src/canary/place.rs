@@ -19,7 +19,8 @@ pub(crate) struct Place {
     pub(crate) directory: PathBuf,
     /// Where the file system is mounted, which is its name in metrics.
     pub(crate) file_system: String,
-    /// Writes update times where there is a hook, on every kernel.
+    /// Writes update times where there is a hook, on every kernel: not by functions of the file system,
+    /// and not those of another one below it.
     pub(crate) updates_times: bool,
 }
 
@@ -41,7 +42,7 @@ pub(crate) fn places(watches: &[Watch], state: &Path, agent_id: &str) -> Vec<Pla
                 false => mount.point.join(format!(".fim-canary-{agent_id}")),
             },
             file_system: mount.point.to_string_lossy().into_owned(),
-            updates_times: !matches!(mount.kind.as_str(), "btrfs" | "xfs"),
+            updates_times: !matches!(mount.kind.as_str(), "btrfs" | "xfs" | "overlay"),
         });
     }
     found.into_values().collect()

@@ -344,10 +344,10 @@ async fn monitor(agent: Agent) -> Result<(), Failure> {
     if stopped_early {
         cancel.store(true, Ordering::Relaxed);
     }
-    // What a scan took: 20 MiB and more.
-    memory::give_back();
     metrics.set_baseline_objects(baseline.count().unwrap_or_default());
     running.collector.watch_linked(baseline.linked().map_err(Failure::runtime)?);
+    // What a scan took: 20 MiB and more.
+    memory::give_back();
     let message = format!("{}; watching {}", running.choice, places(&policy));
     let (down, compare) = scanned.unwrap_or_default();
     pipeline.begin(message, down, compare);

@@ -163,9 +163,17 @@ impl<'a> Batch<'a> {
 
     /// Whether a later event tells that `object` got a name.
     pub(super) fn is_created_after(&self, at: usize, object: Fid<'_>) -> bool {
-        let created =
-            |event: &Event<'_>| event.mask & libc::FAN_CREATE != 0 && event.object == Some(object);
-        self.events.iter().skip(at + 1).any(|stamped| created(&stamped.event))
+        self.is_told_after(at, libc::FAN_CREATE, object)
+    }
+
+    /// Whether a later event tells that `object` lost a name (from 5.17 on).
+    pub(super) fn is_removed_after(&self, at: usize, object: Fid<'_>) -> bool {
+        self.is_told_after(at, libc::FAN_DELETE, object)
+    }
+
+    fn is_told_after(&self, at: usize, bit: u64, object: Fid<'_>) -> bool {
+        let tells = |event: &Event<'_>| event.mask & bit != 0 && event.object == Some(object);
+        self.events.iter().skip(at + 1).any(|stamped| tells(&stamped.event))
     }
 
     /// Whether a directory was moved.
@@ -173,14 +181,9 @@ impl<'a> Batch<'a> {
         !self.moves.is_empty()
     }
 
-    /// Moves of directories after event `at`, the last one first.
-    pub(super) fn moves_after(&self, at: usize) -> Vec<(Name<'a>, Name<'a>)> {
-        self.moves
-            .iter()
-            .rev()
-            .filter(|(n, ..)| *n > at)
-            .map(|(_, old, new)| (*old, *new))
-            .collect()
+    /// Moves of directories after event `at`, the last one first: which event, from, to.
+    pub(super) fn moves_after(&self, at: usize) -> Vec<(usize, Name<'a>, Name<'a>)> {
+        self.moves.iter().rev().filter(|(n, ..)| *n > at).copied().collect()
     }
 
     /// Whether the move at `at` is half of an exchange: the other object's half is next to it. A
@@ -238,7 +241,7 @@ mod tests {
         let fid = batch.events[0].event.object.unwrap();
         assert_eq!(batch.name_at(fid, 0).map(|(at, name)| (at, name.name)), Some((1, &b"a"[..])));
         assert_eq!(batch.name_at(fid, 2).map(|(at, name)| (at, name.name)), Some((3, &b"b"[..])));
-        let names: Vec<_> = batch.moves_after(1).iter().map(|(_, new)| new.name).collect();
+        let names: Vec<_> = batch.moves_after(1).iter().map(|(_, _, new)| new.name).collect();
         assert_eq!(names, [b"c", b"a"]);
     }
 

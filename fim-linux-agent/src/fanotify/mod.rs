@@ -53,11 +53,21 @@ use reader::{Command, Commands, Reader};
 use sys::Group;
 use translate::Translator;
 
-/// Whether the object at this canonical path is watched. Called for every event in a directory
+/// Whether something at this canonical path is watched. Called for every event in a directory
 /// that is in or on the way to a watched tree, on the reader's thread: it must be quick.
-pub type Scope = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
+pub type Scope = Arc<dyn Fn(&Path, Part) -> bool + Send + Sync>;
 
-/// How long [`FanotifyCollector::update`] and [`Collector::stop`] wait for the reader.
+/// What a [`Scope`] is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The object itself.
+    Object,
+    /// What lies or will lie below it: a directory that is renamed takes that along.
+    Below,
+}
+
+/// How long [`FanotifyCollector::update`] waits for the reader; and [`Collector::stop`], while it does
+/// nothing. More than it waits itself for a pipeline that takes nothing.
 const REPLY: Duration = Duration::from_secs(10);
 
 /// Operations that tests have held while nobody takes them.
@@ -86,7 +96,7 @@ pub struct Options {
     pub losses: Losses,
     /// Takes what the canary did.
     pub post: Arc<Post>,
-    /// Most operations that are held while the pipeline is busy: about 1 KiB each.
+    /// Most operations that are held while the pipeline is busy: up to 2 KiB each.
     pub spill: usize,
     /// Whether the kernel's queue has no limit but memory.
     pub unlimited_queue: bool,
@@ -149,7 +159,11 @@ pub fn scope_of(policy: &Policy, post: &Post) -> (Scope, Vec<PathBuf>) {
     });
     let watched = watched.chain(post.directories()).collect();
     let policy = policy.clone();
-    (Arc::new(move |path: &Path| policy.covers(path).is_some()), watched)
+    let scope = move |path: &Path, part| match part {
+        Part::Object => policy.covers(path).is_some(),
+        Part::Below => policy.reaches_below(path),
+    };
+    (Arc::new(scope), watched)
 }
 
 /// Watches by fanotify. Dropping it stops it.
@@ -276,10 +290,17 @@ impl Collector for FanotifyCollector {
             return Ok(());
         };
         self.commands.send(Command::Stop);
-        let deadline = Instant::now() + REPLY;
+        // A path on a network file system that does not answer can hold it up for good.
+        let done = || {
+            let Counters { seen, spilled, .. } = &*self.counters;
+            [seen, spilled].map(|counter| counter.load(std::sync::atomic::Ordering::Relaxed))
+        };
+        let (mut last, mut since) = (done(), Instant::now());
         while !thread.is_finished() {
-            if Instant::now() >= deadline {
-                return Err("the fanotify reader did not stop in time".into());
+            if done() != last {
+                (last, since) = (done(), Instant::now());
+            } else if since.elapsed() >= REPLY {
+                return Err("the fanotify reader hangs".into());
             }
             std::thread::sleep(Duration::from_millis(1));
         }

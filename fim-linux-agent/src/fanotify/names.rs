@@ -1,5 +1,7 @@
 //! Objects with no name, with one, and with several.
 
+use std::path::Path;
+
 use fim_common::operation::OperationKind;
 use fim_common::time::Timestamp;
 
@@ -7,7 +9,7 @@ use super::batch::{Batch, Stamped};
 use super::object::Seen;
 use super::outlet::Counters;
 use super::parse::{Fid, Name};
-use super::translate::{COUNTED, Draft, OPERATIONS, Patience, Translator};
+use super::translate::{COUNTED, Draft, NAMES, OPERATIONS, Patience, Translator};
 
 impl Translator {
     /// Creation of an object, or of another name of one.
@@ -15,8 +17,10 @@ impl Translator {
         &mut self,
         seen: Option<&Seen>,
         object: Option<Fid<'_>>,
-        stamped: Stamped<'_>,
+        batch: &Batch<'_>,
+        at: usize,
     ) -> OperationKind {
+        let stamped = batch.events[at];
         let link = OperationKind::Link { existing: None, first: false, elsewhere: None };
         if stamped.event.mask & libc::FAN_ONDIR != 0 {
             return OperationKind::Create;
@@ -26,23 +30,55 @@ impl Translator {
         {
             return link;
         }
-        // link(2) changes the number of names first (fsnotify_link); so does a link to a file from
-        // O_TMPFILE, which is its creation.
-        let relinked = || {
-            self.relinked.as_ref().is_some_and(|(key, pid)| {
-                *pid == stamped.event.pid && object.is_some_and(|object| object.key() == &**key)
+        let is_link = seen.is_some_and(|seen| {
+            self.is_older(seen).unwrap_or_else(|| {
+                let is_relinked = self.is_relinked(stamped, object);
+                let has_others = seen.state.nlink.is_some_and(|names| names > 1);
+                // The number of names is that of now: one may have been removed since.
+                let had_others = || object.is_some_and(|object| batch.is_removed_after(at, object));
+                match is_relinked {
+                    true => has_others || had_others(),
+                    false => has_others && seen.born.is_none(),
+                }
             })
-        };
-        let is_link = match seen {
-            Some(Seen { born: Some(born), .. }) if *born < self.armed.0 => true,
-            Some(Seen { born: Some(born), .. }) if *born > self.armed.1 => false,
-            // The number of names is that of now, and has to do where the time does not tell.
-            Some(Seen { born, state }) => {
-                state.nlink.is_some_and(|n| n > 1) && (born.is_none() || relinked())
-            }
-            None => false,
-        };
+        });
         if is_link { link } else { OperationKind::Create }
+    }
+
+    /// Whether the object was there when the marks were set, if the time of its birth tells.
+    fn is_older(&self, seen: &Seen) -> Option<bool> {
+        match seen.born? {
+            born if born < self.armed.0 => Some(true),
+            born if born > self.armed.1 => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether the process has just changed the number of names of the object: link(2) does that
+    /// first (fsnotify_link). So does a link to a file from `O_TMPFILE`, which is its creation.
+    fn is_relinked(&self, stamped: Stamped<'_>, object: Option<Fid<'_>>) -> bool {
+        self.relinked.as_ref().is_some_and(|(key, pid)| {
+            *pid == stamped.event.pid && object.is_some_and(|object| object.key() == &**key)
+        })
+    }
+
+    /// Whether the removal of another name will tell that event `at`, the last one so far, was
+    /// link(2): the object at `path` has one name, but this may be what is left of two. An object
+    /// that is known by the time of its birth needs none of this.
+    pub(super) fn may_be_link(
+        &self,
+        batch: &Batch<'_>,
+        at: usize,
+        path: &Path,
+        object: Option<Fid<'_>>,
+    ) -> bool {
+        let stamped = batch.events[at];
+        at + 1 == batch.events.len()
+            && stamped.event.mask & NAMES == libc::FAN_CREATE
+            && self.is_relinked(stamped, object)
+            && self
+                .look(path, object)
+                .is_some_and(|seen| self.is_older(&seen).is_none() && seen.state.nlink == Some(1))
     }
 
     /// An event about an object that was reached without a name.

@@ -231,6 +231,24 @@ impl Outlet {
         self.spill.is_empty() && self.lost.is_none()
     }
 
+    /// What waits for the pipeline.
+    pub(super) fn held(&self) -> usize {
+        self.spill.len()
+    }
+
+    /// Nothing that is held will be taken any more: it is lost, and that is told.
+    pub(super) fn give_up(&mut self) {
+        for observation in self.spill.drain(..) {
+            let Observation::Operation(operation) = observation else { continue };
+            self.counters.submitted.fetch_sub(1, Ordering::Relaxed);
+            Counters::add(&self.counters.lost, 1);
+            let time = operation.time;
+            self.lost.get_or_insert_with(|| Lost::new(time)).add(time, &operation);
+        }
+        self.counters.spilled.store(0, Ordering::Relaxed);
+        self.tell(true);
+    }
+
     /// Whether the pipeline has gone.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
@@ -309,6 +327,22 @@ mod tests {
         assert_eq!(seen.iter().filter(|name| *name == "file").count(), 51);
         assert_eq!(seen.len(), 101, "all the others");
         assert_eq!(losses.take().unwrap().scope, [PathBuf::from("/flood")]);
+    }
+
+    #[test]
+    fn what_nobody_takes_any_more_is_told() {
+        let (sender, mut receiver) = mpsc::channel(2);
+        let (counters, losses) = (Arc::new(Counters::default()), Losses::default());
+        let mut outlet = Outlet::new(sender, losses.clone(), Arc::clone(&counters), 8);
+        (0..6).for_each(|number| outlet.operation(Timestamp::now(), operation(number)));
+        outlet.notice(Observation::Fence(1));
+        assert_eq!(outlet.held(), 5);
+        outlet.give_up();
+        assert_eq!(outlet.held(), 0);
+        assert_eq!(losses.take().unwrap().count, Some(4));
+        assert_eq!(counters.submitted.load(Ordering::Relaxed), 2);
+        assert_eq!(counters.lost.load(Ordering::Relaxed), 4);
+        assert_eq!(drain(&mut receiver, &mut outlet), ["0", "1"]);
     }
 
     #[test]

@@ -146,13 +146,16 @@ impl Places {
         if depth > DEPTH_MAX {
             return inner;
         }
-        for (old, new) in batch.moves_after(at) {
-            if new.directory.fsid() != fsid {
+        // Of two directories that changed places each was moved once.
+        let mut undone = None;
+        for (number, old, new) in batch.moves_after(at) {
+            if new.directory.fsid() != fsid || undone == Some(number) {
                 continue;
             }
             let Some(to) = self.inner_of(batch, at, new, depth + 1) else { continue };
             let Ok(rest) = inner.strip_prefix(&to) else { continue };
             let rest = rest.to_owned();
+            undone = batch.other_half(number);
             if let Some(from) = self.inner_of(batch, at, old, depth + 1) {
                 inner = super::directories::join(&from, &rest);
             }

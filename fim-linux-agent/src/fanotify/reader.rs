@@ -64,8 +64,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_SHARE: u32 = 200;
 /// What is done is on the disk a moment before its event is queued; by then it is.
 const SETTLED: Duration = Duration::from_millis(20);
-/// How long the pipeline has to take the rest at the end.
-const STOP_DEADLINE: Duration = Duration::from_millis(1500);
+/// How long the pipeline may take nothing at all of what is left at the end: then it hangs.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the reader is told.
 pub(super) enum Command {
@@ -458,18 +458,20 @@ impl Reader {
         }
     }
 
-    /// Takes in what is queued and hands it over, as far as the pipeline takes it in time.
+    /// Takes in what is queued and hands it over, as long as the pipeline takes any of it.
     fn end(mut self) {
         if let Err(error) = self.group.flush() {
             tracing::warn!(%error, "fanotify marks cannot be removed");
         }
         self.take_in();
-        let deadline = Instant::now() + STOP_DEADLINE;
-        while !self.translator.outlet.flush() && !self.translator.outlet.is_closed() {
-            if Instant::now() >= deadline {
-                let left = self.counters.spilled.load(std::sync::atomic::Ordering::Relaxed);
-                tracing::error!(left, "operations lost: the pipeline did not take them in time");
-                return;
+        let outlet = &mut self.translator.outlet;
+        let (mut left, mut since) = (outlet.held(), Instant::now());
+        while !outlet.flush() && !outlet.is_closed() {
+            if outlet.held() != left {
+                (left, since) = (outlet.held(), Instant::now());
+            } else if since.elapsed() >= STOP_PATIENCE {
+                tracing::error!(left, "operations lost: the pipeline does not take them any more");
+                return outlet.give_up();
             }
             std::thread::sleep(SPILL_RETRY);
         }

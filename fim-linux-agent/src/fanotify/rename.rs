@@ -93,9 +93,11 @@ impl Translator {
             return false;
         }
         if is_directory {
-            if let (Some(from), Some(to)) = (&from, &to)
-                && half.is_none_or(|half| half > at)
-            {
+            // With the first half of an exchange; that of a file moves no directory.
+            let is_first = half.is_none_or(|half| {
+                half > at || batch.events[half].event.mask & libc::FAN_ONDIR == 0
+            });
+            if let (Some(from), Some(to), true) = (&from, &to, is_first) {
                 let fsid = to.name.directory.fsid();
                 self.places.moved(fsid, &from.inner, &to.inner, half.is_some());
             }
@@ -104,7 +106,8 @@ impl Translator {
             }
             self.bases_moved(from_path.as_deref(), to_path.as_deref());
         }
-        let within = |path: &Option<PathBuf>| path.as_deref().is_some_and(|p| self.in_scope(p));
+        let concerned = |path: &Path| self.in_scope(path) || (is_directory && self.reaches(path));
+        let within = |path: &Option<PathBuf>| path.as_deref().is_some_and(concerned);
         let (from_in_scope, to_in_scope) = (within(&from_path), within(&to_path));
         let canary = || to_path.as_deref().is_some_and(|path| self.post.is_below(path));
         if !(from_in_scope || to_in_scope) || (self.is_own(stamped) && !canary()) {

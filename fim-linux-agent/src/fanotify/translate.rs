@@ -12,7 +12,6 @@ use fim_common::operation::{Modified, Operation, OperationKind};
 use fim_common::state::{ObjectId, ObjectKind, ObjectState};
 use fim_common::time::Timestamp;
 
-use super::Scope;
 use super::batch::{Batch, Stamped};
 use super::names::coarse_now;
 use super::object::Seen;
@@ -22,11 +21,12 @@ use super::places::{Place, Places, os};
 use super::recent::Recent;
 use super::rename::Half;
 use super::sys;
+use super::{Part, Scope};
 use crate::canary::Post;
 use crate::process::{Alive, Sighting, Table};
 
 /// Bits of operations on names.
-const NAMES: u64 = libc::FAN_CREATE
+pub(super) const NAMES: u64 = libc::FAN_CREATE
     | libc::FAN_MOVED_FROM
     | libc::FAN_MOVED_TO
     | libc::FAN_RENAME
@@ -264,6 +264,9 @@ impl Translator {
             Counters::add(&self.counters.filtered, count);
             return true;
         };
+        if patience.next && self.may_be_link(batch, at, &path, object) {
+            return false;
+        }
         if is_directory && appeared {
             self.to_walk.push((
                 name.directory.fsid(),
@@ -320,11 +323,16 @@ impl Translator {
         if mask & libc::FAN_CREATE != 0 && mask & libc::FAN_DELETE != 0 && seen.is_some() {
             order.rotate_right(1);
         }
-        let id = self.id(seen.as_ref(), object);
+        // The number of an object that is gone may be another's when the event is told.
+        let is_gone = |object| !only_removed && self.places.has_name(object) == Some(false);
+        let id = match seen.is_none() && object.is_some_and(is_gone) {
+            true => None,
+            false => self.id(seen.as_ref(), object),
+        };
         let key = object.map_or(path.as_os_str().as_encoded_bytes(), Fid::key).to_owned();
         for bit in order.into_iter().filter(|bit| mask & bit != 0) {
             let (kind, keep) = match bit {
-                libc::FAN_CREATE => (self.creation(seen.as_ref(), object, stamped), true),
+                libc::FAN_CREATE => (self.creation(seen.as_ref(), object, batch, at), true),
                 libc::FAN_MOVED_TO => (
                     OperationKind::Rename {
                         from: None,
@@ -385,7 +393,13 @@ impl Translator {
     }
 
     pub(super) fn in_scope(&self, path: &Path) -> bool {
-        self.post.is_below(path) || ((self.scope)(path) && !self.ignored.contains(path))
+        self.post.is_below(path)
+            || ((self.scope)(path, Part::Object) && !self.ignored.contains(path))
+    }
+
+    /// Whether a directory at `path` may hold something that is watched, if it is not itself.
+    pub(super) fn reaches(&self, path: &Path) -> bool {
+        (self.scope)(path, Part::Below) && !self.ignored.contains(path)
     }
 
     /// Whether an operation on `path` is anybody's business: not the agent's own, its canary's

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::sync::Arc;
 
 use fim_common::event::actor as event;
 use fim_common::record::ID_UNSET;
@@ -19,7 +18,7 @@ use super::users::Names;
 /// The start counts in ticks, so that the same execution has the same id whether the kernel or
 /// `/proc` described it. `/proc` does not number executions: there the executable stands in for
 /// the number, and two executions of the same program by one process share an id.
-pub(super) fn entity_id(boot_id: &str, key: Key, unnumbered: Option<&Description>) -> Arc<str> {
+pub(super) fn entity_id(boot_id: &str, key: Key, unnumbered: Option<&Description>) -> EntityId {
     let mut hash = Sha256::new();
     hash.update(boot_id.as_bytes());
     hash.update(key.tgid.to_le_bytes());
@@ -33,13 +32,31 @@ pub(super) fn entity_id(boot_id: &str, key: Key, unnumbered: Option<&Description
             }
         }
     }
-    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    let digest = hash.finalize();
+    EntityId(std::array::from_fn(|at| digest[at]))
+}
+
+/// What [`entity_id`] returns; its text is 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EntityId([u8; 16]);
+
+impl std::fmt::Display for EntityId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl EntityId {
+    /// Whether this is its text.
+    pub(super) fn is(self, text: &str) -> bool {
+        text.len() == 32 && u128::from_str_radix(text, 16) == Ok(u128::from_be_bytes(self.0))
+    }
 }
 
 /// What an actor is made of.
 pub(super) struct Parts<'a> {
     pub(super) description: &'a Description,
-    pub(super) entity_id: &'a str,
+    pub(super) entity_id: EntityId,
     pub(super) credentials: &'a Credentials,
     pub(super) tid: Option<u32>,
     pub(super) container: (Option<event::Container>, Option<event::Kubernetes>),
@@ -53,7 +70,7 @@ pub(super) struct Parts<'a> {
 pub(super) struct Line<'a> {
     pub(super) key: Key,
     pub(super) comm: &'a OsStr,
-    pub(super) entity_id: Arc<str>,
+    pub(super) entity_id: EntityId,
     pub(super) description: Option<&'a Description>,
 }
 
@@ -79,7 +96,7 @@ pub(super) fn build(parts: Parts<'_>) -> event::Actor {
     let process = event::Process {
         pid: description.key.tgid,
         thread: parts.tid.map(|id| event::Thread { id }),
-        entity_id: Some(parts.entity_id.to_owned()),
+        entity_id: Some(parts.entity_id.to_string()),
         start: Some(parts.boot.to_wall(description.key.start)),
         name: name(description),
         executable: description.exe.as_deref().map(path_text),

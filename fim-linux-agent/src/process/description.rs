@@ -1,7 +1,8 @@
 //! What is known of one execution of a process, in plain values.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::sync::Arc;
 
 use fim_common::packages::programs::{self, Program};
 use fim_common::record;
@@ -131,24 +132,24 @@ pub struct Ancestor {
     /// Which execution.
     pub key: Key,
     /// The kernel's name of it; may be empty.
-    pub comm: OsString,
+    pub comm: Arc<OsStr>,
 }
 
-/// One execution of a process.
+/// One execution of a process. Texts are shared with other executions: a fork has all of its parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// Which.
     pub key: Key,
     /// The kernel's name of it (`task_struct.comm`).
-    pub comm: OsString,
+    pub comm: Arc<OsStr>,
     /// Path of the executable; `None` when it is not known or there is none.
-    pub exe: Option<PathBuf>,
+    pub exe: Option<Arc<Path>>,
     /// The executable had no name any more (removed, or a memfd).
     pub exe_deleted: bool,
     /// Working directory.
-    pub cwd: Option<PathBuf>,
+    pub cwd: Option<Arc<Path>>,
     /// Arguments, the program's name first.
-    pub args: Option<Vec<OsString>>,
+    pub args: Option<Arc<[OsString]>>,
     /// What `args` is worth.
     pub args_state: ArgsState,
     /// Credentials when it was described.
@@ -156,28 +157,28 @@ pub struct Description {
     /// Inode number of the cgroup v2 directory; 0 when it is not known.
     pub cgroup_id: u64,
     /// Where its control group was when it was described, of cgroup v1 in the first hierarchy.
-    pub cgroup_path: Option<String>,
+    pub cgroup_path: Option<Arc<str>>,
     /// The content of `/proc/<pid>/cgroup`, where it was read.
-    pub cgroup: Option<String>,
+    pub cgroup: Option<Arc<str>>,
     /// Controlling terminal.
     pub tty: Option<Tty>,
     /// Namespaces.
     pub namespaces: Namespaces,
     /// Its root directory, where that is not the one of its mount namespace (chroot(2)).
-    pub root: Option<PathBuf>,
+    pub root: Option<Arc<Path>>,
     /// Process id in its own pid namespace; 0 when it is not known.
     pub ns_pid: u32,
     /// It is a kernel thread: no executable, no arguments.
     pub kernel_thread: bool,
     /// Parent, its parent, and so on.
-    pub ancestors: Vec<Ancestor>,
+    pub ancestors: Arc<[Ancestor]>,
     /// The program of the host that it runs, if it is one whose changes can be expected.
     pub program: Option<&'static Program>,
 }
 
 impl Description {
     /// A description in which only what is given is known.
-    pub fn new(key: Key, comm: OsString, credentials: Credentials) -> Self {
+    pub fn new(key: Key, comm: Arc<OsStr>, credentials: Credentials) -> Self {
         Self {
             key,
             comm,
@@ -195,7 +196,7 @@ impl Description {
             root: None,
             ns_pid: 0,
             kernel_thread: false,
-            ancestors: Vec::new(),
+            ancestors: Arc::default(),
             program: None,
         }
     }
@@ -208,13 +209,59 @@ impl Description {
             return None;
         }
         // Arguments that are cut at the end still begin with the script.
-        let args: Vec<&std::path::Path> =
-            self.args.iter().flatten().map(std::path::Path::new).collect();
+        let args: Vec<&Path> = self.all_args().map(Path::new).collect();
         programs::program(exe, &args)
+    }
+
+    /// The ancestors of a child of this execution, which is called `key` in them.
+    pub(super) fn line(&self, key: Key) -> Arc<[Ancestor]> {
+        let own = Ancestor { key, comm: Arc::clone(&self.comm) };
+        let above = self.ancestors.iter().take(record::ANCESTORS_MAX - 1).cloned();
+        std::iter::once(own).chain(above).collect()
+    }
+
+    fn all_args(&self) -> impl Iterator<Item = &OsString> {
+        self.args.iter().flat_map(|args| args.iter())
     }
 
     /// Bytes of the arguments, each with its NUL.
     pub(super) fn args_bytes(&self) -> usize {
-        self.args.iter().flatten().map(|arg| arg.len() + 1).sum()
+        self.all_args().map(|arg| arg.len() + 1).sum()
+    }
+
+    /// Takes from what the same process was before what is the same: mostly everything but the
+    /// program and its arguments.
+    pub(super) fn share(&mut self, before: &Self) {
+        fn same<T: ?Sized + PartialEq>(own: &mut Option<Arc<T>>, other: &Option<Arc<T>>) {
+            if own == other {
+                own.clone_from(other);
+            }
+        }
+        same(&mut self.exe, &before.exe);
+        same(&mut self.cwd, &before.cwd);
+        same(&mut self.cgroup_path, &before.cgroup_path);
+        same(&mut self.cgroup, &before.cgroup);
+        same(&mut self.root, &before.root);
+        if self.ancestors == before.ancestors {
+            self.ancestors = Arc::clone(&before.ancestors);
+        }
+    }
+
+    /// Bytes of what it alone refers to, roughly: what the allocator adds is not known.
+    pub(super) fn weight(&self) -> usize {
+        /// The counts of an [`Arc`].
+        const COUNTS: usize = 2 * size_of::<usize>();
+        fn own<T: ?Sized>(shared: &Arc<T>) -> usize {
+            if Arc::strong_count(shared) > 1 { 0 } else { COUNTS + size_of_val(&**shared) }
+        }
+        let paths = [&self.exe, &self.cwd, &self.root].into_iter().flatten().map(own);
+        let groups = [&self.cgroup_path, &self.cgroup].into_iter().flatten().map(own);
+        let args = self.args.as_ref().filter(|args| Arc::strong_count(args) == 1);
+        let ancestors = own(&self.ancestors);
+        own(&self.comm)
+            + paths.chain(groups).sum::<usize>()
+            + args.map_or(0, |args| own(args) + self.args_bytes())
+            + ancestors
+            + if ancestors > 0 { self.ancestors.iter().map(|a| own(&a.comm)).sum() } else { 0 }
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use fim_common::event::actor::{Actor, Container, Kubernetes};
 
-use super::description::{Credentials, Description, Key};
+use super::actor::EntityId;
+use super::description::{Ancestor, Credentials, Description, Key};
 use super::procfs::TICK;
 
 /// Where a description came from.
@@ -30,10 +31,14 @@ pub(super) struct Entry {
     pub(super) origin: Origin,
     /// Nanoseconds since boot at which it exited or executed another program.
     pub(super) ended: Option<u64>,
-    pub(super) entity_id: Arc<str>,
+    pub(super) entity_id: EntityId,
     /// Worked out when the first actor is made; the inner ones are `None` on the host itself.
-    pub(super) container: Option<(Option<Container>, Option<Kubernetes>)>,
+    pub(super) container: Option<Box<(Option<Container>, Option<Kubernetes>)>>,
     pub(super) actors: Vec<Made>,
+    /// Of a parent: what the ancestors of its children are.
+    pub(super) line: Option<Arc<[Ancestor]>>,
+    /// Bytes that it takes, as the table counts them.
+    pub(super) weight: usize,
 }
 
 #[derive(Debug)]
@@ -75,11 +80,34 @@ impl Entry {
             .map(|made| Arc::clone(&made.actor))
     }
 
-    pub(super) fn keep(&mut self, made: Made) {
+    /// Keeps an actor for the next operation. Returns the bytes by which the entry has grown.
+    pub(super) fn keep(&mut self, made: Made) -> isize {
+        let before = self.actors_weight();
         self.actors.retain(|old| old.names == made.names);
         if self.actors.len() >= ACTORS_MAX {
             self.actors.remove(0);
         }
+        self.actors.reserve_exact(1);
         self.actors.push(made);
+        let now = self.actors_weight();
+        self.weight = self.weight - before + now;
+        now as isize - before as isize
+    }
+
+    /// An actor has the arguments twice (one by one, and as a line), and its parent's too.
+    fn actors_weight(&self) -> usize {
+        const FIXED: usize = size_of::<Made>() + size_of::<Actor>() + 1_024;
+        let args = |args: &Option<Vec<String>>| -> usize {
+            args.iter().flatten().map(|arg| size_of::<String>() + 2 * arg.len()).sum()
+        };
+        let processes = self.actors.iter().map(|made| made.actor.process.as_deref());
+        processes
+            .map(|process| {
+                let parent = process.and_then(|process| process.parent.as_deref());
+                FIXED
+                    + process.map_or(0, |process| args(&process.args))
+                    + parent.map_or(0, |parent| args(&parent.args))
+            })
+            .sum()
     }
 }

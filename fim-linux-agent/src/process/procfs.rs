@@ -132,14 +132,16 @@ pub fn describe(proc: &Path, pid: u32) -> io::Result<(Description, Stat)> {
     let directory = proc.join(pid.to_string());
     let (credentials, ns_pid) = credentials(proc, pid)?;
     let key = Key { tgid: pid, start: before.start(), exec_id: 0 };
-    let mut description = Description::new(key, before.comm.clone(), credentials);
+    let mut description = Description::new(key, before.comm.as_os_str().into(), credentials);
     description.ns_pid = ns_pid;
     description.tty = Tty::from_proc(before.tty_nr);
     description.kernel_thread = before.kernel_thread;
-    (description.exe, description.exe_deleted) = executable(&directory);
-    description.cwd = fs::read_link(directory.join("cwd")).ok();
-    (description.args, description.args_state) = arguments(&directory, &before);
-    description.cgroup = fs::read_to_string(directory.join("cgroup")).ok();
+    let (exe, exe_deleted) = executable(&directory);
+    (description.exe, description.exe_deleted) = (exe.map(Into::into), exe_deleted);
+    description.cwd = fs::read_link(directory.join("cwd")).ok().map(Into::into);
+    let (args, args_state) = arguments(&directory, &before);
+    (description.args, description.args_state) = (args.map(Into::into), args_state);
+    description.cgroup = fs::read_to_string(directory.join("cgroup")).ok().map(Into::into);
     description.namespaces = Namespaces {
         mnt: namespace(&directory, "mnt"),
         pid: namespace(&directory, "pid"),
@@ -227,9 +229,9 @@ mod tests {
     fn this_process() {
         let pid = std::process::id();
         let (description, stat) = describe(Path::new("/proc"), pid).unwrap();
-        assert_eq!(description.exe, std::env::current_exe().ok());
-        assert_eq!(description.cwd, std::env::current_dir().ok());
-        assert_eq!(description.args.unwrap(), std::env::args_os().collect::<Vec<_>>());
+        assert_eq!(description.exe.as_deref(), std::env::current_exe().ok().as_deref());
+        assert_eq!(description.cwd.as_deref(), std::env::current_dir().ok().as_deref());
+        assert_eq!(*description.args.unwrap(), std::env::args_os().collect::<Vec<_>>());
         assert_eq!(description.args_state, ArgsState::Complete);
         assert_eq!(description.credentials.uid, rustix::process::getuid().as_raw());
         assert_eq!(stat.ppid, rustix::process::getppid().unwrap().as_raw_nonzero().get() as u32);

@@ -4,7 +4,6 @@ use std::fs;
 use std::sync::Arc;
 
 use fim_common::event::actor::{Actor, Container, Kubernetes};
-use fim_common::record::ANCESTORS_MAX;
 
 use super::actor::{self, Line, Parts};
 use super::cgroup;
@@ -129,21 +128,16 @@ impl Table {
         Some((key, credentials))
     }
 
-    fn ancestors_of(&mut self, ppid: u32) -> Vec<Ancestor> {
+    fn ancestors_of(&mut self, ppid: u32) -> Arc<[Ancestor]> {
         if ppid == 0 {
-            return Vec::new();
+            return Arc::default();
         }
         // Each level is in the table before its children: this ends at process 1, or at the first
         // one that is known.
         let Some((key, _)) = self.look_up(ppid) else {
-            return Vec::new();
+            return Arc::default();
         };
-        let Some(entry) = self.named(key) else {
-            return Vec::new();
-        };
-        let parent = Ancestor { key, comm: entry.description.comm.clone() };
-        let above = entry.description.ancestors.iter().take(ANCESTORS_MAX - 1).cloned();
-        std::iter::once(parent).chain(above).collect()
+        self.named(key).map(|entry| entry.description.line(key)).unwrap_or_default()
     }
 
     pub(super) fn find(&self, key: Key) -> Option<&Entry> {
@@ -181,7 +175,7 @@ impl Table {
         };
         let actor = Arc::new(actor::build(Parts {
             description: &entry.description,
-            entity_id: &entry.entity_id,
+            entity_id: entry.entity_id,
             credentials,
             tid,
             container: (container, pod),
@@ -193,7 +187,8 @@ impl Table {
         let made = Made { credentials: *credentials, tid, names, actor: Arc::clone(&actor) };
         let entries = self.entries.get_mut(&tgid).into_iter().flatten();
         if let Some(entry) = entries.rev().find(|entry| entry.key() == key) {
-            entry.keep(made);
+            let grown = entry.keep(made);
+            self.weigh(grown);
         }
         actor
     }
@@ -206,7 +201,7 @@ impl Table {
             comm: &ancestor.comm,
             entity_id: entry.map_or_else(
                 || actor::entity_id(&self.boot_id, key, None),
-                |entry| Arc::clone(&entry.entity_id),
+                |entry| entry.entity_id,
             ),
             description: entry.map(|entry| &entry.description),
         }
@@ -217,7 +212,7 @@ impl Table {
             return (None, None);
         };
         if let Some(container) = &entry.container {
-            return container.clone();
+            return (**container).clone();
         }
         let (key, id, live) = (entry.key(), entry.description.cgroup_id, entry.ended.is_none());
         let recorded = entry.description.cgroup_path.clone();
@@ -227,6 +222,7 @@ impl Table {
             let stat = procfs::stat(&self.options.proc, key.tgid).ok()?;
             (live && stat.start_ticks == key.start / TICK)
                 .then(|| fs::read_to_string(directory.join("cgroup")).ok())?
+                .map(Into::into)
         });
         let in_file = file.as_deref().map(|file| {
             self.cgroups.learn(file);
@@ -243,7 +239,7 @@ impl Table {
         let container = in_file.filter(is_named).or_else(elsewhere).unwrap_or_default();
         let entries = self.entries.get_mut(&key.tgid).into_iter().flatten();
         if let Some(entry) = entries.rev().find(|entry| entry.key() == key) {
-            entry.container = Some(container.clone());
+            entry.container = Some(Box::new(container.clone()));
         }
         container
     }
@@ -252,11 +248,11 @@ impl Table {
     fn undescribed(&self, key: Key, tid: Option<u32>, credentials: &Credentials) -> Actor {
         let description = Description {
             args_state: ArgsState::Exited,
-            ..Description::new(key, std::ffi::OsString::new(), *credentials)
+            ..Description::new(key, std::ffi::OsString::new().into(), *credentials)
         };
         let mut actor = actor::build(Parts {
             description: &description,
-            entity_id: &actor::entity_id(&self.boot_id, key, None),
+            entity_id: actor::entity_id(&self.boot_id, key, None),
             credentials,
             tid,
             container: (None, None),

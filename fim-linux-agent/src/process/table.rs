@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fim_common::event::actor::Actor;
-use fim_common::record::{ANCESTORS_MAX, ARGS_MAX};
+use fim_common::record::ARGS_MAX;
 
 use super::actor;
 use super::cgroup::Cgroups;
 use super::clock::Boot;
-use super::description::{Ancestor, ArgsState, Credentials, Description, Key};
+use super::description::{ArgsState, Credentials, Description, Key};
 use super::entry::{Entry, Origin};
 use super::procfs;
 use super::users::Names;
@@ -34,13 +34,22 @@ pub struct Options {
     pub host_root: PathBuf,
     /// Most executions that are kept.
     pub capacity: usize,
+    /// Bytes that all of them may take before those that ended go, whatever their age. Roughly:
+    /// what the allocator adds is not counted.
+    pub weight: usize,
     /// How long an execution is kept after its end, in nanoseconds, as long as there is room.
     pub keep: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { proc: "/proc".into(), host_root: "/".into(), capacity: 65_536, keep: 60_000_000_000 }
+        Self {
+            proc: "/proc".into(),
+            host_root: "/".into(),
+            capacity: 65_536,
+            weight: 16 * 1024 * 1024,
+            keep: 60_000_000_000,
+        }
     }
 }
 
@@ -58,6 +67,8 @@ pub struct Table {
     len: usize,
     ended: VecDeque<(u64, Key)>,
     long_args: usize,
+    /// Bytes that all entries take.
+    weight: usize,
     pub(super) views: Views,
     newcomers: Option<Newcomers>,
 }
@@ -92,6 +103,7 @@ impl Table {
             len: 0,
             ended: VecDeque::new(),
             long_args: 0,
+            weight: 0,
             views: Views::new(&options.proc),
             newcomers: None,
             options,
@@ -112,6 +124,11 @@ impl Table {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Bytes that all executions take, as far as they are counted ([`Options::weight`]).
+    pub fn weight(&self) -> usize {
+        self.weight
     }
 
     /// The clock that turns the kernel's times into events' times.
@@ -145,9 +162,9 @@ impl Table {
                 procfs::arguments_of(&self.options.proc, key.tgid, key.start)
             && extends(&args, description.args.as_deref())
         {
-            (description.args, description.args_state) = (Some(args), state);
+            (description.args, description.args_state) = (Some(args.into()), state);
         }
-        description.root = self.learn_view(&description);
+        description.root = self.learn_view(&description).map(Into::into);
         let space = description.namespaces.mnt;
         if self.views.differs(space)
             && let Some(newcomers) = &mut self.newcomers
@@ -170,16 +187,23 @@ impl Table {
         }
         // A parent whose own record was lost and that is gone: nothing is known of the child
         // until it executes something.
-        let Some(entry) = self.find(parent) else {
+        let Some(entry) = self.find_mut(parent) else {
             return;
         };
-        let mut description = entry.description.clone();
-        let above = Ancestor { key: parent, comm: description.comm.clone() };
-        description.ancestors.insert(0, above);
-        description.ancestors.truncate(ANCESTORS_MAX);
-        description.key = child;
-        description.credentials = credentials;
-        description.ns_pid = 0;
+        let above = &entry.description;
+        let (line, grown) = match &entry.line {
+            Some(line) => (Arc::clone(line), 0),
+            None => {
+                let line = above.line(parent);
+                entry.line = Some(Arc::clone(&line));
+                let grown = size_of_val(&*line);
+                (line, grown)
+            }
+        };
+        let description =
+            Description { key: child, credentials, ns_pid: 0, ancestors: line, ..above.clone() };
+        entry.weight += grown;
+        self.weigh(grown as isize);
         self.insert(description, Origin::Kernel);
     }
 
@@ -198,7 +222,7 @@ impl Table {
     /// Whether the execution `entity_id` of process `pid` goes on.
     pub fn is_running(&self, pid: u32, entity_id: &str) -> bool {
         let entries = self.entries.get(&pid).into_iter().flatten();
-        let mut same = entries.filter(|entry| *entry.entity_id == *entity_id);
+        let mut same = entries.filter(|entry| entry.entity_id.is(entity_id));
         same.any(|entry| {
             entry.ended.is_none()
                 && procfs::stat(&self.options.proc, pid)
@@ -209,7 +233,7 @@ impl Table {
     /// Who the execution `entity_id` of process `pid` is, if it is known.
     pub fn actor_named(&mut self, pid: u32, entity_id: &str) -> Option<Arc<Actor>> {
         let entries = self.entries.get(&pid)?;
-        let entry = entries.iter().find(|entry| *entry.entity_id == *entity_id)?;
+        let entry = entries.iter().find(|entry| entry.entity_id.is(entity_id))?;
         let (key, credentials) = (entry.key(), entry.description.credentials);
         Some(self.actor(key, None, &credentials))
     }
@@ -219,6 +243,11 @@ impl Table {
         description.program =
             description.known_program(self.views.differs(description.namespaces.mnt));
         self.shorten(&mut description);
+        let entries = self.entries.entry(key.tgid).or_default();
+        if let Some(before) = entries.last() {
+            description.share(&before.description);
+        }
+        let weight = size_of::<Entry>() + description.weight();
         let unnumbered = matches!(origin, Origin::Proc { .. }).then_some(&description);
         let entity_id = actor::entity_id(&self.boot_id, key, unnumbered);
         let entry = Entry {
@@ -228,14 +257,16 @@ impl Table {
             entity_id,
             container: None,
             actors: Vec::new(),
+            line: None,
+            weight,
         };
         let now = Boot::now();
-        let entries = self.entries.entry(key.tgid).or_default();
         if origin == Origin::Kernel
             && let Some(old) = entries.iter_mut().find(|old| old.is(key) && old.origin == origin)
         {
-            let ended = old.ended;
+            let (ended, grown) = (old.ended, weight as isize - old.weight as isize);
             *old = Entry { ended, ..entry };
+            self.weigh(grown);
             return;
         }
         // What this process id was before has ended: by an execution, or unseen.
@@ -243,10 +274,21 @@ impl Table {
             old.ended = Some(now);
             self.ended.push_back((now, old.key()));
         }
+        // Mostly two, of what it was forked from and what it executed.
+        entries.reserve_exact(1);
         entries.push(entry);
         self.len += 1;
         if self.len > self.options.capacity {
             self.make_room(now);
+        }
+        self.weigh(weight as isize);
+    }
+
+    /// Counts that an entry has grown or shrunk, and forgets what ended if there is too much.
+    pub(super) fn weigh(&mut self, grown: isize) {
+        self.weight = self.weight.saturating_add_signed(grown);
+        while self.weight > self.options.weight && !self.ended.is_empty() {
+            self.forget_oldest();
         }
     }
 
@@ -261,10 +303,11 @@ impl Table {
         }
         let mut left = ARGS_MAX;
         if let Some(args) = &mut description.args {
-            args.retain(|arg| {
+            let short = args.iter().take_while(|arg| {
                 left = left.saturating_sub(arg.len() + 1);
                 left > 0
             });
+            *args = short.cloned().collect();
         }
         description.args_state = ArgsState::Truncated;
     }
@@ -318,6 +361,7 @@ impl Table {
             self.entries.remove(&key.tgid);
         }
         self.len -= 1;
+        self.weight = self.weight.saturating_sub(entry.weight);
         let bytes = entry.description.args_bytes();
         if bytes > ARGS_MAX {
             self.long_args = self.long_args.saturating_sub(bytes);

@@ -1,5 +1,6 @@
 //! The table: records in, actors out.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ fn table(capacity: usize) -> (tempfile::TempDir, Table) {
         proc: root.path().join("proc"),
         host_root: root.path().join("host"),
         capacity,
+        weight: 1024 * 1024,
         keep: 60 * SECOND,
     };
     (root, Table::new(options))
@@ -47,10 +49,10 @@ fn credentials() -> Credentials {
 
 fn description(key: Key, exe: &str) -> Description {
     let comm = exe.rsplit('/').next().unwrap();
-    let mut description = Description::new(key, comm.into(), credentials());
-    description.exe = Some(exe.into());
-    description.cwd = Some("/home/ann".into());
-    description.args = Some(vec![comm.into(), "-x".into(), "a b".into()]);
+    let mut description = Description::new(key, OsStr::new(comm).into(), credentials());
+    description.exe = Some(Path::new(exe).into());
+    description.cwd = Some(Path::new("/home/ann").into());
+    description.args = Some([comm.into(), "-x".into(), "a b".into()].into());
     description.args_state = ArgsState::Complete;
     description
 }
@@ -59,14 +61,15 @@ fn description(key: Key, exe: &str) -> Description {
 fn an_actor_has_everything() {
     let (_root, mut table) = table(100);
     let mut init = description(key(1, 1), "/sbin/init");
-    init.args = Some(vec!["init".into()]);
+    init.args = Some(["init".into()].into());
     table.describe(init);
     let mut vi = description(key(200, 4), "/usr/bin/vi");
     vi.tty = Tty::from_kernel(136 << 20 | 3);
-    vi.ancestors = vec![
-        Ancestor { key: key(100, 2), comm: "bash".into() },
-        Ancestor { key: key(1, 1), comm: "init".into() },
-    ];
+    vi.ancestors = [
+        Ancestor { key: key(100, 2), comm: OsStr::new("bash").into() },
+        Ancestor { key: key(1, 1), comm: OsStr::new("init").into() },
+    ]
+    .into();
     table.describe(vi);
     let actor = table.actor(key(200, 4), Some(201), &credentials());
 
@@ -173,7 +176,7 @@ fn what_is_not_known_is_said() {
     hidden.args = None;
     hidden.args_state = ArgsState::NotResident;
     table.describe(hidden);
-    let mut thread = Description::new(key(2, 0), "kworker/0:1".into(), credentials());
+    let mut thread = Description::new(key(2, 0), OsStr::new("kworker/0:1").into(), credentials());
     thread.kernel_thread = true;
     thread.args_state = ArgsState::KernelThread;
     table.describe(thread);
@@ -280,12 +283,75 @@ fn the_table_is_bounded() {
     assert!(table.len() > 140);
 }
 
+/// Of a shell that starts one program after the other, each with these arguments and one operation.
+fn start_many(table: &mut Table, programs: u32, argument: &str) {
+    table.describe(description(key(1, 1), "/bin/sh"));
+    for tgid in 2..2 + programs {
+        table.fork(key(1, 1), key(tgid, 1), credentials());
+        let mut executed = description(key(tgid, 2), "/bin/a");
+        executed.args = Some(["a".into(), argument.into()].into());
+        executed.ancestors = [Ancestor { key: key(1, 1), comm: OsStr::new("sh").into() }].into();
+        table.describe(executed);
+        table.actor(key(tgid, 2), None, &credentials());
+        table.exit(key(tgid, 2), u64::from(tgid) * 1000, credentials());
+    }
+}
+
+#[test]
+fn what_has_ended_is_bounded_by_its_bytes() {
+    let (_root, mut table) = table(100_000);
+    start_many(&mut table, 2_000, &"y".repeat(4_000));
+    // Of each: two entries, the arguments once, and twice in the actor.
+    assert!((50..2 * 1024 * 1024 / 12_000).contains(&table.len()), "{}", table.len());
+    let executable = |table: &mut Table, tgid| {
+        let actor = table.actor(key(tgid, 2), None, &credentials());
+        actor.process.as_ref().unwrap().executable.clone()
+    };
+    assert_eq!(executable(&mut table, 2_001).as_deref(), Some("/bin/a"), "the last one is there");
+    assert_eq!(executable(&mut table, 2), None, "the first has gone");
+    let actor = table.actor(key(1, 1), None, &credentials());
+    let shell = actor.process.as_ref().unwrap();
+    assert_eq!(shell.executable.as_deref(), Some("/bin/sh"), "what lives stays");
+}
+
+#[test]
+fn what_is_forgotten_weighs_nothing() {
+    let (_root, mut table) = table(100_000);
+    start_many(&mut table, 50, "b");
+    assert!(table.weight() > 50 * 2 * 300);
+    let later = |seconds: u64| Boot::now() + seconds * SECOND;
+    table.exit(key(1, 1), later(100), credentials());
+    table.describe(description(key(3, 9), "/bin/a"));
+    table.exit(key(3, 9), later(200), credentials());
+    assert_eq!(table.len(), 1);
+    let (_root, mut fresh) = self::table(100_000);
+    fresh.describe(description(key(3, 9), "/bin/a"));
+    assert_eq!(table.weight(), fresh.weight());
+}
+
+#[test]
+fn a_process_shares_what_it_has_of_its_parent() {
+    let (_root, mut table) = table(100);
+    start_many(&mut table, 2, "b");
+    let shell = table.find(key(1, 1)).unwrap().description.clone();
+    let forked = table.find(key(2, 1)).unwrap().description.clone();
+    let executed = table.find(key(2, 2)).unwrap().description.clone();
+    let same = |a: &Option<Arc<Path>>, b: &Option<Arc<Path>>| {
+        Arc::ptr_eq(a.as_ref().unwrap(), b.as_ref().unwrap())
+    };
+    assert!(same(&shell.exe, &forked.exe) && same(&shell.cwd, &executed.cwd));
+    assert!(Arc::ptr_eq(shell.args.as_ref().unwrap(), forked.args.as_ref().unwrap()));
+    assert!(Arc::ptr_eq(&forked.ancestors, &executed.ancestors));
+    let other = table.find(key(3, 1)).unwrap();
+    assert!(Arc::ptr_eq(&forked.ancestors, &other.description.ancestors));
+}
+
 #[test]
 fn long_arguments_are_bounded_together() {
     let (_root, mut table) = table(100_000);
     for tgid in 1..=2000 {
         let mut long = description(key(tgid, 1), "/bin/a");
-        long.args = Some(vec!["a".into(), "y".repeat(100_000).into()]);
+        long.args = Some(["a".into(), "y".repeat(100_000).into()].into());
         table.describe(long);
     }
     let args = |table: &mut Table, tgid| {
@@ -298,10 +364,10 @@ fn long_arguments_are_bounded_together() {
 
 #[test]
 fn names_that_are_not_utf8() {
-    use std::os::unix::ffi::OsStringExt;
+    use std::os::unix::ffi::OsStrExt;
     let (_root, mut table) = table(100);
     let mut odd = description(key(7, 1), "/bin/a");
-    odd.exe = Some(std::ffi::OsString::from_vec(b"/tmp/\xff".to_vec()).into());
+    odd.exe = Some(Path::new(OsStr::from_bytes(b"/tmp/\xff")).into());
     table.describe(odd);
     let actor = table.actor(key(7, 1), None, &credentials());
     assert_eq!(actor.process.as_ref().unwrap().executable.as_deref(), Some("/tmp/\u{fffd}"));
@@ -369,13 +435,13 @@ fn an_execution_is_noticed_without_records() {
 /// A path says which program it is only on the host itself.
 #[test]
 fn a_known_program_is_one_of_the_host() {
-    let mut description = Description::new(key(7, 1), "dpkg".into(), credentials());
+    let mut description = Description::new(key(7, 1), OsStr::new("dpkg").into(), credentials());
     assert!(description.known_program(false).is_none(), "by its name");
-    description.exe = Some("/usr/bin/dpkg".into());
+    description.exe = Some(Path::new("/usr/bin/dpkg").into());
     let program = description.known_program(false).and_then(|program| program.manager());
     assert_eq!(program, Some("dpkg"));
     assert!(description.known_program(true).is_none(), "in another mount namespace");
-    let chrooted = Description { root: Some("/srv/root".into()), ..description.clone() };
+    let chrooted = Description { root: Some(Path::new("/srv/root").into()), ..description.clone() };
     assert!(chrooted.known_program(false).is_none(), "in another root");
     let deleted = Description { exe_deleted: true, ..description };
     assert!(deleted.known_program(false).is_none(), "removed");

@@ -141,6 +141,20 @@ impl Agent {
         self.assert_sound();
     }
 
+    /// Waits for an event of which `is` holds.
+    pub(crate) fn event(&self, what: &str, is: impl Fn(&Event) -> bool) -> Event {
+        let found = self.stream.wait(|line| Some(line.event()).filter(&is));
+        found.unwrap_or_else(|error| {
+            panic!("{what}: {error}\n{}\n{}", dump(&self.stream.lines()), self.log())
+        })
+    }
+
+    /// The same, of one about `path`.
+    pub(crate) fn event_of(&self, path: &Path, is: impl Fn(&Event) -> bool) -> Event {
+        let text = path_text(path);
+        self.event(&text, |event| event.path() == text && is(event))
+    }
+
     /// Waits until something is told of this path.
     pub(crate) fn tells_of(&self, path: &Path) {
         let text = path_text(path);

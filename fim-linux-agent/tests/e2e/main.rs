@@ -32,6 +32,7 @@ mod conformance;
 mod conservation;
 mod contents;
 mod day;
+mod directories;
 mod dnf;
 mod environment;
 mod event;

@@ -228,3 +228,29 @@ fn stopping_takes_in_what_is_queued() {
     assert_eq!(operations, 5000);
     fs::create_dir(tmpfs.path().join("after")).unwrap();
 }
+
+#[test]
+fn stopping_waits_for_a_pipeline_that_is_slow() {
+    if !can_run() {
+        return;
+    }
+    let tmpfs = Tmpfs::new();
+    let (sender, mut receiver) = mpsc::channel(1);
+    let mut watch = Watch::with(&tmpfs.path(), |options| options.sender = sender);
+    for number in 0..1000 {
+        fs::create_dir(tmpfs.path().join(number.to_string())).unwrap();
+    }
+    let slow = std::thread::spawn(move || {
+        let mut operations = 0;
+        while let Some(observation) = receiver.blocking_recv() {
+            operations += usize::from(matches!(observation, Observation::Operation(_)));
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        operations
+    });
+    watch.collector.stop().unwrap();
+    let losses = watch.losses.clone();
+    drop(watch);
+    assert_eq!(slow.join().unwrap(), 1000);
+    assert_eq!(losses.take(), None);
+}

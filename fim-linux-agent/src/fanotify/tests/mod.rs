@@ -232,5 +232,5 @@ impl Watch {
 
 fn below(root: &Path) -> Scope {
     let root = root.to_owned();
-    Arc::new(move |path| path.starts_with(&root))
+    Arc::new(move |path, _| path.starts_with(&root))
 }

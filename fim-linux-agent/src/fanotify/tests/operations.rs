@@ -286,3 +286,79 @@ fn failed_attempts_are_not_seen() {
     };
     table(file, operation, &[]);
 }
+
+#[test]
+fn a_directory_that_changes_places_with_a_file_takes_along_what_is_in_it() {
+    if !can_run() {
+        return;
+    }
+    let tmpfs = Tmpfs::new();
+    let base = tmpfs.path();
+    fs::create_dir_all(base.join("b")).unwrap();
+    fs::create_dir_all(base.join("d")).unwrap();
+    fs::write(base.join("b/f"), "x").unwrap();
+    let mut watch = Watch::new(&base);
+    fs::create_dir(base.join("d/n")).unwrap();
+    watch.operations();
+    // The file first.
+    let (from, to) = (base.join("b/f"), base.join("d"));
+    rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE).unwrap();
+    fs::create_dir(base.join("b/f/n/x")).unwrap();
+    assert_eq!(watch.short().last().unwrap(), "create b/f/n/x");
+    watch.stop();
+}
+
+#[test]
+fn directories_that_change_places_while_their_events_wait() {
+    if !can_run() {
+        return;
+    }
+    let tmpfs = Tmpfs::new();
+    let base = tmpfs.path();
+    let pairs: Vec<[String; 2]> =
+        (0..50).map(|number| [format!("a{number}"), format!("b{number}")]).collect();
+    for name in pairs.iter().flatten() {
+        fs::create_dir(base.join(name)).unwrap();
+    }
+    // Not known by their names yet: the kernel is asked where they are, after they were exchanged.
+    let mut watch = Watch::new(&base);
+    let mut wanted = Vec::new();
+    for [one, other] in &pairs {
+        for (name, new) in [(one, "x"), (other, "y")] {
+            fs::create_dir(base.join(name).join(new)).unwrap();
+            wanted.push(format!("create {name}/{new}"));
+        }
+        let (from, to) = (base.join(one), base.join(other));
+        rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE).unwrap();
+        fs::create_dir(base.join(one).join("z")).unwrap();
+        wanted.push(format!("create {one}/z"));
+    }
+    let created: Vec<String> =
+        watch.short().into_iter().filter(|one| one.starts_with("create")).collect();
+    assert_eq!(created, wanted);
+    watch.stop();
+}
+
+#[test]
+fn the_number_of_what_is_gone_is_nobody_s() {
+    if !can_run() {
+        return;
+    }
+    // ext4 gives the number to another file soon.
+    let disk = tempfile::tempdir().unwrap();
+    let base = disk.path().canonicalize().unwrap();
+    let _alone = alone();
+    fs::write(base.join("g"), "x").unwrap();
+    let mut watch = Watch::new(&base);
+    let mut open = File::options().write(true).open(base.join("g")).unwrap();
+    fs::remove_file(base.join("g")).unwrap();
+    watch.operations();
+    open.write_all(b"y").unwrap();
+    drop(open);
+    let operations = watch.operations();
+    assert!(!operations.is_empty());
+    for operation in operations {
+        assert_eq!((&operation.path, operation.object), (&Some(base.join("g")), None));
+    }
+    watch.stop();
+}

@@ -1,5 +1,6 @@
 //! Who did it.
 
+use std::ffi::OsStr;
 use std::fs;
 
 use super::*;
@@ -96,9 +97,9 @@ fn a_process_that_is_gone_is_named_by_its_records() {
                 loginuid: 4_000_000,
                 sessionid: 1,
             };
-            let mut description = Description::new(key, "true".into(), credentials);
-            description.exe = Some("/usr/bin/true".into());
-            description.args = Some(vec!["true".into(), "--now".into()]);
+            let mut description = Description::new(key, OsStr::new("true").into(), credentials);
+            description.exe = Some(Path::new("/usr/bin/true").into());
+            description.args = Some(["true".into(), "--now".into()].into());
             description.args_state = ArgsState::Complete;
             let mut table = records.lock().unwrap();
             table.describe(description);

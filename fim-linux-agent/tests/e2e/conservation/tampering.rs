@@ -42,14 +42,8 @@ fn is_for(wanted: Backend, test: &str) -> bool {
     backend() == wanted && is_ready(test)
 }
 
-/// Waits for an event, of which `is` holds.
-fn wait(agent: &Agent, what: &str, is: impl Fn(&Event) -> bool) -> Event {
-    let found = agent.stream.wait(|line| Some(line.event()).filter(&is));
-    found.unwrap_or_else(|error| panic!("{what}: {error}\n{}", agent.log()))
-}
-
 fn tampered(agent: &Agent, part: &str) -> Event {
-    let event = wait(agent, &format!("agent_tampered of {part}"), |event| {
+    let event = agent.event(&format!("agent_tampered of {part}"), |event| {
         event.action() == "agent_tampered"
             && event.text("fim.message").is_some_and(|text| text.contains(part))
     });
@@ -59,7 +53,7 @@ fn tampered(agent: &Agent, part: &str) -> Event {
 
 /// Waits until a loss in `hook` was told and compared with the disk.
 fn compared(bench: &Bench, hook: &str) {
-    wait(&bench.agent, "the gap", |event| {
+    bench.agent.event("the gap", |event| {
         event.action() == "gap" && event.list("fim.gap.hooks").contains(&hook)
     });
     bench.closed(0);
@@ -69,7 +63,7 @@ fn compared(bench: &Bench, hook: &str) {
 /// found.
 fn told(bench: &Bench, action: &str, name: &str, seen: bool) {
     let path = bench.watched.join(name);
-    let event = wait(&bench.agent, &format!("{action} {name}"), |event| {
+    let event = bench.agent.event(&format!("{action} {name}"), |event| {
         event.action() == action && Path::new(event.path()) == path
     });
     if seen {

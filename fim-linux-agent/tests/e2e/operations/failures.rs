@@ -2,13 +2,17 @@
 //! with `event.outcome` `failure` and the error.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
+use crate::agent::{Agent, Setup};
 use crate::cases::{self, Case, Place, Table};
-use crate::environment::{Backend, backend, ordinary_user};
+use crate::environment::{Backend, backend, beside_others, is_ready, ordinary_user, skip};
 use crate::event::path_text;
 use crate::expect::Known;
 use crate::operator::{Op, Operator, Raw};
 use crate::scene::Scene;
+use crate::scratch::Scratch;
 
 pub(crate) static TABLE: Table = Table {
     name: "failures",
@@ -32,6 +36,45 @@ pub(crate) static TABLE: Table = Table {
 #[test]
 fn cases() {
     cases::run(&TABLE);
+}
+
+/// What a process attempts in one watched tree is told, whatever it attempts in another that nobody
+/// asks about.
+#[test]
+fn noise_in_one_tree_hides_nothing_in_another() {
+    const TEST: &str = "operations::failures::noise_in_one_tree_hides_nothing_in_another";
+    if !is_ready(TEST) {
+        return;
+    }
+    if backend() != Backend::Bpf {
+        return skip(TEST, "fanotify does not see attempts");
+    }
+    let _guard = beside_others();
+    let scratch = Scratch::new("noise");
+    let [noisy, quiet] = ["noisy", "quiet"].map(|name| scratch.directory(name));
+    let files = [noisy.join("f"), quiet.join("f")];
+    for file in &files {
+        fs::write(file, "nobody but root").unwrap();
+    }
+    let config = scratch.path().join("fim.toml");
+    let rules = format!(
+        "[[rule]]\nname = \"noisy\"\npaths = [{noisy:?}]\nattempts = false\n\
+         [[rule]]\nname = \"quiet\"\npaths = [{quiet:?}]\n"
+    );
+    fs::write(&config, rules).unwrap();
+    let agent = Agent::start(Setup { config: Some(config), ..Setup::new(scratch.path(), &[]) });
+    let script = "i=0; while [ $i -lt 1000 ]; do true 2>/dev/null >\"$0\"; i=$((i+1)); done; \
+                  true 2>/dev/null >\"$1\"; exit 0";
+    let account = ordinary_user();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).args(&files).uid(account.uid).gid(account.gid);
+    let mut child = shell.spawn().unwrap();
+    assert!(child.wait().unwrap().success());
+    let event = agent.event_of(&files[1], |event| !event.is_success());
+    assert_eq!(event.number("process.pid"), Some(child.id().into()), "{event}");
+    assert_eq!(event.text("fim.errno"), Some("EACCES"), "{event}");
+    assert!(!agent.events().iter().any(|event| event.path() == path_text(&files[0])));
+    agent.stop();
 }
 
 fn prepare(place: &Place) {

@@ -1,6 +1,7 @@
 //! Names that come, go and change: unlink, rmdir, rename, link.
 
 use std::fs;
+use std::path::Path;
 
 use crate::cases::{self, Case, Place, Table};
 use crate::event::{Event, path_text};
@@ -71,7 +72,7 @@ fn rmdir(scene: &Scene<'_>) {
 }
 
 /// Where it was, and that it is the same file as before.
-fn is_moved(event: &Event, from: &std::path::Path, known: &Known) {
+fn is_moved(event: &Event, from: &Path, known: &Known) {
     assert_eq!(event.text("fim.before.path"), Some(&*path_text(from)), "{event}");
     assert!(event.list("fim.changes").contains(&"path"), "{event}");
     known.is(event, "fim.before");
@@ -176,7 +177,7 @@ fn link(scene: &Scene<'_>) {
     scene.only(&[&event]);
 }
 
-/// What is written through one name is told under this name, and the other one stays.
+/// What is done through one name is told under both, and the other one stays.
 fn link_then_write_and_unlink(scene: &Scene<'_>) {
     let (from, to) = (scene.path("a"), scene.path("second"));
     let report = scene.operate(Op::Link { from: Raw::from(&from), to: Raw::from(&to) });
@@ -184,6 +185,18 @@ fn link_then_write_and_unlink(scene: &Scene<'_>) {
     let bytes = b"through the second name\n".to_vec();
     let report = scene.operate(Op::Write { path: Raw::from(&to), bytes: bytes.clone() });
     let updated = scene.change_of_content(&report, &to, b"content of a\n", &bytes);
+    let under = |event: &Event, used: &Path| {
+        assert_eq!(event.text("fim.link_path"), Some(&*path_text(used)), "{event}");
+        assert!(!event.has("fim.path_in_process"), "{event}");
+    };
+    let other = scene.change_of_content(&report, &from, b"content of a\n", &bytes);
+    expect::exact_hash(&other, &bytes);
+    under(&other, &to);
+    let report = scene.operate(Op::Chmod { path: Raw::from(&from), mode: 0o640 });
+    scene.change(&report, "attributes_modified", &from);
+    let other = scene.change(&report, "attributes_modified", &to);
+    assert_eq!(other.text("fim.after.mode"), Some("0640"), "{other}");
+    under(&other, &from);
     let report = scene.operate(Op::Unlink { path: Raw::from(&to) });
     let deleted = scene.change(&report, "deleted", &to);
     let sequence = [&linked, &updated, &deleted].map(|event| event.number("event.sequence"));
