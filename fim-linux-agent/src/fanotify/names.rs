@@ -113,8 +113,7 @@ impl Translator {
         let path = (!is_told).then(|| self.places.path_of_object(object)).flatten();
         match path.filter(|path| self.look(path, Some(object)).is_some()) {
             Some(path) if self.concerns(stamped, &path) => {
-                let name = Name { directory: object, name: b"." };
-                self.expand(batch, at, mask, path, name, Some(object));
+                self.expand(batch, at, mask, path, Some(object));
             }
             None if !is_told
                 && !self.is_own(stamped)
@@ -141,6 +140,41 @@ impl Translator {
             let (before, after) = Default::default();
             self.emit(stamped, Draft { kind, path: None, object: id, before, after });
         }
+    }
+
+    /// Something was done through a descriptor that was opened with `O_TMPFILE`: to whatever name the
+    /// object has been given by then.
+    pub(super) fn temporary(
+        &mut self,
+        batch: &Batch<'_>,
+        at: usize,
+        mask: u64,
+        object: Option<Fid<'_>>,
+        patience: Patience,
+    ) -> bool {
+        // Given a name later, its creation comes with its state.
+        let named = object.filter(|object| !batch.is_created_after(at, *object));
+        let found = named.and_then(|object| {
+            let path = self.places.path_of_object(object)?;
+            let seen = self.look(&path, Some(object)).filter(|_| self.in_scope(&path))?;
+            Some((object, path, seen))
+        });
+        let Some((object, path, seen)) = found else {
+            let count = u64::from((mask & COUNTED).count_ones());
+            Counters::add(&self.counters.filtered, count);
+            return true;
+        };
+        if !self.created.contains(object.key()) && self.is_older(&seen) != Some(true) {
+            // It has got its name since the event was read: that is about to be queued
+            // (fsnotify_link).
+            if patience.path {
+                return false;
+            }
+            // Or it was created too long ago to be remembered: this is not waited for again.
+            self.created.insert(object.key());
+        }
+        self.expand(batch, at, mask, path, Some(object));
+        true
     }
 
     /// `#<inode number>` is what the kernel calls a file that was opened with `O_TMPFILE`

@@ -30,6 +30,11 @@ impl Recent {
         self.young.insert(hash) && !old
     }
 
+    pub(super) fn contains(&self, key: &[u8]) -> bool {
+        let hash = self.hasher.hash_one(key);
+        self.young.contains(&hash) || self.old.contains(&hash)
+    }
+
     /// Whether it was there.
     pub(super) fn remove(&mut self, key: &[u8]) -> bool {
         let hash = self.hasher.hash_one(key);
@@ -53,7 +58,9 @@ mod tests {
             }
         }
         assert!(recent.young.len() + recent.old.len() <= RECENT);
+        assert!(recent.contains(b"kept"));
         assert!(recent.remove(b"kept"));
+        assert!(!recent.contains(b"kept"));
         assert!(!recent.remove(b"kept"));
         assert!(recent.insert(&0usize.to_ne_bytes()), "long forgotten");
     }

@@ -274,7 +274,13 @@ impl Translator {
                 directory.inner.join(os(name.name)),
             ));
         }
-        self.expand(batch, at, mask, path, name, object);
+        if mask & (libc::FAN_CREATE | libc::FAN_DELETE) == 0
+            && self.is_nameless(name.name, object)
+            && self.look(&path, object).is_none()
+        {
+            return self.temporary(batch, at, mask, object, patience);
+        }
+        self.expand(batch, at, mask, path, object);
         true
     }
 
@@ -285,32 +291,13 @@ impl Translator {
         batch: &Batch<'_>,
         at: usize,
         mask: u64,
-        mut path: PathBuf,
-        name: Name<'_>,
+        path: PathBuf,
         object: Option<Fid<'_>>,
     ) {
         let stamped = batch.events[at];
         // What has only been removed is not there.
         let only_removed = mask & COUNTED == libc::FAN_DELETE;
         let seen = if only_removed { None } else { self.look(&path, object) };
-        let count = u64::from((mask & COUNTED).count_ones());
-        if seen.is_none()
-            && mask & (libc::FAN_CREATE | libc::FAN_DELETE) == 0
-            && self.is_nameless(name.name, object)
-        {
-            // Written to through a descriptor that was opened with O_TMPFILE. It may have been given
-            // a name before; or after, then its creation comes with its state.
-            let named = object.filter(|object| !batch.is_created_after(at, *object));
-            match named.and_then(|object| self.places.path_of_object(object)) {
-                Some(found) if self.in_scope(&found) && self.look(&found, object).is_some() => {
-                    path = found;
-                }
-                _ => {
-                    Counters::add(&self.counters.filtered, count);
-                    return;
-                }
-            }
-        }
         let mut order = [
             libc::FAN_CREATE,
             libc::FAN_MOVED_TO,
