@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Pipeline;
+use super::backlog::WAITING_MAX;
 use super::change::Draft;
-use super::{Pipeline, WAITING_MAX};
 use crate::event::{Action, Event, Hash, Kind, Property, Type};
 use crate::hash::{HashOutcome, Job};
 use crate::ledger::Stage;

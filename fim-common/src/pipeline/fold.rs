@@ -641,6 +641,7 @@ impl Pipeline {
         waiting.sort_unstable();
         for (ticket, path) in waiting {
             let Some(mut draft) = self.waiting.remove(&ticket) else { continue };
+            self.gone.forget(ticket);
             self.tickets.remove(&draft.path);
             draft.path.clone_from(&path);
             // What was read under the other path counts for nothing.

@@ -4,21 +4,44 @@
 //! another name. Its event waits for what was done until then, and is told of what it is by now: as
 //! it was removed it is told before that, and in a directory that was renamed it is hashed there.
 
+use std::collections::BTreeMap;
+
+use super::Pipeline;
 use super::change::Draft;
-use super::{Pipeline, WAITING_MAX};
 use crate::event::Action;
 use crate::hash::HashOutcome;
 use crate::state::HashState;
 
+/// Such events at most: it takes many whose removal was lost to come so far.
+const GONE_MAX: usize = if cfg!(test) { 16 } else { 32_768 };
+
 /// Events that wait, by their tickets.
 #[derive(Default)]
 pub(super) struct Gone {
-    /// For this fence, which was asked for after they were gone.
-    asked: Option<(u64, Vec<(u64, HashOutcome)>)>,
-    /// For the one after it: there is one at a time.
-    next: Vec<(u64, HashOutcome)>,
+    held: BTreeMap<u64, Held>,
+    /// The fence that is on its way; there is one at a time.
+    asked: Option<u64>,
     /// No fence comes any more.
     over: bool,
+}
+
+/// One that waits.
+struct Held {
+    outcome: HashOutcome,
+    /// The fence was asked for after it was gone.
+    behind: bool,
+}
+
+impl Gone {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// It waits for nothing any more.
+    pub(super) fn forget(&mut self, ticket: u64) {
+        self.held.remove(&ticket);
+    }
 }
 
 impl Pipeline {
@@ -36,47 +59,53 @@ impl Pipeline {
     /// Has the event of such an object wait.
     pub(super) fn wait_for_gone(&mut self, draft: Draft) {
         let ticket = self.hold(draft);
-        if self.waiting.len() > WAITING_MAX {
-            return self.give_up(ticket, HashState::Gone);
-        }
         self.is_gone(ticket, HashOutcome::unread(HashState::Gone, None));
     }
 
-    /// Has an event wait, if there is something to wait for.
+    /// Has an event wait, if there is something to wait for, and room.
     pub(super) fn is_gone(&mut self, ticket: u64, outcome: HashOutcome) {
         if self.gone.over {
             return self.complete_hashed(ticket, outcome);
         }
-        self.gone.next.push((ticket, outcome));
+        if self.gone.len() >= GONE_MAX {
+            return self.tell_without_hash(ticket, HashState::Gone);
+        }
+        self.gone.held.insert(ticket, Held { outcome, behind: false });
         self.ask_for_gone();
     }
 
     fn ask_for_gone(&mut self) {
-        if self.gone.asked.is_none() && !self.gone.next.is_empty() {
-            let waiting = std::mem::take(&mut self.gone.next);
+        if self.gone.asked.is_none() && !self.gone.held.is_empty() {
             let fence = self.request_fence();
-            self.gone.asked = Some((fence, waiting));
+            self.gone.asked = Some(fence);
+            self.gone.held.values_mut().for_each(|held| held.behind = true);
         }
     }
 
     /// Everything before the fence has been taken in.
     pub(super) fn gone_behind(&mut self, number: u64) {
         // A later one stands for it.
-        let Some((_, waiting)) = self.gone.asked.take_if(|(fence, _)| *fence <= number) else {
+        if self.gone.asked.take_if(|fence| *fence <= number).is_none() {
             return;
-        };
-        for (ticket, outcome) in waiting {
-            self.complete_hashed(ticket, outcome);
         }
+        self.complete_gone(|held| held.behind);
         self.ask_for_gone();
     }
 
     /// Nothing more is taken in.
     pub(super) fn gone_is_over(&mut self) {
         self.gone.over = true;
-        let asked = self.gone.asked.take().map(|(_, waiting)| waiting).unwrap_or_default();
-        for (ticket, outcome) in asked.into_iter().chain(std::mem::take(&mut self.gone.next)) {
-            self.complete_hashed(ticket, outcome);
+        self.complete_gone(|_| true);
+    }
+
+    fn complete_gone(&mut self, which: impl Fn(&Held) -> bool) {
+        let held = self.gone.held.iter().filter(|(_, held)| which(held));
+        let tickets: Vec<u64> = held.map(|(ticket, _)| *ticket).collect();
+        for ticket in tickets {
+            // What was told of one may have hurried another.
+            if let Some(Held { outcome, .. }) = self.gone.held.remove(&ticket) {
+                self.complete_hashed(ticket, outcome);
+            }
         }
     }
 }

@@ -272,3 +272,39 @@ fn a_file_whose_close_was_lost_is_hashed_after_the_gap() {
         "the hash of `two`"
     );
 }
+
+/// More files than can wait for their hash: none is without one for long.
+#[test]
+fn what_is_told_without_its_hash_is_hashed_when_there_is_room() {
+    const FILES: usize = 3 * backlog::WAITING_MAX;
+    let bench = Bench::new();
+    let gate = Arc::new((Mutex::new(false), std::sync::Condvar::new()));
+    let closed = Arc::clone(&gate);
+    *bench.hashing.lock().unwrap() = Some(Box::new(move || {
+        let (open, changed) = &*closed;
+        drop(changed.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+    }));
+    let paths: Vec<PathBuf> = (0..FILES).map(|number| bench.path(&number.to_string())).collect();
+    let events = bench.run(async |sender| {
+        for path in &paths {
+            fs::write(path, "x").unwrap();
+            send(sender, operation(OperationKind::Create, path, 7)).await;
+            send(sender, operation(close(0, Modified::Yes), path, 7)).await;
+        }
+        // agent_started, and those for which there was no room.
+        bench.events(1 + (FILES - backlog::WAITING_MAX) as u64 - 1).await;
+        // Only a comparison can find it.
+        fs::write(bench.path("unseen"), "x").unwrap();
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+        // And the directory.
+        bench.events(1 + FILES as u64 + 2).await;
+    });
+    let without = events.iter().filter(|event| event.fim.hash_state == Some(HashState::Skipped));
+    assert!(without.count() >= FILES - backlog::WAITING_MAX - 1);
+    assert_eq!(about(&events, "unseen"), [(Action::Created, true)]);
+    let baseline = Baseline::open(bench.state.path()).unwrap();
+    for path in &paths {
+        assert!(baseline.get(path).unwrap().unwrap().sha256.is_some(), "{}", path.display());
+    }
+}

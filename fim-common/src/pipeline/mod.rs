@@ -37,6 +37,7 @@ use crate::time::Timestamp;
 
 mod aside;
 mod attempts;
+mod backlog;
 mod change;
 mod diffs;
 mod doubt;
@@ -137,8 +138,6 @@ const NOTE: Duration = Duration::from_millis(500);
 const ALIVE: Duration = Duration::from_secs(30);
 /// How often something is sent from the collector through the pipeline, to see that it gets through.
 const PULSE: Duration = Duration::from_secs(5);
-/// Events that wait for their hash at most.
-const WAITING_MAX: usize = 65_536;
 
 /// The pipeline.
 pub struct Pipeline {
@@ -157,6 +156,8 @@ pub struct Pipeline {
     waiting: HashMap<u64, Draft>,
     /// Of these, those that were gone when they were to be hashed.
     gone: gone::Gone,
+    /// What was told without its hash.
+    backlog: backlog::Backlog,
     /// The ticket of a path.
     tickets: HashMap<PathBuf, u64>,
     next_ticket: u64,
@@ -218,6 +219,7 @@ impl Pipeline {
             sessions: Sessions::default(),
             waiting: HashMap::new(),
             gone: gone::Gone::default(),
+            backlog: backlog::Backlog::default(),
             tickets: HashMap::new(),
             next_ticket: 0,
             hashed,
@@ -334,6 +336,7 @@ impl Pipeline {
                 }
                 // Others read it, and an agent that is killed loses what is not committed.
                 self.commit();
+                self.make_up_for_hashes();
                 self.note_pending();
                 self.tell_meddling();
                 if self.pulse.1.is_none() && now.duration_since(self.pulse.0) >= PULSE {
@@ -480,10 +483,8 @@ impl Pipeline {
         }
         job.compare = keep.and_then(|keep| self.compare(&draft, keep));
         let ticket = self.hold(draft);
-        if self.waiting.len() > WAITING_MAX {
-            // More files change than can be hashed for minutes: their events are told now.
-            self.output.metrics().dropped("hash", "queue_full", 1);
-            return self.give_up(ticket, HashState::Skipped);
+        if self.is_backlogged() {
+            return self.tell_without_hash(ticket, HashState::Skipped);
         }
         self.submit(ticket, job);
     }
@@ -555,6 +556,7 @@ impl Pipeline {
 
     fn give_up(&mut self, ticket: u64, state: HashState) {
         if let Some(draft) = self.waiting.remove(&ticket) {
+            self.gone.forget(ticket);
             if self.tickets.get(&draft.path) == Some(&ticket) {
                 self.tickets.remove(&draft.path);
             }

@@ -342,6 +342,7 @@ impl Pipeline {
         }
         self.take_losses();
         if !self.rechecks.for_loss
+            && self.to_make_up_for() == 0
             && let Some(gap) = self.rechecks.open.take()
         {
             self.tell_steps();
@@ -429,6 +430,9 @@ impl Pipeline {
     /// Counts what waits in the pipeline, for the ledger.
     pub(super) fn note_pending(&mut self) {
         self.ledger.add(Stage::Quiet, self.sessions.take_quiet());
+        // In this order: whoever reads that nothing is pending reads what is left of it.
+        let rechecks = self.to_make_up_for() + usize::from(!self.rechecks.is_idle());
+        self.output.metrics().set_queue_depth("recheck", rechecks);
         let waiting: u64 = self.waiting.values().map(super::change::Draft::count).sum();
         self.ledger.set(Stage::Pending, waiting + self.sessions.pending() + self.steps.pending());
     }

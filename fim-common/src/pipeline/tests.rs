@@ -40,6 +40,8 @@ struct Bench {
     window: Duration,
     /// The collector tells of no operations.
     finds_by_comparing: bool,
+    /// One thread hashes, which calls this after each file.
+    hashing: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
 }
 
 /// What a collector does before it answers a fence.
@@ -60,6 +62,7 @@ impl Bench {
             verify: None,
             window: Duration::ZERO,
             finds_by_comparing: false,
+            hashing: Mutex::default(),
         }
     }
 
@@ -73,6 +76,17 @@ impl Bench {
         }
         let pattern = Pattern::literal(self.watched.path().to_owned());
         Policy::new(vec![Rule::new("test", vec![pattern])])
+    }
+
+    fn pool(&self) -> PoolOptions {
+        match self.hashing.lock().unwrap().take() {
+            Some(done) => PoolOptions {
+                threads: 1,
+                done: Some(Box::new(move |_| done())),
+                ..PoolOptions::default()
+            },
+            None => PoolOptions::default(),
+        }
     }
 
     /// Runs the steps against a pipeline, and returns what the journal then holds.
@@ -113,7 +127,7 @@ impl Bench {
             policy: policy.clone(),
             baseline: Arc::clone(&baseline),
             output,
-            hashes: HashPool::new(PoolOptions::default()).unwrap(),
+            hashes: HashPool::new(self.pool()).unwrap(),
             observer: Arc::new(crate::object::Disk),
             names: Box::new(NoNames),
             fold: Duration::from_millis(20),

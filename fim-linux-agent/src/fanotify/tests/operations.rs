@@ -382,7 +382,8 @@ fn a_file_without_a_name_that_gets_one_when_its_write_was_read() {
         });
     });
     let mut file = File::from(open(&base, OFlags::TMPFILE | OFlags::WRONLY));
-    *nameless.lock().unwrap() = Some(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file)));
+    *nameless.lock().unwrap() =
+        Some(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file)));
     file.write_all(b"x").unwrap();
     // The marker may come before the link.
     let told = std::iter::repeat_with(|| watch.short()).find(|told| !told.is_empty());

@@ -210,7 +210,8 @@ impl Counts {
         let off = |(name, value): (&String, &f64)| {
             name.starts_with("fim_ledger_imbalance{") && *value != 0.0
         };
-        self.stage("pending") == 0 && !self.0.iter().any(off)
+        let rechecks = self.value("fim_queue_depth{queue=\"recheck\"}");
+        self.stage("pending") == 0 && rechecks == 0 && !self.0.iter().any(off)
     }
 
     fn ledger(&self) -> String {
