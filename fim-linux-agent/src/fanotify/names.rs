@@ -8,7 +8,7 @@ use fim_common::time::Timestamp;
 use super::batch::{Batch, Stamped};
 use super::object::Seen;
 use super::outlet::Counters;
-use super::parse::{Fid, Name};
+use super::parse::Fid;
 use super::translate::{COUNTED, Draft, NAMES, OPERATIONS, Patience, Translator};
 
 impl Translator {
@@ -152,11 +152,13 @@ impl Translator {
         object: Option<Fid<'_>>,
         patience: Patience,
     ) -> bool {
+        let stamped = batch.events[at];
         // Given a name later, its creation comes with its state.
         let named = object.filter(|object| !batch.is_created_after(at, *object));
         let found = named.and_then(|object| {
             let path = self.places.path_of_object(object)?;
-            let seen = self.look(&path, Some(object)).filter(|_| self.in_scope(&path))?;
+            let path = Some(path).filter(|path| self.concerns(stamped, path))?;
+            let seen = self.look(&path, Some(object))?;
             Some((object, path, seen))
         });
         let Some((object, path, seen)) = found else {

@@ -260,7 +260,15 @@ impl Translator {
             true => self.places.path(&directory, name.directory.fsid(), name.name),
             false => None,
         };
-        let Some(path) = path.filter(|path| self.concerns(stamped, path)) else {
+        let path = path.filter(|path| self.concerns(stamped, path));
+        // Its name now may be in scope, wherever it was opened.
+        if mask & (libc::FAN_CREATE | libc::FAN_DELETE) == 0
+            && self.is_nameless(name.name, object)
+            && path.as_deref().and_then(|path| self.look(path, object)).is_none()
+        {
+            return self.temporary(batch, at, mask, object, patience);
+        }
+        let Some(path) = path else {
             Counters::add(&self.counters.filtered, count);
             return true;
         };
@@ -273,12 +281,6 @@ impl Translator {
                 path.clone(),
                 directory.inner.join(os(name.name)),
             ));
-        }
-        if mask & (libc::FAN_CREATE | libc::FAN_DELETE) == 0
-            && self.is_nameless(name.name, object)
-            && self.look(&path, object).is_none()
-        {
-            return self.temporary(batch, at, mask, object, patience);
         }
         self.expand(batch, at, mask, path, object);
         true

@@ -358,7 +358,8 @@ fn the_number_of_what_is_gone_is_nobody_s() {
     let operations = watch.operations();
     assert!(!operations.is_empty());
     for operation in operations {
-        assert_eq!((&operation.path, operation.object), (&Some(base.join("g")), None));
+        let told = (&operation.path, operation.object);
+        assert_eq!(told, (&Some(base.join("g")), None), "{:?}", operation.kind);
     }
     watch.stop();
 }
@@ -393,5 +394,27 @@ fn a_file_without_a_name_that_gets_one_when_its_write_was_read() {
     for operation in watch.operations() {
         assert_eq!((&operation.path, operation.after.size), (&Some(base.join("a")), Some(2)));
     }
+    watch.stop();
+}
+
+#[test]
+fn a_file_without_a_name_from_elsewhere_is_watched_by_the_one_it_gets() {
+    if !can_run() {
+        return;
+    }
+    let disk = tempfile::tempdir().unwrap();
+    let base = disk.path().canonicalize().unwrap();
+    let _alone = alone();
+    for directory in ["in", "out"] {
+        fs::create_dir(base.join(directory)).unwrap();
+    }
+    let mut watch = Watch::new(&base.join("in"));
+    let mut file = File::from(open(&base.join("out"), OFlags::TMPFILE | OFlags::WRONLY));
+    let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    rustix::fs::linkat(CWD, name, CWD, base.join("in/a"), AtFlags::SYMLINK_FOLLOW).unwrap();
+    assert_eq!(watch.short(), ["create a"]);
+    file.write_all(b"x").unwrap();
+    drop(file);
+    assert_eq!(watch.short(), ["modify a", "close_write a yes"]);
     watch.stop();
 }
