@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -14,6 +15,11 @@ use super::object;
 use super::parse::Fid;
 use super::sys::{self, Group, MarkOn};
 use crate::mounts::{self, Mount};
+
+/// How often, and how far apart, an object is asked for of which the kernel says that it lacks memory:
+/// some 10 ms in all.
+const MAKING_TRIES: u32 = 100;
+const MAKING_PAUSE: Duration = Duration::from_micros(50);
 
 /// One place where (a part of) a file system can be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +133,20 @@ impl FileSystem {
             None => open_mount(&view.point)?,
         };
         let mount = self.mount.insert(mount);
-        sys::open_by_handle(mount.as_fd(), fid)
+        let mut tries = 0;
+        loop {
+            // Also what the kernel says while another object is being made that gets the inode
+            // number of this one, which is gone (`I_CREATING` in find_inode_fast; ext4_iget).
+            match sys::open_by_handle(mount.as_fd(), fid) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::OutOfMemory && tries < MAKING_TRIES =>
+                {
+                    tries += 1;
+                    std::thread::sleep(MAKING_PAUSE);
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Where on the host `inner` is, and whether that matters. Of several places one that is
