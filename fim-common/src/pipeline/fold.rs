@@ -640,9 +640,7 @@ impl Pipeline {
         let mut waiting: Vec<(u64, PathBuf)> = waiting.collect();
         waiting.sort_unstable();
         for (ticket, path) in waiting {
-            let Some(mut draft) = self.waiting.remove(&ticket) else { continue };
-            self.gone.forget(ticket);
-            self.tickets.remove(&draft.path);
+            let Some(mut draft) = self.take_waiting(ticket) else { continue };
             draft.path.clone_from(&path);
             // What was read under the other path counts for nothing.
             self.hash_then_complete(draft);

@@ -536,11 +536,8 @@ impl Pipeline {
 
     fn complete_hashed(&mut self, ticket: u64, outcome: HashOutcome) {
         // Gone: something else happened to the path, and the event did not wait.
-        let Some(draft) = self.waiting.remove(&ticket) else { return };
+        let Some(draft) = self.take_waiting(ticket) else { return };
         self.note_waiting();
-        if self.tickets.get(&draft.path) == Some(&ticket) {
-            self.tickets.remove(&draft.path);
-        }
         let path = draft.path.clone();
         self.complete(draft, Some(outcome));
         self.release(&path);
@@ -555,15 +552,18 @@ impl Pipeline {
     }
 
     fn give_up(&mut self, ticket: u64, state: HashState) {
-        if let Some(draft) = self.waiting.remove(&ticket) {
-            self.gone.forget(ticket);
-            if self.tickets.get(&draft.path) == Some(&ticket) {
-                self.tickets.remove(&draft.path);
-            }
-            let path = draft.path.clone();
-            self.complete_unhashed(draft, state);
-            self.release(&path);
+        self.complete_hashed(ticket, HashOutcome::unread(state, None));
+    }
+
+    /// Takes a draft out of all that knows it as waiting.
+    fn take_waiting(&mut self, ticket: u64) -> Option<Draft> {
+        let draft = self.waiting.remove(&ticket)?;
+        self.gone.forget(ticket);
+        // Another one may wait under its path by now.
+        if self.tickets.get(&draft.path) == Some(&ticket) {
+            self.tickets.remove(&draft.path);
         }
+        Some(draft)
     }
 
     fn complete_unhashed(&mut self, draft: Draft, state: HashState) {

@@ -125,9 +125,14 @@ fn ann(bench: &Bench, name: &str) -> PathBuf {
 async fn write(bench: &Bench, sender: &mpsc::Sender<Observation>, name: &str) {
     let path = ann(bench, name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(&path, "text").unwrap();
-    send(sender, operation(OperationKind::Create, &path, 1)).await;
-    send(sender, operation(close(0, Modified::Yes), &path, 1)).await;
+    first_file(bench, sender, &path).await;
+}
+
+/// The first that is done: a file is made, which is told.
+async fn first_file(bench: &Bench, sender: &mpsc::Sender<Observation>, path: &Path) {
+    fs::write(path, "text").unwrap();
+    send(sender, operation(OperationKind::Create, path, 1)).await;
+    send(sender, operation(close(0, Modified::Yes), path, 1)).await;
     // agent_started, and this.
     bench.events(2).await;
 }
@@ -214,9 +219,7 @@ async fn one_of_two_names_goes(
     first: &Path,
     second: &Path,
 ) -> Option<ObjectId> {
-    fs::write(first, "text").unwrap();
-    send(sender, operation(OperationKind::Create, first, 1)).await;
-    send(sender, operation(close(0, Modified::Yes), first, 1)).await;
+    first_file(bench, sender, first).await;
     fs::hard_link(first, second).unwrap();
     let existing = Some(first.to_owned());
     let linked = OperationKind::Link { first: false, elsewhere: None, existing };
@@ -268,10 +271,7 @@ fn a_write_whose_time_is_set_back_is_told() {
     let bench = Bench::new();
     let path = bench.path("f");
     let events = bench.run(async |sender| {
-        fs::write(&path, "text").unwrap();
-        send(sender, operation(OperationKind::Create, &path, 1)).await;
-        send(sender, operation(close(0, Modified::Yes), &path, 1)).await;
-        bench.events(2).await;
+        first_file(&bench, sender, &path).await;
         let modified = fs::metadata(&path).unwrap().modified().unwrap();
         send(sender, operation(OPEN, &path, 7)).await;
         fs::write(&path, "TEXT").unwrap();
@@ -295,10 +295,7 @@ fn a_time_that_is_set_is_no_write() {
     let bench = Bench::new();
     let path = bench.path("f");
     let events = bench.run(async |sender| {
-        fs::write(&path, "text").unwrap();
-        send(sender, operation(OperationKind::Create, &path, 1)).await;
-        send(sender, operation(close(0, Modified::Yes), &path, 1)).await;
-        bench.events(2).await;
+        first_file(&bench, sender, &path).await;
         send(sender, operation(OPEN, &path, 7)).await;
         let mut set = operation(OperationKind::SetAttributes, &path, 7);
         set.before.mtime = crate::object::stat(&path).unwrap().mtime;

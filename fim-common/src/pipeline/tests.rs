@@ -306,7 +306,7 @@ fn a_change_is_told_under_each_watched_name_of_the_file() {
             OperationKind::Link { existing: Some(used.clone()), first: false, elsewhere: None };
         send(sender, operation(link, &other, 1)).await;
         // Of this one the baseline has to learn, before it is asked for names.
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        bench.events(3).await;
         fs::write(&used, "22\n").unwrap();
         send(sender, operation(OPEN, &used, 7)).await;
         send(sender, operation(OperationKind::Modify, &used, 7)).await;

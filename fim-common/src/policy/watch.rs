@@ -104,9 +104,7 @@ impl Policy {
         }
         prunes
     }
-}
 
-impl Policy {
     /// Whether something below the directory `path` can be covered; the directory itself may not be.
     pub fn reaches_below(&self, path: &Path) -> bool {
         self.rules.iter().any(|rule| asks_below(rule, path))

@@ -56,8 +56,9 @@ impl Tally {
         }
     }
 
-    /// What was lost since the last look. `numbers`: read before the counters. `missed`: calls in which a program did not run.
-    /// `unplaced`: operations so deep in a tree that it is not known whether they are in scope.
+    /// What was lost since the last look. `numbers`: read before the counters. `missed`: calls in which
+    /// a program did not run. `unplaced`: operations so deep in a tree that it is not known whether they
+    /// are in scope.
     pub(super) fn look(
         &mut self,
         counters: &[Counters; HOOKS],

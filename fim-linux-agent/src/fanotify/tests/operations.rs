@@ -81,13 +81,18 @@ fn fifo_and_device() {
     table(nothing, operation, &["create f", "create n"]);
 }
 
+/// Gives a file that was opened with `O_TMPFILE` a name.
+fn give_name(file: &impl std::os::fd::AsRawFd, path: &Path) {
+    let old = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, old, CWD, path, AtFlags::SYMLINK_FOLLOW).unwrap();
+}
+
 #[test]
 fn tmpfile_then_link() {
     let operation = |base: &Path| {
         let fd = open(base, OFlags::TMPFILE | OFlags::WRONLY);
         rustix::io::write(&fd, b"x").unwrap();
-        let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
-        rustix::fs::linkat(CWD, name, CWD, base.join("t"), AtFlags::SYMLINK_FOLLOW).unwrap();
+        give_name(&fd, &base.join("t"));
     };
     // The write and the close are of a file that the kernel names "#<inode number>", and may be
     // read when it has its name.
@@ -372,19 +377,18 @@ fn a_file_without_a_name_that_gets_one_when_its_write_was_read() {
     let tmpfs = Tmpfs::new();
     let base = tmpfs.path();
     let _alone = alone();
-    let nameless: Arc<Mutex<Option<String>>> = Arc::default();
+    let nameless: Arc<Mutex<Option<File>>> = Arc::default();
     let (to_link, name) = (Arc::clone(&nameless), base.join("a"));
     let mut watch = Watch::with(&base, |options| {
         // Between the reading of events and the work on them.
         options.sync = Box::new(move || {
             if let Some(file) = to_link.lock().unwrap().take() {
-                rustix::fs::linkat(CWD, file, CWD, &name, AtFlags::SYMLINK_FOLLOW).unwrap();
+                give_name(&file, &name);
             }
         });
     });
     let mut file = File::from(open(&base, OFlags::TMPFILE | OFlags::WRONLY));
-    *nameless.lock().unwrap() =
-        Some(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file)));
+    *nameless.lock().unwrap() = Some(file.try_clone().unwrap());
     file.write_all(b"x").unwrap();
     // The marker may come before the link.
     let told = std::iter::repeat_with(|| watch.short()).find(|told| !told.is_empty());
@@ -410,8 +414,7 @@ fn a_file_without_a_name_from_elsewhere_is_watched_by_the_one_it_gets() {
     }
     let mut watch = Watch::new(&base.join("in"));
     let mut file = File::from(open(&base.join("out"), OFlags::TMPFILE | OFlags::WRONLY));
-    let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-    rustix::fs::linkat(CWD, name, CWD, base.join("in/a"), AtFlags::SYMLINK_FOLLOW).unwrap();
+    give_name(&file, &base.join("in/a"));
     assert_eq!(watch.short(), ["create a"]);
     file.write_all(b"x").unwrap();
     drop(file);
