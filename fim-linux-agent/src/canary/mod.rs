@@ -221,12 +221,15 @@ impl Options {
             number += 1;
             let mut problems = Vec::new();
             for place in &self.places {
-                problems.extend(self.check(place, &mut number, stopping));
+                if let Some(problem) = self.check(place, &mut number, stopping) {
+                    problems.push(problem.clone());
+                    // Before it is told: who is told may ask.
+                    self.health.failed(PART, problems.join("; "));
+                    self.losses.notice(Action::CanaryMissed, problem);
+                }
             }
             if problems.is_empty() {
                 self.health.recovered(PART);
-            } else {
-                self.health.failed(PART, problems.join("; "));
             }
             let ended = Instant::now();
             let mut next = ended + self.interval;
@@ -259,7 +262,8 @@ impl Options {
         let _ = done.send(());
     }
 
-    /// One round, and a second one if something was not seen: what is missed twice is told.
+    /// One round, and a second one if something was not seen. Returns what is to be told: what was
+    /// missed twice.
     fn check(&self, place: &Place, number: &mut u64, stopping: &AtomicBool) -> Option<String> {
         let first = self.round(place, *number);
         let stopping = || stopping.load(Ordering::Relaxed);
@@ -283,7 +287,6 @@ impl Options {
             missed.join(", ")
         );
         tracing::error!("{message}");
-        self.losses.notice(Action::CanaryMissed, message.clone());
         Some(message)
     }
 

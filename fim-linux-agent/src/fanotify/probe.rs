@@ -51,11 +51,8 @@ impl Features {
             true => libc::FAN_RENAME,
             false => libc::FAN_MOVED_FROM | libc::FAN_MOVED_TO,
         };
-        // For the test that a hook which is silently missing is found.
-        let silent = |hook: &str| crate::canary::is_silenced(hook);
-        let delete = if silent("unlink") { 0 } else { libc::FAN_DELETE };
         libc::FAN_CREATE
-            | delete
+            | libc::FAN_DELETE
             | libc::FAN_MODIFY
             | libc::FAN_CLOSE_WRITE
             | libc::FAN_ATTRIB

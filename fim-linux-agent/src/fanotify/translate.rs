@@ -83,6 +83,9 @@ pub(super) struct Translator {
     complete: Timestamp,
     /// New directories of file systems in which each one has to be marked.
     pub(super) to_walk: Vec<([u8; 8], PathBuf, PathBuf)>,
+    /// What is not told, for the test that a hook which says nothing is found. The kernel is
+    /// asked for it all the same: names are followed by it, those of others too.
+    silenced: u64,
 }
 
 /// An operation before the common facts are added.
@@ -127,6 +130,7 @@ impl Translator {
             halves: VecDeque::new(),
             complete: Timestamp::now(),
             to_walk: Vec::new(),
+            silenced: if crate::canary::is_silenced("unlink") { libc::FAN_DELETE } else { 0 },
         }
     }
 
@@ -319,7 +323,9 @@ impl Translator {
             false => self.id(seen.as_ref(), object),
         };
         let key = object.map_or(path.as_os_str().as_encoded_bytes(), Fid::key).to_owned();
-        for bit in order.into_iter().filter(|bit| mask & bit != 0) {
+        Counters::add(&self.counters.filtered, u64::from((mask & self.silenced).count_ones()));
+        let told = mask & !self.silenced;
+        for bit in order.into_iter().filter(|bit| told & bit != 0) {
             let (kind, keep) = match bit {
                 libc::FAN_CREATE => (self.creation(seen.as_ref(), object, batch, at), true),
                 libc::FAN_MOVED_TO => (

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Counts, at};
 use crate::agent::{Agent, Setup, dump};
-use crate::environment::{alone, beside_others, is_ready, skip};
+use crate::environment::{beside_others, is_ready, skip};
 use crate::lifecycle::page;
 use crate::policy::own;
 use crate::scratch::Scratch;
@@ -95,8 +95,7 @@ fn a_hook_that_says_nothing_is_found() {
     if !is_ready("conservation::canary") {
         return;
     }
-    // Without removals, fanotify does not know where directories were that others remove.
-    let _guard = alone();
+    let _guard = beside_others();
     let scratch = Scratch::new("canary-missed");
     let watched = scratch.directory("watched");
     let silenced = vec![("FIM_TEST_SILENCED_HOOK", "unlink".to_owned())];
