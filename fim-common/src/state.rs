@@ -71,6 +71,15 @@ pub struct ObjectId {
     pub inode: u64,
 }
 
+/// The inode number in what the kernel calls a file that was opened with `O_TMPFILE` and has no name
+/// (`d_mark_tmpfile`: `#` and the number). Anybody may call a file so.
+#[must_use]
+pub fn unnamed_inode(name: &[u8]) -> Option<u64> {
+    let digits = name.strip_prefix(b"#")?;
+    let canonical = digits.iter().all(u8::is_ascii_digit) && digits.first() != Some(&b'0');
+    std::str::from_utf8(digits).ok().filter(|_| canonical)?.parse().ok()
+}
+
 /// The state of an object. `None` is "not known", never "none": an object without an ACL has
 /// `acl: Some(vec![])`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,5 +124,18 @@ impl ObjectState {
     /// The object's identity, where it is known.
     pub fn id(&self) -> Option<ObjectId> {
         Some(ObjectId { device: self.device?, inode: self.inode? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_name_of_a_file_without_one() {
+        assert_eq!(unnamed_inode(b"#4711"), Some(4711));
+        for other in ["#", "4711", "#047", "#+47", "#47x", "#18446744073709551616", ""] {
+            assert_eq!(unnamed_inode(other.as_bytes()), None, "{other}");
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::object::Observer;
 use crate::operation::{Details, Failure, Operation, OperationKind};
 use crate::policy::{self, Circumstances, Policy, Standing};
 use crate::scan::Difference;
-use crate::state::{HashState, ObjectId, ObjectKind, ObjectState};
+use crate::state::{HashState, ObjectId, ObjectKind, ObjectState, unnamed_inode};
 use crate::time::Timestamp;
 use crate::{diff, event, object};
 
@@ -214,13 +214,12 @@ fn look(observer: &dyn Observer, path: &Path, object: Option<ObjectId>) -> Optio
     same.then_some(state)
 }
 
-/// Whether this is what the kernel calls a file that was opened with `O_TMPFILE` and has no name
-/// (d_mark_tmpfile: `#` and the inode number). fanotify tells of writes to it; it is told with
-/// its first name.
-pub(super) fn is_nameless(path: &Path) -> bool {
+/// Whether this is how fanotify tells of a file that was opened with `O_TMPFILE` and has no name; it
+/// is told with its first one.
+pub(super) fn is_nameless(path: &Path, object: Option<ObjectId>) -> bool {
     path.file_name()
-        .and_then(|name| name.as_encoded_bytes().strip_prefix(b"#"))
-        .is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+        .and_then(|name| unnamed_inode(name.as_encoded_bytes()))
+        .is_some_and(|number| object.is_none_or(|object| object.inode == number))
 }
 
 /// `over` where it knows something, else `under`.
@@ -332,7 +331,7 @@ pub(super) fn event(
         if hash_state == Some(HashState::Gone)
             && draft.action == Action::Updated
             && stored.is_none()
-            && is_nameless(&draft.path)
+            && is_nameless(&draft.path, draft.object)
         {
             return None;
         }

@@ -577,7 +577,8 @@ impl Pipeline {
         {
             let used = std::mem::replace(&mut draft.path, path);
             draft.by_gone_name = true;
-            draft.link_path = Some(used).filter(|used| !change::is_nameless(used));
+            let nameless = change::is_nameless(&used, draft.object);
+            draft.link_path = (!nameless).then_some(used);
             // It may have been told by the inode, which knows its names.
             draft.content = change::Content::Doubtful;
             return self.hash_then_complete(draft);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use fim_common::operation::OperationKind;
+use fim_common::state::unnamed_inode;
 use fim_common::time::Timestamp;
 
 use super::batch::{Batch, Stamped};
@@ -179,17 +180,13 @@ impl Translator {
         true
     }
 
-    /// `#<inode number>` is what the kernel calls a file that was opened with `O_TMPFILE`
-    /// (d_mark_tmpfile).
+    /// Whether the kernel gave this name to a file that was opened with `O_TMPFILE`.
     pub(super) fn is_nameless(&mut self, name: &[u8], object: Option<Fid<'_>>) -> bool {
-        let number = name
-            .strip_prefix(b"#")
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| digits.parse::<u64>().ok());
-        number.is_some()
-            && object.is_none_or(|object| {
-                self.places.number(object).0.is_none_or(|inode| number == Some(inode))
+        unnamed_inode(name).is_some_and(|number| {
+            object.is_none_or(|object| {
+                self.places.number(object).0.is_none_or(|inode| number == inode)
             })
+        })
     }
 }
 
