@@ -186,6 +186,11 @@ impl FileSystem {
         found
     }
 
+    /// The path of the host at which it was marked, and what that is in it.
+    pub(super) fn top(&self) -> Option<(PathBuf, PathBuf)> {
+        self.views.first().map(|view| (view.point.clone(), view.root.clone()))
+    }
+
     pub(super) fn close_mount(&mut self) {
         self.mount = None;
     }

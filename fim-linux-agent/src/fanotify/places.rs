@@ -264,6 +264,16 @@ impl Places {
                 inside.into_iter().map(move |(host, inner)| (host, inner, fsid))
             })
             .collect();
+        // Their first mark is at the top, watched or not: the kernel tells what is done there too.
+        let tops: Vec<([u8; 8], (PathBuf, PathBuf))> = self
+            .filesystems
+            .iter_mut()
+            .filter(|filesystem| filesystem.marked == MarkOn::Directory)
+            .filter_map(|filesystem| Some((filesystem.fsid, filesystem.top()?)))
+            .collect();
+        for (fsid, (host, inner)) in tops {
+            self.know(fsid, &host, &inner);
+        }
         for (host, inner, fsid) in walks {
             self.walk(group, mask, fsid, &host, &inner);
         }
@@ -277,6 +287,20 @@ impl Places {
             let fsid = key.get(..8)?.try_into().ok()?;
             Some(filesystems.get(fsid)?.place(inner, watched))
         });
+    }
+
+    /// Learns that the directory at `host` is at `inner` of its file system. Returns whether it has
+    /// a handle.
+    fn know(&mut self, fsid: [u8; 8], host: &Path, inner: &Path) -> bool {
+        let bytes = sys::fid_of(fsid, host, false).ok();
+        let Some(fid) = bytes.as_deref().and_then(Fid::new) else {
+            return false;
+        };
+        // One that is known already follows the events, which may not have been read that far.
+        if self.directories.get(fid.key()).is_none() {
+            self.remember(fid, inner.to_owned());
+        }
+        true
     }
 
     /// Learns, and where need be marks, every directory of one file system from `host` down.
@@ -294,15 +318,8 @@ impl Places {
         // The way to a watched file or to a path that is not there yet leads through its parents.
         let mut stack = vec![(host.to_owned(), inner.to_owned())];
         while let Some((host, inner)) = stack.pop() {
-            let Ok(bytes) = sys::fid_of(fsid, &host, false) else {
+            if !self.know(fsid, &host, &inner) {
                 continue;
-            };
-            let Some(fid) = Fid::new(&bytes) else {
-                continue;
-            };
-            // One that is known already follows the events, which may not have been read that far.
-            if self.directories.get(fid.key()).is_none() {
-                self.remember(fid, inner.clone());
             }
             if self.filesystems.get(fsid).is_some_and(|f| f.marked == MarkOn::Directory) {
                 let mask = mask | libc::FAN_EVENT_ON_CHILD;
