@@ -323,9 +323,11 @@ impl Translator {
             false => self.id(seen.as_ref(), object),
         };
         let key = object.map_or(path.as_os_str().as_encoded_bytes(), Fid::key).to_owned();
-        Counters::add(&self.counters.filtered, u64::from((mask & self.silenced).count_ones()));
-        let told = mask & !self.silenced;
-        for bit in order.into_iter().filter(|bit| told & bit != 0) {
+        for bit in order.into_iter().filter(|bit| mask & bit != 0) {
+            if bit & self.silenced != 0 {
+                Counters::add(&self.counters.filtered, 1);
+                continue;
+            }
             let (kind, keep) = match bit {
                 libc::FAN_CREATE => (self.creation(seen.as_ref(), object, batch, at), true),
                 libc::FAN_MOVED_TO => (
