@@ -132,7 +132,16 @@ pub(crate) fn sinks(bench: &Bench, text: &str) -> Vec<Sink> {
 /// `event.sequence` of each line of a file; fails on a line that is not whole.
 pub(crate) fn sequences(path: &Path) -> Vec<u64> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(text.is_empty() || text.ends_with('\n'), "not a whole line: {text}");
     text.lines().map(sequence).collect()
+}
+
+/// Like [`sequences`], of a file that is written to: who reads it beside a write(2) sees a part of
+/// that, which ends anywhere in a line.
+pub(crate) fn sequences_so_far(path: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(sequence).collect()
 }
 
 /// `event.sequence` of an event.

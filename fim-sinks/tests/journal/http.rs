@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use fim_common::config::{Config, to_toml};
 use fim_common::journal::JournalOptions;
 
-use crate::bench::{Bench, PATIENCE, event, events, sequence, sequences, sinks, wait};
+use crate::bench::{Bench, PATIENCE, event, events, sequence, sequences_so_far, sinks, wait};
 
 /// A request: its head, and the events in it.
 struct Request {
@@ -180,7 +180,7 @@ async fn a_full_file_of_parked_events_stops_the_sink_and_loses_nothing() {
     let bench = bench.restarted(JournalOptions::default());
     let running = bench
         .start(&sinks(&bench, "[[sink]]\nname='a'\ntype='file'\npath='{}/out'\nbatch_wait_ms=0"));
-    wait("all", || (sequences(&out).len() == 3).then_some(())).await;
+    wait("all", || (sequences_so_far(&out).len() == 3).then_some(())).await;
     running.stop(PATIENCE).await;
 }
 
