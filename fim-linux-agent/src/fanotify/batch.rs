@@ -104,6 +104,13 @@ impl Raw {
     }
 }
 
+/// So many events of a process are looked at for one that belongs to another of its events: its
+/// threads may lie between.
+const NEAR: usize = 16;
+
+/// So many events of all processes are looked at for those.
+const FAR: usize = 1024;
+
 /// An event, with when it was read and whether its process was there then.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stamped<'a> {
@@ -189,19 +196,37 @@ impl<'a> Batch<'a> {
     /// Whether the move at `at` is half of an exchange: the other object's half is next to it. A
     /// rename(2) there and back is of one object; two objects can only change places at once.
     pub(super) fn other_half(&self, at: usize) -> Option<usize> {
-        const NEAR: usize = 8;
         let own = self.events.get(at)?.event;
-        let range = at.saturating_sub(NEAR)..self.events.len().min(at + NEAR + 1);
-        range.filter(|other| *other != at).find(|&other| {
-            let event = &self.events[other].event;
-            event.pid == own.pid
-                && event.mask & libc::FAN_RENAME != 0
+        let is_other = |event: &Event<'_>| {
+            event.mask & libc::FAN_RENAME != 0
                 && event.old.is_some()
                 && event.old == own.new
                 && event.new == own.old
                 && event.object.is_some()
                 && event.object != own.object
-        })
+        };
+        let mut near = self.by_same_before(at).chain(self.by_same_after(at));
+        near.find(|(_, event)| is_other(event)).map(|(other, _)| other)
+    }
+
+    /// What the process of event `at` did next, as far as that is near: what others did meanwhile
+    /// may lie between.
+    pub(super) fn by_same_after(&self, at: usize) -> impl Iterator<Item = (usize, &Event<'a>)> {
+        self.by_same(at, (at + 1..self.events.len()).take(FAR))
+    }
+
+    fn by_same_before(&self, at: usize) -> impl Iterator<Item = (usize, &Event<'a>)> {
+        self.by_same(at, (0..at).rev().take(FAR))
+    }
+
+    fn by_same(
+        &self,
+        at: usize,
+        others: impl Iterator<Item = usize>,
+    ) -> impl Iterator<Item = (usize, &Event<'a>)> {
+        let pid = self.events[at].event.pid;
+        let events = others.map(|other| (other, &self.events[other].event));
+        events.filter(move |(_, event)| event.pid == pid).take(NEAR)
     }
 }
 
@@ -243,6 +268,25 @@ mod tests {
         assert_eq!(batch.name_at(fid, 2).map(|(at, name)| (at, name.name)), Some((3, &b"b"[..])));
         let names: Vec<_> = batch.moves_after(1).iter().map(|(_, _, new)| new.name).collect();
         assert_eq!(names, [b"c", b"a"]);
+    }
+
+    #[test]
+    fn what_others_do_lies_between() {
+        let half = |from: &[u8], to: &[u8], which: &[u8]| {
+            event_bytes(libc::FAN_RENAME, 1, &[old(b"p", from), new(b"p", to), object(which)])
+        };
+        let other = event_bytes(libc::FAN_MODIFY, 2, &[object(b"x")]);
+        let take = |between: usize| {
+            let mut raw = Raw::default();
+            let events = [half(b"a", b"b", b"1"), other.repeat(between), half(b"b", b"a", b"2")];
+            raw.take(&events.concat(), Timestamp::from_unix(1, 0), 1).unwrap();
+            raw
+        };
+        let raw = take(FAR - 1);
+        assert_eq!(raw.batch().other_half(0), Some(FAR));
+        assert_eq!(raw.batch().other_half(FAR), Some(0));
+        assert_eq!(raw.batch().by_same_after(FAR).count(), 0);
+        assert_eq!(take(FAR).batch().other_half(0), None);
     }
 
     #[test]

@@ -94,6 +94,15 @@ impl Directories {
         self.rename(fsid, aside, other, &place);
     }
 
+    /// Forgets what the file system `fsid` has at `inner` and below it.
+    pub(super) fn remove(&mut self, fsid: [u8; 8], inner: &Path) {
+        for map in [&mut self.young, &mut self.old, &mut self.pinned] {
+            map.retain(|key, directory| {
+                !key.starts_with(&fsid) || !directory.inner.starts_with(inner)
+            });
+        }
+    }
+
     /// Forgets everything that can be asked again, and places the rest anew.
     pub(super) fn reset(&mut self, mut place: impl FnMut(&[u8], PathBuf) -> Option<Directory>) {
         self.young.clear();
@@ -164,5 +173,10 @@ mod tests {
         let mut inner = |key: &[u8]| directories.get(key).unwrap().inner.clone();
         assert_eq!(inner(b"12345678b"), Path::new("/ab/y/b"));
         assert_eq!(inner(b"12345678c"), Path::new("/x"));
+        directories.remove(fsid, Path::new("/ab/y"));
+        assert_eq!(directories.get(b"12345678a"), None);
+        assert_eq!(directories.get(b"12345678b"), None);
+        assert!(directories.get(b"12345678c").is_some());
+        assert!(directories.get(b"other678d").is_some());
     }
 }

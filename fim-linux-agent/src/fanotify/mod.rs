@@ -11,6 +11,7 @@
 
 mod batch;
 mod directories;
+mod exchange;
 mod filesystems;
 mod marks;
 mod names;

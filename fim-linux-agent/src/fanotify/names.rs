@@ -9,7 +9,7 @@ use fim_common::time::Timestamp;
 use super::batch::{Batch, Stamped};
 use super::object::Seen;
 use super::outlet::Counters;
-use super::parse::Fid;
+use super::parse::{Event, Fid};
 use super::translate::{COUNTED, Draft, NAMES, OPERATIONS, Patience, Translator};
 
 impl Translator {
@@ -63,9 +63,9 @@ impl Translator {
         })
     }
 
-    /// Whether the removal of another name will tell that event `at`, the last one so far, was
-    /// link(2): the object at `path` has one name, but this may be what is left of two. An object
-    /// that is known by the time of its birth needs none of this.
+    /// Whether the removal of another name will tell that event `at`, if its process has done no
+    /// more so far, was link(2): the object at `path` has one name, but this may be what is left of
+    /// two. An object that is known by the time of its birth needs none of this.
     pub(super) fn may_be_link(
         &self,
         batch: &Batch<'_>,
@@ -74,8 +74,7 @@ impl Translator {
         object: Option<Fid<'_>>,
     ) -> bool {
         let stamped = batch.events[at];
-        at + 1 == batch.events.len()
-            && stamped.event.mask & NAMES == libc::FAN_CREATE
+        stamped.event.mask & NAMES == libc::FAN_CREATE
             && self.is_relinked(stamped, object)
             && self
                 .look(path, object)
@@ -95,16 +94,14 @@ impl Translator {
         let count = u64::from((mask & COUNTED).count_ones());
         // A change of the number of names: the event that tells of it, by unlink(2) or link(2),
         // comes next, but for what others do meanwhile.
-        const NEAR: usize = 16;
         let is_links = mask & OPERATIONS == libc::FAN_ATTRIB;
-        let tells = |event: &Stamped<'_>| {
+        let tells = |(_, event): (usize, &Event<'_>)| {
             // Before 5.17 that event does not name the object.
-            event.event.object.is_none_or(|told| told == object)
-                && event.event.pid == stamped.event.pid
-                && event.event.mask & (libc::FAN_DELETE | libc::FAN_CREATE) != 0
+            event.object.is_none_or(|told| told == object)
+                && event.mask & (libc::FAN_DELETE | libc::FAN_CREATE) != 0
         };
-        let is_told = is_links && batch.events.iter().skip(at + 1).take(NEAR).any(tells);
-        if is_links && !is_told && patience.next && at + 1 == batch.events.len() {
+        let is_told = is_links && batch.by_same_after(at).any(tells);
+        if is_links && !is_told && patience.awaits_next(batch, at) {
             return false;
         }
         if is_links {

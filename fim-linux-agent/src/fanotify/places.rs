@@ -289,6 +289,11 @@ impl Places {
         });
     }
 
+    /// Forgets which directories of one file system are at `inner` and below it.
+    pub(super) fn forget_below(&mut self, fsid: [u8; 8], inner: &Path) {
+        self.directories.remove(fsid, inner);
+    }
+
     /// Learns that the directory at `host` is at `inner` of its file system. Returns whether it has
     /// a handle.
     fn know(&mut self, fsid: [u8; 8], host: &Path, inner: &Path) -> bool {

@@ -43,8 +43,6 @@ const BATCH: usize = 1024 * 1024;
 const BATCH_MAX: usize = 8 * BATCH;
 /// Most rounds of asking for paths and reading on.
 const SETTLE_MAX: usize = 32;
-/// How long the event that belongs to the last one is waited for: the kernel queues it next.
-const NEXT_PATIENCE: Duration = Duration::from_millis(5);
 /// How long the removal of a directory is waited for. The kernel takes the directory away a moment
 /// before it queues the event (d_delete_notify), and on a busy machine the remover may have to wait
 /// for its turn in between.
@@ -122,6 +120,8 @@ pub(super) struct Reader {
     mounts: Vec<Mount>,
     /// When everything before had been read.
     complete: Timestamp,
+    /// When the queue was last looked into, in nanoseconds since boot.
+    looked: u64,
     /// The fence that was asked for last, and when it is due.
     fence: Option<(u64, Instant)>,
     /// The marks as they were set, where the kernel shows them; when they were there last, and are to
@@ -154,6 +154,7 @@ impl Reader {
             mountinfo: File::open(MOUNTINFO)?,
             mounts: mounts::all()?,
             complete: Timestamp::now(),
+            looked: Boot::now(),
             fence: None,
             marks: None,
             marked: Timestamp::now(),
@@ -358,7 +359,7 @@ impl Reader {
             let batch = self.raw.batch();
             let within = |limit| waiting.is_none_or(|since: Instant| since.elapsed() < limit);
             let patience = Patience {
-                next: within(NEXT_PATIENCE),
+                next: Some(self.looked),
                 path: self.translator.names_objects && within(PATH_PATIENCE),
             };
             let worked = self.translator.work(&batch, end, patience);
@@ -402,6 +403,7 @@ impl Reader {
     /// Reads until the queue is empty or `limit` bytes are there. Returns whether anything came.
     fn fill(&mut self, limit: usize) -> bool {
         let before = self.raw.len();
+        self.looked = Boot::now();
         while self.raw.len() < limit {
             match self.group.read(&mut self.chunk) {
                 Ok(0) => break,

@@ -8,6 +8,7 @@ use fim_common::state::ObjectState;
 
 use super::batch::{Batch, Stamped};
 use super::directories::Directory;
+use super::exchange::{Entry, Exchange};
 use super::outlet::Counters;
 use super::parse::{Fid, Name};
 use super::places::{Place, os};
@@ -18,9 +19,7 @@ use super::translate::{Draft, Patience, Translator};
 pub(super) struct Half {
     pid: i32,
     is_directory: bool,
-    /// A [`Fid`].
-    directory: Box<[u8]>,
-    name: Box<[u8]>,
+    entry: Entry,
     /// On the host, where it matters.
     path: Option<PathBuf>,
     /// Batches that have ended since.
@@ -69,6 +68,7 @@ impl Translator {
         if patience.path && lost {
             return false;
         }
+        let exchange = self.exchanges.half(batch, at, (old, new));
         let (from, to) = (from.side(), to.side());
         let is_directory = stamped.event.mask & libc::FAN_ONDIR != 0;
         let relevant = [&from, &to].into_iter().flatten().any(|side| side.directory.relevant);
@@ -80,34 +80,37 @@ impl Translator {
             }
             return true;
         }
-        let half = batch.other_half(at);
         let from_path = from.as_ref().and_then(|side| side.path.clone());
         let to_path = to.as_ref().and_then(|side| side.path.clone());
         // Something stands at the old name: this may be half of an exchange, and the other half a
         // moment away.
-        if patience.next
-            && half.is_none()
-            && at + 1 == batch.events.len()
+        if exchange.is_none()
+            && patience.awaits_next(batch, at)
             && from_path.as_deref().is_some_and(|path| path.symlink_metadata().is_ok())
         {
             return false;
         }
         if is_directory {
             // With the first half of an exchange; that of a file moves no directory.
-            let is_first = half.is_none_or(|half| {
-                half > at || batch.events[half].event.mask & libc::FAN_ONDIR == 0
-            });
-            if let (Some(from), Some(to), true) = (&from, &to, is_first) {
+            let is_moved = exchange == Some(Exchange::Second { of_directory: true });
+            if let (Some(from), Some(to), false) = (&from, &to, is_moved) {
                 let fsid = to.name.directory.fsid();
-                self.places.moved(fsid, &from.inner, &to.inner, half.is_some());
+                self.places.moved(fsid, &from.inner, &to.inner, exchange.is_some());
+            }
+            if let (Some(from), Some(to), None) = (&from, &to, exchange)
+                && self.is_turned(stamped.event.pid, from.name, to.name)
+            {
+                self.forget_side(from);
+                self.forget_side(to);
             }
             if let (Some(to), Some(object)) = (&to, object) {
                 self.places.learn(&to.directory, to.name.name, object);
             }
             self.bases_moved(from_path.as_deref(), to_path.as_deref());
         }
-        let concerned = |path: &Path| self.in_scope(path) || (is_directory && self.reaches(path));
-        let within = |path: &Option<PathBuf>| path.as_deref().is_some_and(concerned);
+        let within = |path: &Option<PathBuf>| {
+            path.as_deref().is_some_and(|path| self.matters(path, is_directory))
+        };
         let (from_in_scope, to_in_scope) = (within(&from_path), within(&to_path));
         let canary = || to_path.as_deref().is_some_and(|path| self.post.is_below(path));
         if !(from_in_scope || to_in_scope) || (self.is_own(stamped) && !canary()) {
@@ -125,7 +128,7 @@ impl Translator {
         }
         let seen = to_path.as_deref().and_then(|path| self.look(path, object));
         let is_back = || from_path.as_deref().is_some_and(|p| self.look(p, object).is_some());
-        if seen.is_none() && half.is_none() && is_back() {
+        if seen.is_none() && exchange.is_none() && is_back() {
             // Moved there and back, maybe more than once: the kernel has merged equal moves, and
             // their order is gone.
             self.recheck(from_path.clone());
@@ -138,7 +141,7 @@ impl Translator {
             // The kernel tells that some object lost a name, and not which one. The baseline knows
             // what stood there.
             replaced: None,
-            exchange: half.is_some(),
+            exchange: exchange.is_some(),
         };
         let object = self.id(seen.as_ref(), object);
         let after = seen.map(|seen| seen.state).unwrap_or_default();
@@ -173,8 +176,7 @@ impl Translator {
         self.halves.push_back(Half {
             pid: stamped.event.pid,
             is_directory: stamped.event.mask & libc::FAN_ONDIR != 0,
-            directory: name.directory.key().into(),
-            name: name.name.into(),
+            entry: Entry::new(name),
             path: match directory.relevant {
                 true => self.places.path(directory, name.directory.fsid(), name.name),
                 false => None,
@@ -194,9 +196,48 @@ impl Translator {
         let Some(half) = first.and_then(|first| self.halves.remove(first)) else {
             return false;
         };
-        let from = Fid::new(&half.directory).map(|directory| Name { directory, name: &half.name });
-        let patience = Patience { next: false, path: false };
-        self.renamed(batch, at, (from, Some(to)), None, patience)
+        if half.entry.is(to) {
+            // No rename(2) does this: the halves of several were merged, or those of an exchange.
+            self.merged(batch, at, to);
+            return true;
+        }
+        let patience = Patience { next: None, path: false };
+        self.renamed(batch, at, (half.entry.name(), Some(to)), None, patience)
+    }
+
+    /// Whether the directory `old` is `new` now, and the last rename by this process was the other
+    /// way round: the same directory came back, or the halves of an exchange were not known as such.
+    fn is_turned(&mut self, pid: i32, old: Name<'_>, new: Name<'_>) -> bool {
+        let last = self.last_move.replace((pid, Entry::new(old), Entry::new(new)));
+        last.is_some_and(|(last, from, to)| last == pid && from.is(new) && to.is(old))
+    }
+
+    /// `name` was moved to and moved away, in an order that is gone: what stands there has to be
+    /// looked at.
+    pub(super) fn merged(&mut self, batch: &Batch<'_>, at: usize, name: Name<'_>) {
+        Counters::add(&self.counters.filtered, 1);
+        let Some(side) = self.side(batch, at, Some(name)).side() else {
+            return;
+        };
+        let is_directory = batch.events[at].event.mask & libc::FAN_ONDIR != 0;
+        self.recheck(side.path.clone().filter(|path| self.matters(path, is_directory)));
+        if is_directory {
+            self.forget_side(&side);
+        }
+    }
+
+    fn matters(&self, path: &Path, is_directory: bool) -> bool {
+        self.in_scope(path) || (is_directory && self.reaches(path))
+    }
+
+    /// Which directory stands here is not known any more.
+    fn forget_side(&mut self, side: &Side<'_>) {
+        let fsid = side.name.directory.fsid();
+        self.places.forget_below(fsid, &side.inner);
+        self.bases_moved(side.path.as_deref(), None);
+        if let Some(path) = side.path.as_ref().filter(|path| self.matters(path, true)) {
+            self.to_walk.push((fsid, path.clone(), side.inner.clone()));
+        }
     }
 
     /// First halves that have found no other in the next batch either: the second one was merged
@@ -205,9 +246,12 @@ impl Translator {
         for half in &mut self.halves {
             half.age += 1;
         }
-        while self.halves.front().is_some_and(|half| half.age > 1) {
-            let path = self.halves.pop_front().and_then(|half| half.path);
-            self.recheck(path);
+        while let Some(half) = self.halves.pop_front_if(|half| half.age > 1) {
+            if half.is_directory {
+                // It is somewhere else, with everything in it.
+                self.places.forget();
+            }
+            self.recheck(half.path);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use fim_common::collector::{Gap, Observation};
 use fim_common::event::Provider;
@@ -13,6 +14,7 @@ use fim_common::state::{ObjectId, ObjectKind, ObjectState};
 use fim_common::time::Timestamp;
 
 use super::batch::{Batch, Stamped};
+use super::exchange::{Entry, Exchanges};
 use super::names::coarse_now;
 use super::object::Seen;
 use super::outlet::{Counters, Outlet};
@@ -39,14 +41,28 @@ pub(super) const OPERATIONS: u64 =
 /// Every bit that is one operation: the halves of a rename are one together.
 pub(super) const COUNTED: u64 = OPERATIONS & !libc::FAN_MOVED_FROM;
 
+/// How long what a process did next is waited for: the kernel queues it at once.
+const NEXT: Duration = Duration::from_millis(5);
+
 /// What is worth waiting for, because the kernel must be about to queue it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// The event that belongs to the last one: the other half of an exchange, the removal that
-    /// changed a number of names.
-    pub(super) next: bool,
+    /// The event that belongs to another of the same process: the other half of an exchange, the
+    /// removal that changed a number of names. When the queue was last looked into, in nanoseconds
+    /// since boot.
+    pub(super) next: Option<u64>,
     /// The removal of a directory that is gone: it tells where it was.
     pub(super) path: bool,
+}
+
+impl Patience {
+    /// Whether what the process of event `at` did next may be queued any moment. Events that were
+    /// read together are waited for together.
+    pub(super) fn awaits_next(&self, batch: &Batch<'_>, at: usize) -> bool {
+        let read = batch.events[at].boot;
+        let is_young = |looked: u64| u128::from(looked.saturating_sub(read)) < NEXT.as_nanos();
+        self.next.is_some_and(is_young) && batch.by_same_after(at).next().is_none()
+    }
 }
 
 /// Turns batches into operations and hands them over.
@@ -79,6 +95,9 @@ pub(super) struct Translator {
     rechecks: BTreeSet<PathBuf>,
     /// First halves of renames that wait for their second ones.
     pub(super) halves: VecDeque<Half>,
+    pub(super) exchanges: Exchanges,
+    /// The last rename of a directory that was no exchange, and by which process.
+    pub(super) last_move: Option<(i32, Entry, Entry)>,
     /// Nothing before this is missing.
     complete: Timestamp,
     /// New directories of file systems in which each one has to be marked.
@@ -128,6 +147,8 @@ impl Translator {
             actors: HashMap::new(),
             rechecks: BTreeSet::new(),
             halves: VecDeque::new(),
+            exchanges: Exchanges::default(),
+            last_move: None,
             complete: Timestamp::now(),
             to_walk: Vec::new(),
             silenced: if crate::canary::is_silenced("unlink") { libc::FAN_DELETE } else { 0 },
@@ -244,9 +265,7 @@ impl Translator {
         // renames, in an order that is gone; so with an exchange.
         let both = libc::FAN_MOVED_FROM | libc::FAN_MOVED_TO;
         if mask & both == both {
-            let path = self.places.path(&directory, name.directory.fsid(), name.name);
-            self.recheck(path.filter(|path| self.in_scope(path)));
-            Counters::add(&self.counters.filtered, 1);
+            self.merged(batch, at, name);
             mask &= !both;
         }
         if mask & libc::FAN_MOVED_TO != 0 && self.moved(batch, at, name) {
@@ -276,7 +295,7 @@ impl Translator {
             Counters::add(&self.counters.filtered, count);
             return true;
         };
-        if patience.next && self.may_be_link(batch, at, &path, object) {
+        if self.may_be_link(batch, at, &path, object) && patience.awaits_next(batch, at) {
             return false;
         }
         if is_directory && appeared {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use fim_common::collector::{Collector as _, Observation};
 use fim_common::loss::Losses;
 use fim_common::operation::{Modified, Operation, OperationKind};
+use fim_common::time::Timestamp;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
@@ -76,11 +77,12 @@ fn run(program: &str, args: &[&str]) {
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
 }
 
-/// Waits for the clock that file systems take times from: what is made after it is younger.
+/// Waits for the clock that file systems take times from: what is made after it is younger than
+/// what was made before. That may have its time from the exact clock (multigrain times, 6.13), and
+/// the coarse one can be behind that even at its tick: it counts whole intervals.
 fn tick() {
-    let coarse = || rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    let before = coarse();
-    while coarse() == before {
+    let before = Timestamp::now();
+    while super::names::coarse_now() <= before {
         std::thread::yield_now();
     }
 }
